@@ -1,0 +1,79 @@
+import type { DType } from './dtype.ts';
+import type { Tensor } from './tensor.ts';
+
+/** Values are numbered and never renumbered; a node names the values it reads and writes. New values are appended. */
+export type ValueId = number;
+
+/** A dimension is a number, a name ("batch") that a run binds, or null when the model says nothing. */
+export type Dim = number | string | null;
+
+/** What a model declares of a value; `shape` null when even the rank is unknown. */
+export interface Declared { readonly dtype: DType; readonly shape: readonly Dim[] | null }
+
+/** A value fixed before any run: a weight. Big ones stay where they are until someone loads them. */
+export interface Constant {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** The tensor if it is in memory already; never reads. */
+  readonly peek: () => Tensor | null;
+  /** The tensor; reads it from its file or URL when it is not in memory. */
+  readonly load: () => Tensor | Promise<Tensor>;
+}
+
+/** All that is known of a value before it is computed, its dims now bound. */
+export interface Fact {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Present when the value does not depend on data. */
+  readonly constant?: Constant;
+}
+
+export type AttrValue = number | string | readonly number[] | readonly string[] | Tensor | readonly Tensor[] | Graph | readonly Graph[];
+export type Attrs = Readonly<Record<string, AttrValue>>;
+
+export interface Node {
+  /** "Softmax", or "com.microsoft.Gelu": the default domain has no prefix. */
+  readonly op: string;
+  /** ONNX's node name (or a made one), kept through every rewrite for messages. */
+  readonly name: string;
+  /** null: optional input left out. */
+  readonly inputs: readonly (ValueId | null)[];
+  /** null: optional output not wanted. */
+  readonly outputs: readonly (ValueId | null)[];
+  readonly attrs: Attrs;
+  /** Version of its domain that the model imports; `normalize` is the last to look at it. */
+  readonly opset: number;
+}
+
+export interface GraphValue {
+  readonly name: string;
+  readonly declared?: Declared;
+  readonly constant?: Constant;
+}
+
+export interface Graph {
+  readonly name: string;
+  /** Topologically sorted, always. */
+  readonly nodes: readonly Node[];
+  /** By ValueId. */
+  readonly values: readonly GraphValue[];
+  readonly inputs: readonly ValueId[];
+  readonly outputs: readonly ValueId[];
+  /** Of a body: values of the enclosing graph that it reads, as [inner, outer] pairs. */
+  readonly captures: readonly (readonly [inner: ValueId, outer: ValueId])[];
+}
+
+export const isGraph = (a: AttrValue): a is Graph => typeof a === 'object' && 'nodes' in a;
+
+/** The bodies of a control-flow node. */
+export const bodiesOf = (node: Node): Graph[] =>
+  Object.values(node.attrs).flatMap((a) => (isGraph(a) ? [a] : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0] as Graph) ? (a as Graph[]) : []));
+
+/** Every value that a node reads: its inputs, and what its bodies capture. */
+export const readsOf = (node: Node): ValueId[] => [
+  ...node.inputs.filter((v): v is ValueId => v !== null),
+  ...bodiesOf(node).flatMap((g) => g.captures.map(([, outer]) => outer)),
+];
+
+/** A constant that is in memory. */
+export const constantOf = (t: Tensor): Constant => ({ dtype: t.dtype, shape: t.shape, peek: () => t, load: () => t });

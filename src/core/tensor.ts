@@ -1,0 +1,66 @@
+import { allocate, arrayOver, bytesOf, type DType, type Storage } from './dtype.ts';
+import { fail } from './errors.ts';
+
+/** A dense array in row-major order. `data` has one element per entry, except packed and complex types (see `Storage`). */
+export interface Tensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly data: Storage[D];
+}
+/** ONNX's other value kinds. They live on the host. */
+export interface Sequence { readonly kind: 'sequence'; readonly items: readonly Value[] }
+export interface Optional { readonly kind: 'optional'; readonly value: Value | null }
+export interface Dictionary { readonly kind: 'map'; readonly keys: readonly (string | bigint)[]; readonly values: Tensor }
+export type Value = Tensor | Sequence | Optional | Dictionary;
+
+export const isTensor = (v: Value): v is Tensor => 'dtype' in v;
+
+/** Number of elements: the product of the dims, 1 for a scalar. */
+export const sizeOf = (shape: readonly number[]): number => {
+  let n = 1;
+  for (const d of shape) n *= d;
+  return n;
+};
+
+/** Row-major strides, in elements. */
+export function stridesOf(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  for (let i = shape.length - 1, n = 1; i >= 0; i--) {
+    strides[i] = n;
+    n *= shape[i]!;
+  }
+  return strides;
+}
+
+export const byteLength = (t: { readonly dtype: DType; readonly shape: readonly number[] }): number => bytesOf(t.dtype, sizeOf(t.shape));
+
+/** A new zeroed tensor. */
+export const zeros = <D extends DType>(dtype: D, shape: readonly number[]): Tensor<D> => ({ dtype, shape, data: allocate(dtype, sizeOf(shape)) });
+
+/** Makes a tensor of `data`, which may be the right typed array (kept, not copied) or plain numbers. @throws shape_mismatch */
+export function tensor<D extends DType>(dtype: D, shape: readonly number[], data: Storage[D] | readonly number[] | readonly bigint[] | readonly boolean[]): Tensor<D> {
+  const made = zeros(dtype, []);
+  const count = sizeOf(shape);
+  const expected = dtype === 'string' ? count : (bytesOf(dtype, count) / (made.data as Float32Array).BYTES_PER_ELEMENT);
+  if (data.length !== expected) fail('shape_mismatch', `a ${dtype} tensor of shape [${shape}] has ${expected} entries, not ${data.length}`);
+  if (!Array.isArray(data)) return { dtype, shape, data: data as Storage[D] };
+  const out = allocate(dtype, count);
+  const big = dtype === 'int64' || dtype === 'uint64';
+  for (let i = 0; i < data.length; i++) (out as unknown[])[i] = dtype === 'string' ? data[i] : big ? BigInt(data[i] as number) : Number(data[i]);
+  return { dtype, shape, data: out };
+}
+
+/** The bytes behind a tensor, not copied. Strings have none. */
+export function bytesOfTensor(t: Tensor): Uint8Array<ArrayBuffer> {
+  if (t.dtype === 'string') fail('type_mismatch', 'a string tensor has no byte form');
+  const a = t.data as Float32Array<ArrayBuffer>;
+  return new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+}
+
+/** A tensor over `bytes`; shares them where alignment allows. @throws model_malformed when the length does not fit */
+export function tensorOver(dtype: DType, shape: readonly number[], bytes: Uint8Array): Tensor {
+  const need = bytesOf(dtype, sizeOf(shape));
+  if (dtype === 'string') fail('type_mismatch', 'a string tensor has no byte form');
+  if (bytes.byteLength < need) fail('model_malformed', `${dtype}[${shape}] needs ${need} bytes but has ${bytes.byteLength}`);
+  return { dtype, shape, data: arrayOver(dtype, bytes.subarray(0, need)) as Storage[DType] };
+}
