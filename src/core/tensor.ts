@@ -46,7 +46,7 @@ export function tensor<D extends DType>(dtype: D, shape: readonly number[], data
   if (!Array.isArray(data)) return { dtype, shape, data: data as Storage[D] };
   const out = allocate(dtype, count);
   const big = dtype === 'int64' || dtype === 'uint64';
-  for (let i = 0; i < data.length; i++) (out as unknown[])[i] = dtype === 'string' ? data[i] : big ? BigInt(data[i] as number) : Number(data[i]);
+  for (let i = 0; i < data.length; i++) (out as unknown[])[i] = dtype === 'string' ? data[i] : big ? BigInt(data[i] as unknown as number) : Number(data[i]);
   return { dtype, shape, data: out };
 }
 
