@@ -1,0 +1,148 @@
+import type { DType } from '../src/core/dtype.ts';
+import { fail } from '../src/core/errors.ts';
+import { bigints, fromNumbers, numbers } from '../src/core/numbers.ts';
+import { sizeOf, stridesOf, type Tensor, zeros } from '../src/core/tensor.ts';
+import { defineOp, NUMERIC, type Op, required, string } from './define.ts';
+import { product } from './matmul-product.ts';
+import { broadcast, eachOffset } from './shapes.ts';
+
+/** A parsed equation at known shapes. Labels are letters; "0", "1", … stand for the dims of the ellipsis. */
+export interface Contraction {
+  /** Of each operand, one label a dim. */
+  readonly operands: readonly (readonly string[])[];
+  readonly output: readonly string[];
+  readonly dims: Readonly<Record<string, number>>;
+  readonly shape: readonly number[];
+}
+
+const bad = (equation: string, why: string): never => fail('attribute_invalid', `equation ${JSON.stringify(equation)}: ${why}`);
+
+/** Parses a NumPy-style equation: explicit or implicit output, ellipses, repeated letters. @throws attribute_invalid, shape_mismatch */
+export function contractionOf(equation: string, shapes: readonly (readonly number[])[]): Contraction {
+  const sides = equation.replace(/\s/g, '').split('->');
+  if (sides.length > 2) bad(equation, 'more than one "->"');
+  const terms = sides[0]!.split(',');
+  if (terms.length !== shapes.length) bad(equation, `${terms.length} terms for ${shapes.length} inputs`);
+  const split = (term: string): { before: string[]; dots: boolean; after: string[] } => {
+    const m = /^([A-Za-z]*)(\.\.\.)?([A-Za-z]*)$/.exec(term) ?? bad(equation, `cannot read ${JSON.stringify(term)}`);
+    return { before: [...m[1]!], dots: m[2] !== undefined, after: [...m[3]!] };
+  };
+  const parsed = terms.map(split);
+  const extra = parsed.map((p, i) => {
+    const rank = shapes[i]!.length - p.before.length - p.after.length;
+    if (p.dots ? rank < 0 : rank !== 0) fail('shape_mismatch', `equation ${JSON.stringify(equation)}: term ${JSON.stringify(terms[i])} does not fit an input of shape [${shapes[i]}]`);
+    return shapes[i]!.slice(p.before.length, p.before.length + rank);
+  });
+  const around = broadcast(...extra);
+  const dots = (n: number): string[] => around.map((_, i) => String(i)).slice(around.length - n);
+  const operands = parsed.map((p, i) => [...p.before, ...dots(extra[i]!.length), ...p.after]);
+  const dims: Record<string, number> = {};
+  operands.forEach((labels, o) => labels.forEach((label, i) => {
+    const d = shapes[o]![i]!, known = dims[label];
+    if (known !== undefined && known !== d && known !== 1 && d !== 1) fail('shape_mismatch', `equation ${JSON.stringify(equation)}: ${label} is both ${known} and ${d}`);
+    dims[label] = known === undefined || known === 1 ? d : known;
+  }));
+  const letters = terms.join('').replace(/\./g, '');
+  const implicit = (): string[] => [...dots(around.length), ...[...letters].filter((l) => letters.indexOf(l) === letters.lastIndexOf(l)).sort()];
+  const explicit = (): string[] => {
+    const p = split(sides[1]!);
+    return [...p.before, ...(p.dots ? dots(around.length) : []), ...p.after];
+  };
+  const output = sides.length === 2 ? explicit() : implicit();
+  for (const l of output) if (dims[l] === undefined) bad(equation, `${l} is in no input`);
+  if (new Set(output).size !== output.length) bad(equation, 'the output names a letter twice');
+  return { operands, output, dims, shape: output.map((l) => dims[l]!) };
+}
+
+/** An array with named dims. */
+interface Labelled { readonly data: Float64Array; readonly labels: readonly string[]; readonly shape: readonly number[] }
+
+/** Strides of the labels of an operand: repeated labels walk the diagonal, dims of 1 stand still. */
+function labelStrides(labels: readonly string[], shape: readonly number[]): Record<string, number> {
+  const out: Record<string, number> = {};
+  const strides = stridesOf(shape);
+  labels.forEach((l, i) => { out[l] = (out[l] ?? 0) + (shape[i] === 1 ? 0 : strides[i]!); });
+  return out;
+}
+
+/** The operand with dims in the order `keep` at the sizes `dims`, all other labels summed away. */
+function arrange(x: { readonly data: ArrayLike<number>; readonly labels: readonly string[]; readonly shape: readonly number[] }, keep: readonly string[], dims: Readonly<Record<string, number>>): Labelled {
+  const strides = labelStrides(x.labels, x.shape);
+  const sum = Object.keys(strides).filter((l) => !keep.includes(l));
+  const shape = keep.map((l) => dims[l]!);
+  const inner = sum.map((l) => x.shape[x.labels.indexOf(l)]!);
+  const starts: number[] = [];
+  eachOffset(inner, sum.map((l) => strides[l]!), (_, at) => starts.push(at));
+  const data = new Float64Array(sizeOf(shape));
+  eachOffset(shape, keep.map((l) => strides[l] ?? 0), (i, at) => {
+    let total = 0;
+    for (const s of starts) total += x.data[at + s]!;
+    data[i] = total;
+  });
+  return { data, labels: keep, shape };
+}
+
+/** Contracts two operands into one as a batched matrix product; `wanted` are the labels still needed afterwards. */
+function contract(x: Labelled, y: Labelled, wanted: ReadonlySet<string>, dims: Readonly<Record<string, number>>): Labelled {
+  // A label that only one side knows at its full size is that side's own: the other's dim of 1 is dropped.
+  const has = (o: Labelled, l: string): boolean => o.labels.includes(l) && (dims[l] === 1 || o.shape[o.labels.indexOf(l)] !== 1);
+  const both = [...new Set([...x.labels, ...y.labels])];
+  const shared = both.filter((l) => has(x, l) && has(y, l));
+  const batch = shared.filter((l) => wanted.has(l));
+  const inner = shared.filter((l) => !wanted.has(l));
+  const left = both.filter((l) => has(x, l) && !has(y, l) && wanted.has(l));
+  const right = both.filter((l) => has(y, l) && !has(x, l) && wanted.has(l));
+  const a = arrange(x, [...batch, ...left, ...inner], dims);
+  const b = arrange(y, [...batch, ...inner, ...right], dims);
+  const count = (ls: readonly string[]): number => sizeOf(ls.map((l) => dims[l]!));
+  const m = count(left), n = count(right), k = count(inner), z = count(batch);
+  const data = new Float64Array(z * m * n);
+  for (let i = 0; i < z; i++) product({ data, at: i * m * n, row: n, col: 1 }, { data: a.data, at: i * m * k, row: k, col: 1 }, { data: b.data, at: i * k * n, row: n, col: 1 }, m, n, k);
+  const labels = [...batch, ...left, ...right];
+  return { data, labels, shape: labels.map((l) => dims[l]!) };
+}
+
+function inDoubles(c: Contraction, inputs: readonly Tensor[]): Float64Array {
+  const rest = inputs.map((t, i): Labelled => {
+    const labels = [...new Set(c.operands[i]!)];
+    const own = Object.fromEntries(labels.map((l) => [l, t.shape.every((d, j) => c.operands[i]![j] !== l || d === 1) ? 1 : c.dims[l]!]));
+    return arrange({ data: numbers(t), labels: c.operands[i]!, shape: t.shape }, labels, own);
+  });
+  while (rest.length > 1) {
+    const [x, y, ...more] = rest as [Labelled, Labelled, ...Labelled[]];
+    rest.splice(0, 2, contract(x, y, new Set([...c.output, ...more.flatMap((o) => o.labels)]), c.dims));
+  }
+  return arrange(rest[0]!, c.output, c.dims).data;
+}
+
+/** 64-bit integers, exactly. */
+function inBigints(c: Contraction, inputs: readonly Tensor[], dtype: DType): Tensor {
+  const out = zeros(dtype, c.shape);
+  const sum = Object.keys(c.dims).filter((l) => !c.output.includes(l));
+  const values = inputs.map(bigints);
+  const strides = inputs.map((t, i) => labelStrides(c.operands[i]!, t.shape));
+  const at = (labels: readonly string[]): number[][] => strides.map((s) => {
+    const offsets: number[] = [];
+    eachOffset(labels.map((l) => c.dims[l]!), labels.map((l) => s[l] ?? 0), (_, o) => offsets.push(o));
+    return offsets;
+  });
+  const outer = at(c.output), inner = at(sum);
+  for (let i = 0; i < sizeOf(c.shape); i++) {
+    let total = 0n;
+    for (let j = 0; j < inner[0]!.length; j++) total += values.reduce((p, v, o) => p * v[outer[o]![i]! + inner[o]![j]!]!, 1n);
+    (out.data as BigInt64Array)[i] = total;
+  }
+  return out;
+}
+
+/** https://onnx.ai/onnx/operators/onnx__Einsum.html */
+export const einsum: readonly Op[] = [defineOp({
+  op: 'Einsum', since: [12], inputs: ['Inputs: T*'], outputs: ['Output: T'], types: { T: NUMERIC }, attrs: { equation: required(string()) },
+  infer: (call) => [{ dtype: call.fact(0).dtype, shape: contractionOf(call.attrs.equation, call.inputs.map((_, i) => call.fact(i).shape)).shape }],
+  reference: (call) => {
+    const inputs = call.inputs.map((_, i) => call.tensor(i));
+    const c = contractionOf(call.attrs.equation, inputs.map((t) => t.shape));
+    const dtype = inputs[0]!.dtype;
+    return [dtype === 'int64' || dtype === 'uint64' ? inBigints(c, inputs, dtype) : fromNumbers(dtype, c.shape, inDoubles(c, inputs))];
+  },
+})];
