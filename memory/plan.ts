@@ -1,0 +1,210 @@
+/**
+ * Memory planning: where each block goes in a few buffers, so that what is never live together shares bytes.
+ *
+ * The unit of reuse is a SLAB, one buffer with a planned offset for every block. Two blocks may overlap in a slab if no step
+ * finds both live. One slab would do for a CPU. WebGPU refuses a dispatch that binds one buffer both read-only and writable, even
+ * where the ranges are disjoint, so there what a step writes and what it reads go to different slabs: packing with colours.
+ *
+ * Both halves are NP-hard; blocks are placed greedily, one after another, each where it makes the slabs grow least (and there in the
+ * tightest gap). This is greedy-by-size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
+ * (arXiv:2001.03288), with colours. What is searched is the order: several are tried, then the best is perturbed, above all
+ * by moving blocks that end at a slab's top forward. The search counts evaluations, not time, and draws from a seeded generator: equal
+ * inputs give equal plans on every machine.
+ */
+import type { Block } from './lifetimes.ts';
+
+export interface MemoryPlan {
+  /** Bytes of each slab. */
+  readonly slabs: readonly number[];
+  /** Where each block goes, by its id. */
+  readonly place: ReadonlyMap<number, Place>;
+  /** Bytes of all slabs. */
+  readonly total: number;
+  /** The most bytes live at one step; no plan can do with less. */
+  readonly lowerBound: number;
+}
+export interface Place { readonly slab: number; readonly offset: number }
+
+export interface SlabOptions {
+  /** Numbers of slabs to try; the smallest total wins. Further slabs are opened only where the conflicts or `maxSlabBytes` leave no other way. Default [3, 4]. */
+  readonly slabs?: number | readonly number[];
+  /** Of offsets and sizes, in bytes. Default 256, WebGPU's for storage bindings. */
+  readonly alignment?: number;
+  /** No slab grows past this, except for one block that is larger by itself. */
+  readonly maxSlabBytes?: number;
+  /** Orders to evaluate after the first few; the time is linear in it. Default 40. */
+  readonly effort?: number;
+}
+
+/** Places blocks in slabs so that the two blocks of a conflict never share one. */
+export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
+  const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
+  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 40);
+}
+
+/** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
+export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort'> = {}): MemoryPlan {
+  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 40);
+}
+
+/** Bytes live at each step. */
+function liveBytes(blocks: readonly Block[], size: Float64Array): Float64Array {
+  const live = new Float64Array(blocks.reduce((end, b) => Math.max(end, b.last + 1), 0) + 1);
+  blocks.forEach(({ first, last }, b) => {
+    live[first]! += size[b]!;
+    live[last + 1]! -= size[b]!;
+  });
+  for (let step = 1; step < live.length; step++) live[step]! += live[step - 1]!;
+  return live;
+}
+
+/** An empty block keeps one unit: a binding may not be empty. */
+const align = (bytes: number, alignment: number): number => Math.max(1, Math.ceil(bytes / alignment)) * alignment;
+
+/** The question in typed arrays, which greedy runs read a hundred times. */
+interface Problem {
+  readonly size: Float64Array;
+  /** Of each block, the ones live at some step with it, and the ones that may not share its slab. */
+  readonly meets: readonly Int32Array[];
+  readonly rivals: readonly Int32Array[];
+  readonly maxSlabBytes: number;
+}
+interface Layout { readonly slabOf: Int32Array; readonly offsetOf: Float64Array; readonly slabs: number[]; readonly total: number }
+
+function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number): MemoryPlan {
+  const size = Float64Array.from(blocks, (b) => align(b.bytes, alignment));
+  const rivals: number[][] = blocks.map(() => []);
+  for (const [a, b] of conflicts) {
+    rivals[a]!.push(b);
+    rivals[b]!.push(a);
+  }
+  const problem: Problem = { size, meets: meetings(blocks), rivals: rivals.map((r) => Int32Array.from(r)), maxSlabBytes };
+  const live = liveBytes(blocks, size);
+  const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
+  const starts = orders(blocks, size, live);
+  const best = climb(problem, starts, counts, effort, lowerBound);
+  const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
+  return { slabs: best.slabs, place, total: best.total, lowerBound };
+}
+
+/** Sweeps over the steps, with the set of live blocks. */
+function meetings(blocks: readonly Block[]): Int32Array[] {
+  const meets: number[][] = blocks.map(() => []);
+  let live: number[] = [];
+  for (const b of [...blocks.keys()].sort((x, y) => blocks[x]!.first - blocks[y]!.first)) {
+    live = live.filter((other) => blocks[other]!.last >= blocks[b]!.first);
+    for (const other of live) {
+      meets[b]!.push(other);
+      meets[other]!.push(b);
+    }
+    live.push(b);
+  }
+  return meets.map((m) => Int32Array.from(m));
+}
+
+/** Orders to start from: by size, by size times lifetime, by lifetime, by time, and what is live at the fullest step first. */
+function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array): Int32Array[] {
+  const span = (b: number): number => blocks[b]!.last - blocks[b]!.first + 1;
+  const bySize = (a: number, b: number): number => size[b]! - size[a]! || blocks[a]!.first - blocks[b]!.first || a - b;
+  const crowd = Float64Array.from(blocks, ({ first, last }) => live.subarray(first, last + 1).reduce((most, bytes) => Math.max(most, bytes), 0));
+  const keys: ((a: number, b: number) => number)[] = [
+    () => 0, (a, b) => size[b]! * span(b) - size[a]! * span(a), (a, b) => span(b) - span(a), (a, b) => blocks[a]!.first - blocks[b]!.first, (a, b) => crowd[b]! - crowd[a]!,
+  ];
+  return keys.map((key) => Int32Array.from(blocks.keys()).sort((a, b) => key(a, b) || bySize(a, b)));
+}
+
+/** A list longer than this is not kept sorted by insertion. */
+const LONG = 32;
+
+/** Places blocks in this order, in `count` slabs if it can; null as soon as they pass `limit` bytes. */
+function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Array, count: number, limit: number): Layout | null {
+  const slabOf = new Int32Array(size.length).fill(-1);
+  const offsetOf = new Float64Array(size.length);
+  const slabs: number[] = [];
+  const closedFor: number[] = []; // of each slab, the last block that a rival kept out of it
+  const taken: number[][] = []; // of each slab, the placed blocks that this block meets, by offset
+  let total = 0;
+  for (let i = 0; i < order.length; i++) {
+    const b = order[i]!, bytes = size[b]!, others = meets[b]!, rival = rivals[b]!;
+    for (let k = 0; k < slabs.length; k++) taken[k]!.length = 0;
+    for (let j = 0; j < rival.length; j++) if (slabOf[rival[j]!]! >= 0) closedFor[slabOf[rival[j]!]!] = b;
+    for (let j = 0; j < others.length; j++) {
+      const other = others[j]!, slab = slabOf[other]!;
+      if (slab < 0 || closedFor[slab] === b) continue;
+      const list = taken[slab]!;
+      let at = list.push(other) - 1;
+      if (at >= LONG) continue;
+      for (; at > 0 && offsetOf[list[at - 1]!]! > offsetOf[other]!; at--) list[at] = list[at - 1]!;
+      list[at] = other;
+    }
+    for (let k = 0; k < slabs.length; k++) if (taken[k]!.length > LONG) taken[k]!.sort((x, y) => offsetOf[x]! - offsetOf[y]!);
+
+    let best = -1, bestOffset = 0, bestGrowth = Infinity, bestGap = Infinity;
+    for (let k = 0; k < slabs.length; k++) {
+      if (closedFor[k] === b) continue;
+      const list = taken[k]!;
+      let offset = 0, gap = Infinity, end = 0;
+      for (let j = 0; j < list.length; j++) {
+        const start = offsetOf[list[j]!]!, room = start - end;
+        if (room >= bytes && room < gap) { gap = room; offset = end; }
+        end = Math.max(end, start + size[list[j]!]!);
+      }
+      if (gap === Infinity) { offset = end; gap = Math.max(bytes, slabs[k]! - end); }
+      const growth = Math.max(0, offset + bytes - slabs[k]!);
+      if (offset > 0 && offset + bytes > maxSlabBytes) continue;
+      if (growth < bestGrowth || (growth === bestGrowth && gap < bestGap)) { best = k; bestOffset = offset; bestGrowth = growth; bestGap = gap; }
+    }
+    if (best < 0 || (slabs.length < count && bytes < bestGrowth)) {
+      best = slabs.push(0) - 1; bestOffset = 0; bestGrowth = bytes;
+      taken.push([]);
+      closedFor.push(-1);
+    }
+    total += bestGrowth;
+    if (total > limit) return null;
+    slabs[best] = Math.max(slabs[best]!, bestOffset + bytes);
+    slabOf[b] = best;
+    offsetOf[b] = bestOffset;
+  }
+  return { slabOf, offsetOf, slabs, total };
+}
+
+/** Blocks that meet more others than this on average make an evaluation dear: fewer are made. */
+const MANY = 64;
+
+/** The best start, then a walk from order to order that never gets worse, until `enough`. */
+function climb(problem: Problem, starts: readonly Int32Array[], counts: readonly number[], effort: number, enough: number): Layout {
+  let order = starts[0]!;
+  let best = greedy(problem, order, counts[0]!, Infinity)!;
+  for (const start of starts) for (const count of counts) {
+    const found = best.total > enough ? greedy(problem, start, count, best.total - 1) : null;
+    if (found) { best = found; order = start; }
+  }
+  const n = order.length;
+  const random = generator(n);
+  const meetings = problem.meets.reduce((sum, m) => sum + m.length, 0);
+  const evaluations = Math.min(effort, Math.floor((effort * MANY * n) / (meetings + 1)));
+  const endsOnTop = (b: number): boolean => best.offsetOf[b]! + problem.size[b]! === best.slabs[best.slabOf[b]!];
+  for (let i = 0; i < evaluations && n > 1 && best.total > enough; i++) {
+    let from = Math.floor(random() * n);
+    if (random() < 0.5) while (!endsOnTop(order[from]!)) from = (from + 1) % n;
+    const to = Math.floor(random() * (random() < 0.5 ? from + 1 : Math.min(n, from + 20)));
+    const next = order.slice();
+    if (to < from) next.copyWithin(to + 1, to, from);
+    else next.copyWithin(from, from + 1, to + 1);
+    next[to] = order[from]!;
+    const found = greedy(problem, next, counts[i % counts.length]!, best.total);
+    if (found) { best = found; order = next; }
+  }
+  return best;
+}
+
+/** Uniform in [0, 1): mulberry32. */
+function generator(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
