@@ -1,0 +1,87 @@
+/** Bytes of an ONNX file -> Graph. Weights stay where they are in those bytes, or in the files beside them. */
+import { fail, SardonyxError } from '../core/errors.ts';
+import type { Graph } from '../core/graph.ts';
+import { buildGraph } from './build-graph.ts';
+import type { ReadExternal } from './external.ts';
+import { inlineFunctions } from './functions.ts';
+import { readModel } from './model.ts';
+import type { GraphProto, ModelProto, TensorProto, ValueType } from './proto.ts';
+
+export interface Model {
+  readonly graph: Graph;
+  /** Types of the graph's inputs and outputs, in order, for those that are no tensors; null where the model says nothing. */
+  readonly inputTypes: readonly (ValueType | null)[];
+  readonly outputTypes: readonly (ValueType | null)[];
+  /** Imported version by domain; the default domain is "ai.onnx". */
+  readonly opsets: Readonly<Record<string, number>>;
+  readonly irVersion: number;
+  readonly producer: string;
+  readonly metadata: ReadonlyMap<string, string>;
+  /** The files beside the model that its weights are in, each a safe relative path. */
+  readonly externalFiles: readonly string[];
+}
+
+/**
+ * Parses an ONNX model. Its tensors share `bytes`, which must not change while the model is in use.
+ * `external` reads weights that lie in other files, when one is loaded; it gets safe relative paths only.
+ * @throws model_not_onnx, model_malformed, model_unsupported, model_too_large, external_data_unsafe
+ */
+export function parseModel(bytes: Uint8Array, external?: ReadExternal): Model {
+  if (bytes.length === 0) fail('model_not_onnx', 'the file is empty');
+  const proto = readProto(bytes);
+  if (!proto.graph) return fail(proto.irVersion > 0 ? 'model_malformed' : 'model_not_onnx', `${proto.irVersion > 0 ? 'the model has no graph' : 'the file has neither an IR version nor a graph'}; it starts with ${startOf(bytes)}`);
+  const inlined = inlineFunctions(proto, proto.graph);
+  const graph = buildGraph(inlined, { imports: proto.imports, read: external });
+  const typeOf = new Map([...proto.graph.values, ...proto.graph.outputs, ...proto.graph.inputs].map((v) => [v.name, v.type]));
+  const opsets: Record<string, number> = Object.create(null);
+  for (const [domain, version] of proto.imports) opsets[domain || 'ai.onnx'] = version;
+  const types = (ids: readonly number[]): (ValueType | null)[] => ids.map((id) => typeOf.get(graph.values[id]!.name) ?? null);
+  return {
+    graph, opsets, irVersion: proto.irVersion, producer: proto.producer, metadata: proto.metadata,
+    inputTypes: types(graph.inputs), outputTypes: types(graph.outputs),
+    externalFiles: [...new Set(externalFiles(inlined))],
+  };
+}
+
+/** External files of a graph's weights and of those in its bodies. */
+function externalFiles(graph: GraphProto): string[] {
+  const ofTensor = (t: TensorProto): string[] => (t.external ? [t.external.file] : []);
+  return [
+    ...graph.initializers.flatMap(ofTensor),
+    ...graph.nodes.flatMap((node) => [...node.attrs.values()].flatMap((attr) =>
+      attr.kind === 'tensor' ? ofTensor(attr.value) : attr.kind === 'graph' ? externalFiles(attr.value) : attr.kind === 'graphs' ? attr.value.flatMap(externalFiles) : [])),
+  ];
+}
+
+function readProto(bytes: Uint8Array): ModelProto {
+  try {
+    return readModel(bytes);
+  } catch (e) {
+    const known = signatureOf(bytes);
+    if (known && e instanceof SardonyxError) return fail('model_not_onnx', `this looks like ${known}, not an ONNX model; it starts with ${startOf(bytes)}`);
+    throw e;
+  }
+}
+
+/** What a file is whose first bytes are well known. */
+function signatureOf(bytes: Uint8Array): string | null {
+  const text = String.fromCharCode(...bytes.subarray(0, 64)).replace(/^\u00ef\u00bb\u00bf/, '');
+  const at4 = text.slice(4, 8);
+  if (/^\s*</.test(text)) return 'an HTML or XML page (was the address right, and did the server find the file?)';
+  if (text.startsWith('version https://git-lfs')) return 'a Git LFS pointer (the file itself was not fetched)';
+  if (/^\s*[{[]/.test(text)) return 'JSON';
+  if (text.startsWith('PK\u0003\u0004')) return 'a ZIP archive (a PyTorch file, or a zipped model)';
+  if (text.startsWith('\u001f\u008b')) return 'a gzip file';
+  if (text.startsWith('GGUF')) return 'a GGUF model';
+  if (text.startsWith('\u0089HDF')) return 'an HDF5 (Keras) file';
+  if (text.startsWith('\u0080\u0002') || text.startsWith('\u0080\u0004')) return 'a Python pickle';
+  if (at4 === 'ORTM') return 'a model in ONNX Runtime\'s own format (.ort)';
+  if (at4 === 'TFL3') return 'a TensorFlow Lite model';
+  if (text[8] === '{') return 'a safetensors file';
+  return null;
+}
+
+const startOf = (bytes: Uint8Array): string => {
+  const start = bytes.subarray(0, 16);
+  return start.every((b) => b >= 32 && b < 127) ? JSON.stringify(String.fromCharCode(...start)) : Array.from(start, (b) => b.toString(16).padStart(2, '0')).join(' ');
+};
