@@ -109,6 +109,8 @@ export interface WasmCaps {
   readonly fma: boolean;
   readonly shared: boolean;
   readonly threads: number;
+  /** Rows and columns of the register tile of matrix products that was measured fastest here. */
+  readonly tile?: readonly [number, number];
 }
 export interface ReferenceCaps { readonly kind: 'reference' }
 export type Caps = GpuCaps | WasmCaps | ReferenceCaps;

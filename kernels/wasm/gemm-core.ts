@@ -1,0 +1,254 @@
+/**
+ * The register-tiled product C (+)= A × B that matmul, convolution and recurrent kernels are made of.
+ *
+ * A tile of `mr` rows × `nv` vectors of 4 columns stays in registers while k runs; A values are splat straight from memory, B is read as
+ * vectors. k is not unrolled: older V8 versions then spill the accumulators. Each element of C is one chain in ascending k, cut only
+ * at multiples of `KC`, so results do not depend on the tile.
+ */
+import type { WasmCaps } from '../../src/core/plan.ts';
+import { type Fn, f32, f32x4, i32, type I32, type Local, type Mod, type Num, type V, v128, type VT } from './asm.ts';
+
+/** Rows and columns of a register tile. */
+export type Tile = readonly [mr: number, nr: number];
+/** Tiles worth calibrating, the safe default first. Which is fastest depends on how the engine orders loads and allocates registers. */
+export const TILES: { readonly fma: readonly Tile[]; readonly plain: readonly Tile[] } = {
+  fma: [[3, 12], [6, 8], [4, 8], [2, 16], [6, 16]],
+  plain: [[4, 8], [3, 12], [2, 16], [6, 16]],
+};
+/** The tile for this machine: the calibrated one, or the default. */
+export const tileOf = (caps: WasmCaps): Tile => caps.tile ?? (caps.fma ? TILES.fma : TILES.plain)[0]!;
+
+/** Rows of A that are worked on while B passes by, and depth of one pass over k. */
+const MC = 48;
+export const KC = 768;
+
+/** acc + a·b, in one rounding where the machine has it. */
+export const mac = (fma: boolean, a: V, b: V, acc: V): V => (fma ? f32x4.rmadd(a, b, acc) : f32x4.add(acc, f32x4.mul(a, b)));
+
+/** Named i32 parameters of a function being built. */
+export const params = <K extends string>(f: Fn, ...names: K[]): Record<K, Local<'i32'>> =>
+  Object.fromEntries(names.map((n, i) => [n, f.arg('i32', i)])) as Record<K, Local<'i32'>>;
+export const i32s = (n: number): VT[] => new Array<VT>(n).fill('i32');
+export const locals = <T extends VT>(f: Fn, type: T, n: number): Local<T>[] => Array.from({ length: n }, () => f.local(type));
+/** for (l = from; l < to; l += step), unsigned, zero times when from >= to. */
+export function loop(f: Fn, l: Local<'i32'>, from: Num, to: Num, step: Num, body: () => void): void {
+  f.set(l, typeof from === 'number' ? i32.const(from) : from);
+  f.whileLoop(() => i32.ltu(l, to), () => { body(); f.inc(l, step); });
+}
+
+/** The first `n` (1 to 4) floats at `p`, the rest 0; reads no further. */
+export function loadLanes(p: I32, n: number, off = 0): V {
+  if (n === 4) return v128.load(p, off);
+  if (n === 1) return v128.load32zero(p, off);
+  const low = v128.load64zero(p, off);
+  return n === 2 ? low : v128.load32lane(p, low, 2, off + 8);
+}
+/** Stores the first `n` (1 to 4) lanes. */
+export function storeLanes(f: Fn, p: I32, v: Local<'v128'>, n: number, off = 0): void {
+  if (n === 4) f.emit(v128.store(p, v, off));
+  if (n === 2 || n === 3) f.emit(v128.store64lane(p, v, 0, off));
+  if (n === 1 || n === 3) f.emit(v128.store32lane(p, v, n - 1, off + 4 * (n - 1)));
+}
+
+/**
+ * A micro-kernel: (a, aRow, aStep, b, bStep, k, c, cRow, init): mr × cols of C from k steps, strides in bytes.
+ * `init`: 0 adds to C, 1 starts from zero, otherwise the address of one float per row to start from.
+ * `exactB`: B has no room behind its last column, so a part vector is read lane by lane.
+ */
+export function microKernel(m: Mod, fma: boolean, mr: number, cols: number, exactB: boolean): Fn {
+  const nv = Math.ceil(cols / 4);
+  const lanes = (j: number): number => (j < nv - 1 ? 4 : cols - 4 * (nv - 1));
+  return m.fn(`tile_${mr}x${cols}`, i32s(9), [], false, (f) => {
+    const { a, aRow, aStep, b, bStep, k, c, cRow, init } = params(f, 'a', 'aRow', 'aStep', 'b', 'bStep', 'k', 'c', 'cRow', 'init');
+    const acc = locals(f, 'v128', mr * nv);
+    const bv = locals(f, 'v128', nv);
+    const av = f.local('v128');
+    const rows = [a, ...locals(f, 'i32', mr - 1)];
+    const end = f.local('i32');
+    const at = f.local('i32');
+    const each = (visit: (i: number, j: number, x: Local<'v128'>) => void): void => { for (let i = 0; i < mr; i++) for (let j = 0; j < nv; j++) visit(i, j, acc[i * nv + j]!); };
+    const byRow = (visit: (i: number) => void): void => { f.set(at, c); for (let i = 0; i < mr; i++) { visit(i); if (i < mr - 1) f.inc(at, cRow); } };
+    f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, loadLanes(at, lanes(j), 16 * j)); }),
+      () => f.iff(i32.gtu(init, 1), () => each((i, j, x) => f.set(x, j ? acc[i * nv]! : v128.load32splat(init, 4 * i)))));
+    for (let i = 1; i < mr; i++) f.set(rows[i]!, i32.add(rows[i - 1]!, aRow));
+    f.set(end, i32.add(b, i32.mul(k, bStep)));
+    f.iff(k, () => f.doWhile(() => {
+      for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
+      for (let i = 0; i < mr; i++) {
+        f.set(av, v128.load32splat(rows[i]!));
+        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, mac(fma, av, bv[j]!, acc[i * nv + j]!));
+        f.inc(rows[i]!, aStep);
+      }
+      f.inc(b, bStep);
+    }, () => i32.ne(b, end)));
+    byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
+  });
+}
+
+/** What of a problem is baked into the code: the tile, and what is left over of M and N. */
+export interface GemmSpec {
+  readonly tile: Tile;
+  /** M ≥ mr, and M % mr. */
+  readonly tall: boolean; readonly mTail: number;
+  /** N ≥ nr, and N % nr. */
+  readonly wide: boolean; readonly nTail: number;
+  /** B is packed in panels (see `packPanels`), or read where it lies: rows of N floats. */
+  readonly direct?: boolean;
+}
+export function gemmSpec(caps: WasmCaps, M: number, N: number, direct = false): GemmSpec {
+  const tile: Tile = direct ? directTile(caps, M) : tileOf(caps);
+  const [mr, nr] = tile;
+  return { tile, tall: M >= mr, mTail: M % mr, wide: N >= nr, nTail: N % nr, ...(direct ? { direct } : {}) };
+}
+/** Few rows: long vectors, so that each row of B is read in whole cache lines. */
+const directTile = (caps: WasmCaps, M: number): Tile => (M === 1 ? [1, 32] : M === 2 ? [2, 16] : tileOf(caps));
+const up4 = (n: number): number => Math.ceil(n / 4) * 4;
+/** Floats of B packed in panels of `nr` columns, the last one of its own width rounded up to 4. */
+export const panelFloats = (nr: number, K: number, N: number): number => K * (Math.floor(N / nr) * nr + up4(N % nr));
+
+type L = Local<'i32'>;
+type Local10 = [L, L, L, L, L, L, L, L, L, L];
+
+/**
+ * (a, aRow, aStep, b, bRow, c, cRow, M, N, K): C = A × B. Strides in bytes. B: packed panels, or where `direct` rows `bRow` bytes apart.
+ */
+export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
+  const [mr, nr] = s.tile;
+  if (!s.direct && !s.tall && s.mTail === 1 && s.wide && nr <= 16) return gemv(m, caps, s);
+  const tiles = new Map<string, Fn>();
+  for (const r of [s.tall ? mr : 0, s.mTail]) for (const c of [s.wide ? nr : 0, s.nTail]) if (r && c && !tiles.has(`${r},${c}`)) tiles.set(`${r},${c}`, microKernel(m, caps.fma, r, c, !!s.direct));
+  return m.fn('gemm', i32s(10), [], false, (f) => {
+    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
+    const mc = Math.max(mr, Math.floor(MC / mr) * mr);
+    const [a, c, b, kc, k0, init, left, block, bk, cb] = locals(f, 'i32', 10) as Local10;
+    f.set(left, p.M);
+    f.whileLoop(() => left, () => {
+      f.set(block, i32.const(mc));
+      f.iff(i32.ltu(left, mc), () => f.set(block, left));
+      f.set(k0, i32.const(0));
+      f.set(init, i32.const(1));
+      f.doWhile(() => { // k passes; one even when K = 0
+        f.set(kc, i32.sub(p.K, k0));
+        f.iff(i32.gtu(kc, KC), () => f.set(kc, i32.const(KC)));
+        f.set(cb, p.c);
+        const panel = (cols: number, rowBytes: number): void => {
+          f.set(a, i32.add(p.a, i32.mul(k0, p.aStep)));
+          f.set(c, cb);
+          const bStep = s.direct ? p.bRow : i32.const(rowBytes);
+          f.set(bk, i32.add(b, i32.mul(k0, bStep)));
+          if (s.tall) f.times(i32.divu(block, mr), () => {
+            f.call(tiles.get(`${mr},${cols}`)!, a, p.aRow, p.aStep, bk, bStep, kc, c, p.cRow, init);
+            f.inc(a, i32.mul(p.aRow, mr));
+            f.inc(c, i32.mul(p.cRow, mr));
+          });
+          if (s.mTail) f.iff(i32.remu(block, mr), () => f.call(tiles.get(`${s.mTail},${cols}`)!, a, p.aRow, p.aStep, bk, bStep, kc, c, p.cRow, init));
+          f.inc(b, s.direct ? i32.const(cols * 4) : i32.mul(p.K, rowBytes));
+          f.inc(cb, cols * 4);
+        };
+        f.set(b, p.b);
+        if (s.wide) f.times(i32.divu(p.N, nr), () => panel(nr, nr * 4));
+        if (s.nTail) panel(s.nTail, up4(s.nTail) * 4);
+        f.inc(k0, kc);
+        f.set(init, i32.const(0));
+      }, () => i32.ltu(k0, p.K));
+      f.inc(p.a, i32.mul(p.aRow, block));
+      f.inc(p.c, i32.mul(p.cRow, block));
+      f.inc(left, i32.sub(0, block));
+    });
+  });
+}
+
+/** One row of A against packed panels: several panels at once, since one alone would wait for each sum. Same signature as `gemm2d`. */
+function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
+  const nr = s.tile[1];
+  const nv = nr / 4;
+  const together = Math.max(1, Math.floor(9 / nv));
+  const rowOf = (n: number): Fn => m.fn(`row_x${n}`, i32s(5), [], false, (f) => {
+    const { a, aStep, b, c, K } = params(f, 'a', 'aStep', 'b', 'c', 'K');
+    const acc = locals(f, 'v128', n * nv);
+    const bs = [b, ...locals(f, 'i32', n - 1)];
+    const av = f.local('v128');
+    for (let g = 1; g < n; g++) f.set(bs[g]!, i32.add(bs[g - 1]!, i32.mul(K, nr * 4)));
+    f.times(K, () => {
+      f.set(av, v128.load32splat(a));
+      for (let g = 0; g < n; g++) {
+        for (let j = 0; j < nv; j++) f.set(acc[g * nv + j]!, mac(caps.fma, av, v128.load(bs[g]!, 16 * j), acc[g * nv + j]!));
+        f.inc(bs[g]!, nr * 4);
+      }
+      f.inc(a, aStep);
+    });
+    acc.forEach((x, j) => f.emit(v128.store(c, x, 16 * j)));
+  });
+  const many = rowOf(together);
+  const one = together > 1 ? rowOf(1) : many;
+  const tail = s.nTail ? microKernel(m, caps.fma, 1, s.nTail, false) : null;
+  return m.fn('gemm', i32s(10), [], false, (f) => {
+    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
+    const run = (fn: Fn, n: number): void => {
+      f.call(fn, p.a, p.aStep, p.b, p.c, p.K);
+      f.inc(p.b, i32.mul(p.K, n * nr * 4));
+      f.inc(p.c, n * nr * 4);
+    };
+    f.times(i32.divu(p.N, nr * together), () => run(many, together));
+    if (together > 1) f.times(i32.remu(i32.divu(p.N, nr), together), () => run(one, 1));
+    if (tail) f.call(tail, p.a, p.aRow, p.aStep, p.b, i32.const(up4(s.nTail) * 4), p.K, p.c, p.cRow, i32.const(1));
+  });
+}
+
+/**
+ * (src, kStep, nStep, dst, N, K): packs B into panels. Columns adjacent (`nStep` 4) are copied as vectors; columns of adjacent k's
+ * (`kStep` 4: B transposed) are turned 4 × 4.
+ */
+export function packPanels(m: Mod, s: GemmSpec, transposed: boolean): Fn {
+  const nr = s.tile[1];
+  return m.fn('pack', i32s(6), [], false, (f) => {
+    const { src, kStep, nStep, dst, N, K } = params(f, 'src', 'kStep', 'nStep', 'dst', 'N', 'K');
+    const [at, to, col] = locals(f, 'i32', 3) as [L, L, L];
+    const rows = locals(f, 'v128', 4);
+    const half = locals(f, 'v128', 4);
+    const panel = (cols: number): void => {
+      const bytes = up4(cols) * 4;
+      if (!transposed) {
+        f.set(at, src);
+        f.times(K, () => {
+          for (let j = 0; j < cols; j += 4) f.emit(v128.store(dst, loadLanes(at, Math.min(4, cols - j), 4 * j), 4 * j));
+          f.inc(at, kStep);
+          f.inc(dst, bytes);
+        });
+      } else {
+        f.set(col, src);
+        for (let j = 0; j < cols; j += 4) {
+          const n = Math.min(4, cols - j);
+          f.set(at, col);
+          f.set(to, i32.add(dst, 4 * j));
+          f.times(i32.shru(K, 2), () => {
+            for (let i = 0; i < 4; i++) f.set(rows[i]!, i < n ? v128.load(i ? i32.add(at, i32.mul(nStep, i)) : at) : v128.zero());
+            turn4(f, rows, half).forEach((v, i) => f.emit(v128.store(to, v, i * bytes)));
+            f.inc(at, 16);
+            f.inc(to, 4 * bytes);
+          });
+          f.times(i32.and(K, 3), () => {
+            for (let i = 0; i < 4; i++) f.emit(f32.store(to, i < n ? f32.load(i ? i32.add(at, i32.mul(nStep, i)) : at) : f32.const(0), 4 * i));
+            f.inc(at, 4);
+            f.inc(to, bytes);
+          });
+          f.inc(col, i32.mul(nStep, n));
+        }
+        f.inc(dst, i32.mul(K, bytes));
+      }
+      f.inc(src, i32.mul(nStep, cols));
+    };
+    if (s.wide) f.times(i32.divu(N, nr), () => panel(nr));
+    if (s.nTail) panel(s.nTail);
+  });
+}
+/** The 4 × 4 transpose of `rows`; `half` is overwritten. */
+export function turn4(f: Fn, rows: readonly V[], half: readonly Local<'v128'>[]): V[] {
+  const [r0, r1, r2, r3] = rows as [V, V, V, V];
+  const [h0, h1, h2, h3] = half as [Local<'v128'>, Local<'v128'>, Local<'v128'>, Local<'v128'>];
+  f.set(h0, v128.shuf32(r0, r1, [0, 4, 1, 5]));
+  f.set(h1, v128.shuf32(r2, r3, [0, 4, 1, 5]));
+  f.set(h2, v128.shuf32(r0, r1, [2, 6, 3, 7]));
+  f.set(h3, v128.shuf32(r2, r3, [2, 6, 3, 7]));
+  return [v128.shuf32(h0, h1, [0, 1, 4, 5]), v128.shuf32(h0, h1, [2, 3, 6, 7]), v128.shuf32(h2, h3, [0, 1, 4, 5]), v128.shuf32(h2, h3, [2, 3, 6, 7])];
+}

@@ -1,0 +1,60 @@
+/** Every heavy WASM kernel against its operator's reference on random shapes, in guarded memory. */
+import { describe, expect, test } from 'vitest';
+import { ops } from '../kernels/index.ts';
+import { type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
+import { matmul } from '../kernels/matmul.ts';
+import { matmulWasm } from '../kernels/wasm/gemm.ts';
+import { TILES } from '../kernels/wasm/gemm-core.ts';
+import type { AttrValue } from '../src/core/graph.ts';
+import { numbers } from '../src/core/numbers.ts';
+import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
+import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
+import { generator, runKernel } from './wasm-harness.ts';
+
+const SEED = Number(process.env.SEED ?? 20240601);
+const hasFma = WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11]));
+const caps = (tile?: readonly [number, number], fma = hasFma): WasmCaps => ({ ...BASE_WASM, fma, ...(tile ? { tile } : {}) });
+
+/** Deterministic choices for one family of cases. */
+function dice(family: string) {
+  const random = generator(SEED ^ [...family].reduce((h, c) => Math.imul(h, 31) + c.charCodeAt(0), 7));
+  const int = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1));
+  const pick = <T>(...of: readonly T[]): T => of[int(0, of.length - 1)]!;
+  const reals = (...shape: number[]): Tensor => tensor('float32', shape, Float32Array.from({ length: sizeOf(shape) }, () => random() * 2 - 1));
+  return { random, int, pick, reals };
+}
+const opOf = (name: string, ...families: (readonly Op[])[]): Op => [...families.flat(), ...ops.values()].find((o) => o.op === name)!;
+
+interface Case { readonly inputs: readonly (Tensor | null)[]; readonly attrs?: Record<string, AttrValue>; readonly constants?: readonly number[]; readonly outputs?: number; readonly tolerance?: number }
+/** Runs kernel and reference; every output must agree within `tolerance`, relative to 1 and to the size of the value. */
+async function agree(op: Op, kernel: WasmKernel, c: Case, machine: WasmCaps): Promise<void> {
+  const attrs = parseAttrs(op.attrs, c.attrs ?? {});
+  const n = c.outputs ?? 1;
+  const want = await op.reference(refCall(c.inputs, attrs as any, n));
+  const expected = want.slice(0, n) as Tensor[];
+  const got = runKernel(kernel, machine, c.inputs, expected, attrs, c.constants ?? []);
+  const about = `seed ${SEED} ${kernel.name} ${JSON.stringify({ shapes: c.inputs.map((t) => t?.shape), attrs: c.attrs, constants: c.constants, tile: machine.tile, fma: machine.fma })}`;
+  expected.forEach((e, o) => {
+    const a = numbers(got[o]!), b = numbers(e);
+    for (let i = 0; i < b.length; i++) {
+      const d = Math.abs(a[i]! - b[i]!);
+      if (!(d <= (c.tolerance ?? 1e-4) * Math.max(1, Math.abs(b[i]!))) && !(Object.is(a[i], b[i]) || a[i] === b[i])) expect.fail(`${about}: output ${o} [${i}] is ${a[i]}, not ${b[i]}`);
+    }
+  });
+}
+
+describe('matmul', () => {
+  const op = opOf('MatMul', matmul);
+  const kernel = matmulWasm[0]!;
+  test('any shape, tile and arrangement of B', async () => {
+    const d = dice('matmul');
+    const tiles = [...TILES.plain, ...TILES.fma];
+    for (let t = 0; t < 160; t++) {
+      const [M, N, K] = [d.pick(0, 1, 1, 2, 3, d.int(1, 70)), d.pick(0, 1, 3, d.int(1, 70)), d.pick(0, 1, d.int(1, 60), d.int(760, 900))];
+      const kind = t % 6;
+      const a = kind === 0 ? d.reals(K) : kind === 1 ? d.reals(2, M, K) : kind === 2 ? d.reals(3, 1, M, K) : kind === 3 ? d.reals(2, 3, M, K) : d.reals(M, K);
+      const b = kind === 5 ? d.reals(K) : kind === 2 ? d.reals(2, K, N) : kind === 3 ? d.reals(d.pick(1, 2), d.pick(1, 3), K, N) : d.reals(K, N);
+      await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]) }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
+    }
+  });
+});
