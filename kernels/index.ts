@@ -2,12 +2,24 @@ import type { Op } from './define.ts';
 import { softmax } from './softmax.ts';
 import { matmul } from './matmul.ts';
 import { einsum } from './einsum.ts';
+import { reshape } from './reshape.ts';
+import { create } from './create.ts';
+import { transpose } from './transpose.ts';
+import { slice } from './slice.ts';
+import { pad } from './pad.ts';
+import { convolution } from './conv.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  convolution,
   einsum,
   matmul,
   softmax,
+  reshape,
+  create,
+  transpose,
+  slice,
+  pad,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
