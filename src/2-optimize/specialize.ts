@@ -1,0 +1,219 @@
+/**
+ * Binds a graph to concrete inputs: every shape becomes numbers, every value that does not depend on data is computed now, and an
+ * If whose condition is known is replaced by its branch. Where a shape depends on data the walk stops along that path, and says
+ * which values must be looked at before it can go on.
+ */
+import { type InferCall, NeedsValue, type Op, type OutFact, refCall } from '../../kernels/define.ts';
+import { parseParameter } from './normalize.ts';
+import { BITS, type DType } from '../core/dtype.ts';
+import { fail, within } from '../core/errors.ts';
+import { constantOf, type Constant, type Fact, type Graph, type GraphValue, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import { isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
+
+/** Nodes to go through, and what is known of the values they read. Values are appended, never renumbered. */
+export interface Work {
+  readonly nodes: readonly Node[];
+  readonly values: readonly GraphValue[];
+  /** Facts of inputs and of all that has been computed so far. */
+  readonly facts: ReadonlyMap<ValueId, Fact>;
+  /** Values that are not tensors (sequences, optionals, maps): they exist, on the host. */
+  readonly opaque: ReadonlySet<ValueId>;
+  readonly outputs: readonly ValueId[];
+}
+
+export interface Specialized {
+  /** Nodes that can be planned, in order, all facts known. */
+  readonly nodes: readonly Node[];
+  readonly values: readonly GraphValue[];
+  readonly facts: ReadonlyMap<ValueId, Fact>;
+  /** Nodes left for later, in order: dynamic ones, those that wait for a demanded value, and all that follow from them. */
+  readonly deferred: readonly Node[];
+  /** Deferred nodes that the host can run once their inputs are there. */
+  readonly dynamic: ReadonlySet<Node>;
+  /** Values whose contents decide shapes further on. */
+  readonly demands: ReadonlySet<ValueId>;
+}
+
+/** Folding computes at most this many elements a value, unless the value is needed as a shape: bigger results cost more memory than time. */
+const FOLD_LIMIT = 1 << 22;
+
+export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialized {
+  const values = [...work.values];
+  const facts = new Map(work.facts);
+  let learned = 0;
+  const learnConstants = (): void => {
+    for (; learned < values.length; learned++) {
+      const constant = values[learned]!.constant;
+      if (constant !== undefined && !facts.has(learned)) facts.set(learned, factOf(constant));
+    }
+  };
+  learnConstants();
+  const planned: Node[] = [];
+  const deferred: Node[] = [];
+  const dynamic = new Set<Node>();
+  const demands = new Set<ValueId>();
+
+  const defer = (node: Node): void => { deferred.push(node); };
+
+  const visit = (node: Node): void => {
+    const op = ops.get(node.op)!;
+    const reads = readsOf(node);
+    const isDynamic = typeof op.dynamic === 'function' ? op.dynamic(node.attrs, node.outputs.length) : op.dynamic === true;
+
+    if (node.op === 'If') {
+      const cond = node.inputs[0]!;
+      const fact = facts.get(cond);
+      if (fact === undefined) return defer(node);
+      const known = fact.constant?.peek();
+      if (known === undefined || known === null) {
+        demands.add(cond);
+        return defer(node);
+      }
+      if (sizeOf(known.shape) !== 1) fail('shape_mismatch', `the condition of an If has one element, not shape [${known.shape}]`);
+      const body = inline((known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph), node, values);
+      learnConstants();
+      body.forEach(at);
+      return;
+    }
+    if (reads.some((v) => !facts.has(v) && !work.opaque.has(v))) return defer(node);
+    if (isDynamic || reads.some((v) => work.opaque.has(v))) {
+      dynamic.add(node);
+      return defer(node);
+    }
+    const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
+    checkTypes(op, inputs);
+    let outs: readonly OutFact[];
+    try {
+      outs = inferNode(op, node, inputs);
+    } catch (e) {
+      if (!(e instanceof NeedsValue)) throw e;
+      demands.add(node.inputs[e.index]!);
+      return defer(node);
+    }
+    node.outputs.forEach((v, i) => {
+      if (v === null) return;
+      const out = outs[i] ?? fail('internal', `${node.op} infers ${outs.length} outputs, output ${i} is wanted`);
+      checkSize(out);
+      facts.set(v, { dtype: out.dtype, shape: out.shape });
+    });
+    if (!op.random && foldable(inputs, outs)) {
+      const folded = fold(op, node, inputs);
+      if (folded !== null) {
+        node.outputs.forEach((v, i) => {
+          const t = folded[i];
+          if (v !== null && t) facts.set(v, { dtype: t.dtype, shape: t.shape, constant: constantOf(t) });
+        });
+        return;
+      }
+    }
+    planned.push(node);
+  };
+  const at = (node: Node): void => within(`node ${node.name} (${node.op})`, () => visit(node));
+  work.nodes.forEach(at);
+
+  const live = reachable(planned, deferred, work.outputs, demands);
+  return { nodes: planned.filter((n) => live.has(n)), values, facts, deferred, dynamic, demands };
+}
+
+function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly OutFact[] {
+  if (op.infer === undefined) fail('internal', `${op.op} has no shape inference and is not dynamic`);
+  const fact = (i: number): Fact => inputs[i] ?? fail('input_missing', `input ${i} of ${op.op} is required`);
+  const call: InferCall = {
+    inputs, attrs: node.attrs, outputs: node.outputs.length, fact,
+    value: (i) => {
+      const t = fact(i).constant?.peek();
+      if (!t) throw new NeedsValue(i);
+      return t;
+    },
+  };
+  return op.infer(call);
+}
+
+function foldable(inputs: readonly (Fact | null)[], outs: readonly OutFact[]): boolean {
+  return inputs.every((f) => f === null || (f.constant?.peek() ?? null) !== null) && outs.every((o) => sizeOf(o.shape) <= FOLD_LIMIT);
+}
+
+/** The node's outputs computed by its reference; null where the reference is asynchronous or yields no tensors. */
+function fold(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly (Tensor | null)[] | null {
+  const result = op.reference(refCall(inputs.map((f) => f?.constant?.peek() ?? null), node.attrs, node.outputs.length));
+  if (result instanceof Promise) {
+    result.catch(() => undefined);
+    return null;
+  }
+  return result.every((v: Value | null) => v === null || isTensor(v)) ? (result as readonly (Tensor | null)[]) : null;
+}
+
+/** A dim of 2^31 or a value of 2^40 bytes is a mistake or an attack; refused before anything is allocated. */
+function checkSize(out: OutFact): void {
+  let n = 1;
+  for (const d of out.shape) {
+    if (!Number.isInteger(d) || d < 0) fail('shape_mismatch', `inferred shape [${out.shape}] is not a shape`);
+    n *= d;
+  }
+  if ((n * Math.max(1, BITS[out.dtype])) / 8 > 2 ** 40) fail('model_too_large', `a value of shape [${out.shape}] and type ${out.dtype} does not fit any memory`);
+}
+
+/** Input dtypes against the operator's type parameters: each bound once, then the same everywhere. @throws type_mismatch */
+function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
+  const parameters = op.inputs.map(parseParameter);
+  const bound = new Map<string, DType>();
+  inputs.forEach((fact, i) => {
+    const p = parameters[Math.min(i, parameters.length - 1)];
+    if (fact === null || p === undefined || p.type === 'any') return;
+    const allowed = op.types[p.type];
+    if (allowed === undefined) {
+      if (fact.dtype !== p.type) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be ${p.type}`);
+      return;
+    }
+    if (!allowed.includes(fact.dtype)) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be one of ${allowed.join(', ')}`);
+    const first = bound.get(p.type);
+    if (first !== undefined && first !== fact.dtype) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}, but another input of the same type ${p.type} is ${first}`);
+    bound.set(p.type, fact.dtype);
+  });
+}
+
+/** The branch's nodes with fresh value ids, writing the If's outputs. */
+function inline(body: Graph, node: Node, values: GraphValue[]): Node[] {
+  const outer = new Map<ValueId, ValueId>(body.captures);
+  const toOuter = (v: ValueId): ValueId => {
+    let id = outer.get(v);
+    if (id === undefined) outer.set(v, (id = values.push({ ...body.values[v]!, name: `${node.name}/${body.values[v]!.name}` }) - 1));
+    return id;
+  };
+  // A body output made by one of its nodes is renamed to the If's; one that is a capture or a constant is copied by Identity.
+  const madeInside = new Set(body.nodes.flatMap((n) => n.outputs));
+  const copies: Node[] = [];
+  if (body.outputs.length < node.outputs.length) fail('model_malformed', `a branch has ${body.outputs.length} outputs, the If ${node.outputs.length}`);
+  body.outputs.forEach((v, i) => {
+    const to = node.outputs[i] ?? null;
+    if (to === null) return;
+    if (madeInside.has(v) && !outer.has(v)) outer.set(v, to);
+    else copies.push({ op: 'Identity', name: `${node.name}/output${i}`, inputs: [v], outputs: [to], attrs: {}, opset: node.opset });
+  });
+  const rename = (g: Graph): Graph => ({ ...g, captures: g.captures.map(([inner, v]) => [inner, toOuter(v)] as const) });
+  const renameAttr = (a: Node['attrs'][string]): Node['attrs'][string] =>
+    typeof a !== 'object' ? a : 'nodes' in a ? rename(a) : Array.isArray(a) && typeof a[0] === 'object' && 'nodes' in a[0] ? (a as readonly Graph[]).map(rename) : a;
+  return [
+    ...body.nodes.map((n): Node => ({
+      ...n, name: `${node.name}/${n.name}`, inputs: n.inputs.map((v) => (v === null ? null : toOuter(v))), outputs: n.outputs.map((v) => (v === null ? null : toOuter(v))),
+      attrs: Object.fromEntries(Object.entries(n.attrs).map(([k, a]) => [k, renameAttr(a)])),
+    })),
+    ...copies.map((n): Node => ({ ...n, inputs: n.inputs.map((v) => toOuter(v!)) })),
+  ];
+}
+
+/** Planned nodes whose results someone still wants. */
+function reachable(planned: readonly Node[], deferred: readonly Node[], outputs: readonly ValueId[], demands: ReadonlySet<ValueId>): Set<Node> {
+  const wanted = new Set<ValueId>([...outputs, ...demands, ...deferred.flatMap(readsOf)]);
+  const live = new Set<Node>();
+  for (let i = planned.length - 1; i >= 0; i--) {
+    const node = planned[i]!;
+    if (!node.outputs.some((v) => v !== null && wanted.has(v))) continue;
+    live.add(node);
+    for (const v of readsOf(node)) wanted.add(v);
+  }
+  return live;
+}
+
+/** The fact of a fixed value. */
+export const factOf = (c: Constant): Fact => ({ dtype: c.dtype, shape: c.shape, constant: c });

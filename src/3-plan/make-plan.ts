@@ -1,0 +1,341 @@
+import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
+import { type Access, lifetimes } from '../../memory/lifetimes.ts';
+import { planHeap, planSlabs } from '../../memory/plan.ts';
+import { assemble } from '../../wgsl/assemble.ts';
+import { library } from '../../wgsl/index.gen.ts';
+import { bytesOf, type DType } from '../core/dtype.ts';
+import { fail, within } from '../core/errors.ts';
+import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
+import type { Argument, Binding, Caps, CopyStep, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
+import { byteLength, sizeOf } from '../core/tensor.ts';
+import { callOf } from './call.ts';
+import { packUniforms } from './uniforms.ts';
+
+/** Nodes with all facts known, and what the caller brings and wants. */
+export interface PlanRequest {
+  readonly model: string;
+  readonly nodes: readonly Node[];
+  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly nameOf: (v: ValueId) => string;
+  readonly inputs: readonly ValueId[];
+  readonly outputs: readonly ValueId[];
+  readonly caps: Caps;
+  readonly tuning?: Tuning;
+}
+/** Parameters that measurement found best; what it does not name keeps its default. */
+export type Tuning = (kernel: string, call: Call) => Readonly<Record<string, number>>;
+
+/** A plan, and the constants that it refers to by number. */
+export interface Planned { readonly plan: Plan; readonly constants: readonly Constant[] }
+
+/** Types that have a form in GPU memory; the others stay on the host. */
+const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>(['float32', 'float16', 'bfloat16', 'int32', 'uint32', 'int64', 'uint64', 'int16', 'uint16', 'int8', 'uint8', 'bool']);
+/** Integer results this small, made of values that are on the host, stay there: they are shapes and indices. */
+const SHAPE_ELEMENTS = 4096;
+
+/**
+ * Orders the work of one graph at fixed dims: places each node, picks its kernel, and lays out memory. Pure; touches no device.
+ */
+export function makePlan(request: PlanRequest, ops: ReadonlyMap<string, Op>): Planned {
+  return new Draft(request, ops).finish();
+}
+
+interface DraftValue { name: string; dtype: DType; shape: readonly number[]; home: Home }
+
+/** The plan while it is being written. Lives only inside `makePlan`. */
+class Draft {
+  readonly request: PlanRequest;
+  readonly ops: ReadonlyMap<string, Op>;
+  readonly values: DraftValue[] = [];
+  readonly steps: Step[] = [];
+  readonly accesses: Access[] = [];
+  readonly shaders: PlannedShader[] = [];
+  readonly shaderOf = new Map<string, number>();
+  readonly modules: WasmCode[] = [];
+  readonly moduleOf = new Map<string, number>();
+  readonly constants: Constant[] = [];
+  readonly constantOf = new Map<Constant, number>();
+  readonly weights: Weight[] = [];
+  readonly weightOf = new Map<string, number>();
+  /** Where each graph value is, on the device and on the host, as plan values. */
+  readonly onDevice = new Map<ValueId, number>();
+  readonly onHost = new Map<ValueId, number>();
+  /** Values that are another's bytes under a different shape. */
+  readonly viewOf = new Map<ValueId, ValueId>();
+  readonly inputs: number[] = [];
+
+  constructor(request: PlanRequest, ops: ReadonlyMap<string, Op>) {
+    this.request = request;
+    this.ops = ops;
+  }
+
+  finish(): Planned {
+    const { request } = this;
+    const onDevice = request.caps.kind !== 'reference';
+    for (const v of request.inputs) {
+      const fact = this.fact(v);
+      const device = onDevice && this.hasDeviceForm(fact);
+      const value = this.addValue(v, device ? { in: 'slab', slab: -1, offset: 0 } : { in: 'host' });
+      (device ? this.onDevice : this.onHost).set(v, value);
+      this.inputs.push(value);
+    }
+    for (const node of request.nodes) within(`node ${node.name} (${node.op})`, () => this.place(node));
+    const outputs = request.outputs.map((v) => this.anywhere(v));
+    return { plan: this.layOut(outputs), constants: this.constants };
+  }
+
+  fact(v: ValueId): Fact {
+    return this.request.facts.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
+  }
+  addValue(v: ValueId, home: Home): number {
+    const { dtype, shape } = this.fact(v);
+    return this.values.push({ name: this.request.nameOf(v), dtype, shape, home }) - 1;
+  }
+  addStep(step: Step, access: Access): void {
+    this.steps.push(step);
+    this.accesses.push(access);
+  }
+  hasDeviceForm(fact: Fact): boolean {
+    return this.request.caps.kind === 'webgpu' ? GPU_DTYPES.has(fact.dtype) && bytesOf(fact.dtype, sizeOf(fact.shape)) <= this.request.caps.limits.maxStorageBufferBindingSize : fact.dtype !== 'string';
+  }
+
+  // ── where values are ──
+  constant(c: Constant): number {
+    let n = this.constantOf.get(c);
+    if (n === undefined) this.constantOf.set(c, (n = this.constants.push(c) - 1));
+    return n;
+  }
+  weight(c: Constant, pack?: Pack): number {
+    const constant = this.constant(c);
+    const key = `${constant} ${pack ? JSON.stringify(pack) : ''}`;
+    let n = this.weightOf.get(key);
+    if (n === undefined) this.weightOf.set(key, (n = this.weights.push({ constant, bytes: pack?.bytes ?? byteLength(c), ...(pack ? { pack } : {}) }) - 1));
+    return n;
+  }
+  host(v: ValueId): number {
+    let value = this.onHost.get(v);
+    if (value !== undefined) return value;
+    const { constant } = this.fact(v);
+    const base = this.viewOf.get(v);
+    if (constant !== undefined) value = this.addValue(v, { in: 'constant', constant: this.constant(constant) });
+    else if (base !== undefined) value = this.addValue(v, { in: 'view', of: this.host(base) });
+    else {
+      const from = this.onDevice.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
+      value = this.addValue(v, { in: 'host' });
+      this.addStep({ run: 'download', from, to: value }, { reads: [this.root(from)], writes: [] });
+    }
+    this.onHost.set(v, value);
+    return value;
+  }
+  device(v: ValueId): number {
+    let value = this.onDevice.get(v);
+    if (value !== undefined) return value;
+    const { constant } = this.fact(v);
+    const base = this.viewOf.get(v);
+    if (constant !== undefined) value = this.addValue(v, { in: 'weights', weight: this.weight(constant) });
+    else if (base !== undefined) value = this.addValue(v, { in: 'view', of: this.device(base) });
+    else {
+      const from = this.onHost.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
+      value = this.addValue(v, { in: 'slab', slab: -1, offset: 0 });
+      this.addStep({ run: 'upload', from, to: value }, { reads: [], writes: [value] });
+    }
+    this.onDevice.set(v, value);
+    return value;
+  }
+  /** Where an output is, without moving it. */
+  anywhere(v: ValueId): number {
+    const base = this.viewOf.get(v);
+    if (this.fact(v).constant !== undefined) return this.host(v);
+    if (this.onDevice.has(v)) return this.onDevice.get(v)!;
+    if (this.onHost.has(v)) return this.onHost.get(v)!;
+    if (base !== undefined) return this.rootOnDevice(base) ? this.device(v) : this.host(v);
+    return this.host(v);
+  }
+  rootOnDevice(v: ValueId): boolean {
+    const base = this.viewOf.get(v);
+    return base === undefined ? this.onDevice.has(v) : this.onDevice.has(v) || this.rootOnDevice(base);
+  }
+  /** Plan value that owns the memory behind `value`. */
+  root(value: number): number {
+    const home = this.values[value]!.home;
+    return home.in === 'view' ? this.root(home.of) : value;
+  }
+
+  // ── placing nodes ──
+  place(node: Node): void {
+    const op = this.ops.get(node.op)!;
+    if (op.view && node.inputs[0] != null) {
+      this.viewOf.set(node.outputs[0]!, node.inputs[0]);
+      return;
+    }
+    const { caps } = this.request;
+    if (caps.kind === 'reference') return this.runOnHost(node, undefined);
+    const call = callOf(node, (v) => this.fact(v));
+    if (this.isShapeWork(node)) return this.runOnHost(node, 'shape');
+    if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
+    const facts = [...call.inputs, ...call.outputs, ...(call.epilogue?.operands ?? [])].filter((f): f is Fact => f !== null);
+    const odd = facts.find((f) => !this.hasDeviceForm(f));
+    if (odd !== undefined) return this.runOnHost(node, `${odd.dtype}[${odd.shape}] has no form on ${caps.kind}`);
+    if (caps.kind === 'webgpu') {
+      const kernel = op.webgpu?.find((k) => k.accepts?.(call, caps) ?? true);
+      if (kernel !== undefined) return this.dispatch(node, kernel, call);
+      return this.runOnHost(node, op.webgpu === undefined ? 'no WebGPU kernel' : 'no WebGPU kernel for these types or attributes');
+    }
+    const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);
+    if (kernel !== undefined) return this.callWasm(node, kernel, call);
+    this.runOnHost(node, op.wasm === undefined ? 'no WASM kernel' : 'no WASM kernel for these types or attributes');
+  }
+
+  /** Small integer arithmetic on values that the host has anyway. */
+  isShapeWork(node: Node): boolean {
+    const here = (v: ValueId | null): boolean => v === null || this.fact(v).constant !== undefined || (!this.onDevice.has(v) && this.onHost.has(v) && this.viewOf.get(v) === undefined);
+    return node.inputs.every(here) && node.inputs.some((v) => v !== null) && [...node.inputs, ...node.outputs].every((v) => v === null || (/int|bool/.test(this.fact(v).dtype) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS));
+  }
+
+  /** Outputs without elements need memory but no work. */
+  makeEmpty(node: Node): void {
+    for (const v of node.outputs) {
+      if (v === null) continue;
+      this.onDevice.set(v, this.addValue(v, { in: 'slab', slab: -1, offset: 0 }));
+    }
+  }
+
+  runOnHost(node: Node, why: string | undefined): void {
+    const inputs = node.inputs.map((v) => (v === null ? null : this.host(v)));
+    const outputs = node.outputs.map((v) => (v === null ? null : this.addValue(v, { in: 'host' })));
+    node.outputs.forEach((v, i) => { if (v !== null) this.onHost.set(v, outputs[i]!); });
+    const step: HostStep = { run: 'host', node: node.name, op: node.op, inputs, outputs, attrs: node.attrs, ...(why === undefined ? {} : { why }) };
+    this.addStep(step, { reads: [], writes: [] });
+  }
+
+  /** The plan values of a call's device memory, outputs new. */
+  bindings(node: Node, scratch: readonly number[]): { inputs: (number | null)[]; outputs: (number | null)[]; operands: number[]; scratch: number[] } {
+    const from = typeof node.attrs.operandsFrom === 'number' ? node.attrs.operandsFrom : node.inputs.length;
+    // Constants are bound by reference (they may be packed), so they are not placed here.
+    const read = (v: ValueId | null): number | null => (v === null || this.fact(v).constant !== undefined ? null : this.device(v));
+    const inputs = node.inputs.slice(0, from).map(read);
+    const operands = node.inputs.slice(from).map((v) => read(v) ?? -1);
+    const outputs = node.outputs.map((v) => {
+      if (v === null) return null;
+      const value = this.addValue(v, { in: 'slab', slab: -1, offset: 0 });
+      this.onDevice.set(v, value);
+      return value;
+    });
+    const temporaries = scratch.map((bytes, i) => {
+      const value = this.values.push({ name: `${node.name}.scratch${i}`, dtype: 'uint8', shape: [bytes], home: { in: 'slab', slab: -1, offset: 0 } }) - 1;
+      return value;
+    });
+    return { inputs, outputs, operands, scratch: temporaries };
+  }
+
+  resolve(ref: Ref, node: Node, bound: ReturnType<Draft['bindings']>): { value: number } | { weight: number } {
+    if ('output' in ref) return { value: bound.outputs[ref.output] ?? fail('internal', `output ${ref.output} is bound but not wanted`) };
+    if ('scratch' in ref) return { value: bound.scratch[ref.scratch] ?? fail('internal', `scratch ${ref.scratch} was not asked for`) };
+    const from = typeof node.attrs.operandsFrom === 'number' ? node.attrs.operandsFrom : node.inputs.length;
+    const v = 'operand' in ref ? node.inputs[from + ref.operand] : node.inputs[ref.input];
+    if (v === null || v === undefined) fail('internal', `a kernel of ${node.op} binds an input that is left out`);
+    const { constant } = this.fact(v);
+    const pack = 'input' in ref ? ref.pack : undefined;
+    if (constant !== undefined) return { weight: this.weight(constant, pack) };
+    if (pack !== undefined) fail('internal', `a kernel of ${node.op} packs an input that is no constant`);
+    return { value: this.device(v) };
+  }
+
+  dispatch(node: Node, kernel: GpuKernel, call: Call): void {
+    const caps = this.request.caps as Extract<Caps, { kind: 'webgpu' }>;
+    const params = this.request.tuning?.(kernel.name, call) ?? {};
+    const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
+    const launches = ([] as Launch[]).concat(kernel.launch(call, caps, params) as Launch | Launch[]);
+    const steps = launches.map((launch): { step: Step; reads: number[]; writes: number[] } => {
+      const refs = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)];
+      const places = refs.map((r) => this.resolve(r, node, bound));
+      const writable = launch.module.bindings.map((b) => b.access === 'read_write');
+      const shader = assemble(launch.module, {
+        types: launch.types, ...(launch.params ? { params: launch.params } : {}), ...(launch.slots ? { slots: launch.slots } : {}),
+        extra: (launch.extra ?? []).map((e) => e.name), extraUniforms: launch.extraUniforms ?? [],
+      }, library, caps.f16);
+      let n = this.shaderOf.get(shader.code);
+      if (n === undefined) this.shaderOf.set(shader.code, (n = this.shaders.push(shader) - 1));
+      const { bind, uniforms } = arrange(shader.layout, places, launch);
+      if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
+      const rooted = (i: number): number | null => { const p = places[i]!; return 'value' in p ? this.root(p.value) : null; };
+      const at = (wanted: boolean): number[] => [...new Set(places.map((_, i) => ((writable[i] ?? false) === wanted ? rooted(i) : null)).filter((x): x is number => x !== null))];
+      return { step: { run: 'gpu', node: node.name, op: node.op, kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at(false), writes: at(true) };
+    });
+    for (const { step, reads, writes } of steps) this.addStep(step, { reads, writes });
+  }
+
+  callWasm(node: Node, kernel: WasmKernel, call: Call): void {
+    const caps = this.request.caps as Extract<Caps, { kind: 'wasm' }>;
+    const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
+    const launches = ([] as WasmLaunch[]).concat(kernel.launch(call, caps) as WasmLaunch | WasmLaunch[]);
+    const outputs = bound.outputs.filter((v): v is number => v !== null);
+    for (const launch of launches) {
+      const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : this.resolve(a, node, bound)));
+      const key = `${launch.emit.name} ${JSON.stringify(launch.spec)}`;
+      let n = this.moduleOf.get(key);
+      if (n === undefined) this.moduleOf.set(key, (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1));
+      const reads = args.filter((a): a is { value: number } => typeof a === 'object' && 'value' in a).map((a) => this.root(a.value));
+      const sharing = launches.length > 1 ? [] : (kernel.inPlace?.(call) ?? []).flatMap(([o, i]): [number, number][] => {
+        const to = bound.outputs[o] ?? null;
+        const from = bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
+        return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
+      });
+      this.addStep({ run: 'wasm', node: node.name, op: node.op, kernel: kernel.name, module: n, args }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
+    }
+  }
+
+  // ── memory ──
+  layOut(outputs: readonly number[]): Plan {
+    const { request, values } = this;
+    // Kernels store whole words, up to four elements at once: every value is padded to 16 bytes.
+    const bytes = (v: number): number => Math.max(16, Math.ceil(byteLength(values[v]!) / 16) * 16);
+    const inSlab = (v: number): boolean => values[v]!.home.in === 'slab';
+    const begin: Access = { reads: [], writes: this.inputs.filter(inSlab) };
+    const kept = new Set(outputs.map((v) => this.root(v)).filter(inSlab));
+    const accesses = [begin, ...this.accesses.map((a) => ({ ...a, reads: a.reads.filter(inSlab) }))];
+    const { blocks, conflicts, blockOf } = lifetimes(accesses, bytes, { kept });
+    const layout = request.caps.kind === 'webgpu' ? planSlabs(blocks, conflicts, { alignment: 256, maxSlabBytes: request.caps.limits.maxBufferSize }) : planHeap(blocks, { alignment: 64 });
+    const planned = values.map((v, id): PlannedValue => {
+      if (v.home.in !== 'slab') return v;
+      const block = blockOf.get(id);
+      const place = block === undefined ? undefined : layout.place.get(block);
+      return { ...v, home: { in: 'slab', slab: place?.slab ?? 0, offset: place?.offset ?? 0 } };
+    });
+    return {
+      format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
+      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, inputs: this.inputs, outputs,
+      peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
+    };
+  }
+}
+
+/** Bindings in the order of the shader's layout: module bindings, its uniforms, extra bindings, extra uniforms. */
+function arrange(layout: readonly string[], places: readonly ({ value: number } | { weight: number })[], launch: Launch): { bind: Binding[]; uniforms: number[][] } {
+  const uniforms: number[][] = [];
+  const blocks = [
+    ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),
+    ...((launch.extraUniforms ?? []).length > 0 ? [packUniforms(extraLayout(launch), Object.fromEntries(launch.extraUniforms!.map((u) => [u.name, u.value])))] : []),
+  ];
+  let next = 0;
+  const bind = layout.map((access): Binding => (access === 'uniform' ? { uniform: uniforms.push(blocks[uniforms.length]!) - 1 } : places[next++]!));
+  if (next !== places.length) fail('internal', `${launch.module.name} has ${next} bindings and is given ${places.length}`);
+  return { bind, uniforms };
+}
+
+const extraLayout = (launch: Launch): { name: string; uniforms: { name: string; type: string; offset: number; size: number }[]; uniformBytes: number } => {
+  const uniforms = launch.extraUniforms!.map((u, i) => ({ name: u.name, type: u.type, offset: i * 4, size: 4 }));
+  return { name: `${launch.module.name} extra`, uniforms, uniformBytes: Math.ceil((uniforms.length * 4) / 16) * 16 };
+};
+
+/** Emitted modules of this process: an emitter is pure, and its spec and the features are all that it sees. */
+const MODULES = new Map<string, Uint8Array<ArrayBuffer>>();
+function emitted(key: string, launch: WasmLaunch, caps: Extract<Caps, { kind: 'wasm' }>): Uint8Array<ArrayBuffer> {
+  const full = `${caps.fma} ${caps.shared} ${key}`;
+  let bytes = MODULES.get(full);
+  if (bytes === undefined) MODULES.set(full, (bytes = launch.emit.build(launch.spec, caps)));
+  return bytes;
+}
+
+/** A step that only moves data between host and device. */
+export const isCopy = (s: Step): s is CopyStep => s.run === 'upload' || s.run === 'download';

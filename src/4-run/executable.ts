@@ -1,0 +1,42 @@
+import type { DType } from '../core/dtype.ts';
+import type { Constant } from '../core/graph.ts';
+import type { Caps, HostStep, Pack, Plan } from '../core/plan.ts';
+import type { Tensor, Value } from '../core/tensor.ts';
+
+/** A value between plans: on the host, or in memory of the device that made it. */
+export type Held =
+  | { readonly on: 'host'; readonly value: Value }
+  | { readonly on: 'device'; readonly dtype: DType; readonly shape: readonly number[]; readonly ref: unknown };
+
+export const hostHeld = (value: Value): Held => ({ on: 'host', value });
+
+/** What the runtime needs from those who know operators. */
+export interface HostWork {
+  /** Runs a node's reference. */
+  readonly run: (step: HostStep, inputs: readonly (Value | null)[]) => readonly (Value | null)[] | Promise<readonly (Value | null)[]>;
+  /** Rearranges a constant for a kernel. */
+  readonly pack: (constant: Tensor, pack: Pack) => Uint8Array<ArrayBuffer>;
+}
+
+/** A plan bound to a device. Running only records and submits; nothing is created after the first run. */
+export interface Executable {
+  /** Results stay valid until the next `run` of the same executable. */
+  run(inputs: readonly Held[], signal?: AbortSignal): Promise<readonly Held[]>;
+  /** Gives its memory back. */
+  destroy(): void;
+}
+
+/** A device that plans can be bound to. */
+export interface Backend {
+  readonly caps: Caps;
+  instantiate(plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable>;
+  /** Host copies of values, in one round trip. */
+  read(held: readonly Held[]): Promise<readonly Value[]>;
+  /** Objects made so far; steady runs must not raise them. */
+  readonly made: Readonly<Record<string, number>>;
+  /** Bytes of device memory held now. */
+  readonly bytes: number;
+  /** Resolves with a reason if the device is lost. */
+  readonly lost?: Promise<string>;
+  release(): void;
+}

@@ -1,0 +1,12 @@
+export { planModel, printPlan, Session } from './session.ts';
+export type { Device, Feeds, Port, Results, RunOptions, SessionOptions } from './session.ts';
+export type { ModelSource } from './source.ts';
+export { summarize } from './3-plan/print.ts';
+export type { Summary } from './3-plan/print.ts';
+export type { Plan, Step } from './core/plan.ts';
+export { SardonyxError } from './core/errors.ts';
+export type { ErrorCode } from './core/errors.ts';
+export { tensor } from './core/tensor.ts';
+export type { Dictionary, Optional, Sequence, Tensor, Value } from './core/tensor.ts';
+export type { DType } from './core/dtype.ts';
+export type { Dim } from './core/graph.ts';

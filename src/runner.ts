@@ -1,0 +1,187 @@
+/**
+ * Runs a graph as a chain of plans. A plan covers all that is known once its inputs' shapes are; where a shape depends on data, the
+ * runner looks at the values that decide it, runs what only the host can run, and goes on with a plan for the rest. Plans are kept in a
+ * tree keyed by what was seen, so that a second run with the same dims plans nothing.
+ */
+import { type Op, refCall } from '../kernels/define.ts';
+import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
+import { fuse } from './2-optimize/fuse.ts';
+import { makePlan, type Planned, type Tuning } from './3-plan/make-plan.ts';
+import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { fail, SardonyxError, within } from './core/errors.ts';
+import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
+import type { Caps, Plan } from './core/plan.ts';
+import { bytesOfTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
+
+/** What all runners of a session share. */
+export interface Surroundings {
+  readonly model: string;
+  readonly ops: ReadonlyMap<string, Op>;
+  readonly backend: Backend;
+  readonly work: HostWork;
+  readonly random: () => number;
+  readonly optimize: boolean;
+  readonly tuning?: Tuning;
+  /** Called with every plan that is made. */
+  readonly planned: (plan: Plan) => void;
+}
+
+/** Plans kept for each set of dims at one place of the tree; the least recently used goes first. */
+const KEPT = 16;
+
+interface Segment {
+  readonly specialized: Specialized;
+  readonly plan: Plan | null;
+  readonly executable: Executable | null;
+  readonly inputs: readonly ValueId[];
+  readonly outputs: readonly ValueId[];
+  /** Nodes for the host, in order, once the plan has run. */
+  readonly hostNodes: readonly Node[];
+  readonly next: Map<string, Segment>;
+}
+
+export interface Runner {
+  /** Runs the graph. `feeds` has every input and capture. */
+  run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]>;
+  release(): void;
+}
+
+export function makeRunner(graph: Graph, around: Surroundings): Runner {
+  const { ops, backend } = around;
+  const roots = new Map<string, Segment>();
+  const bodies = new Map<Graph, Runner>();
+
+  async function run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]> {
+    const env = new Map<ValueId, Held>(feeds);
+    let work: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
+    let level = roots;
+    let seen: readonly ValueId[] = [...feeds.keys()];
+    let demanded: ReadonlySet<ValueId> = new Set();
+    let known: ReadonlyMap<ValueId, Fact> = new Map();
+    for (;;) {
+      signal?.throwIfAborted();
+      const facts = new Map(work.facts);
+      const opaque = new Set(work.opaque);
+      const key: string[] = [];
+      for (const v of seen) {
+        const held = env.get(v)!;
+        const value = demanded.has(v) ? await hostValue(v) : null;
+        const fact = factOfHeld(held);
+        if (fact === null) opaque.add(v);
+        else facts.set(v, value !== null && isTensor(value) ? { ...fact, constant: constantOf(value) } : fact);
+        key.push(fact === null ? `${v}:-` : `${v}:${fact.dtype}[${fact.shape}]${value !== null ? content(value as Tensor) : ''}`);
+      }
+      const name = key.join(' ');
+      let segment = level.get(name);
+      if (segment === undefined) segment = await makeSegment({ ...work, facts, opaque });
+      level.delete(name);
+      level.set(name, segment);
+      if (level.size > KEPT) evict(level);
+
+      if (segment.executable !== null) {
+        const results = await segment.executable.run(segment.inputs.map((v) => env.get(v)!), signal);
+        segment.outputs.forEach((v, i) => env.set(v, results[i]!));
+      }
+      known = segment.specialized.facts;
+      for (const node of segment.hostNodes) await runOnHost(node);
+      if (segment.specialized.deferred.length === 0) return Promise.all(graph.outputs.map(async (v) => env.get(v) ?? hostHeld(await hostValue(v))));
+
+      const ran = new Set(segment.hostNodes);
+      demanded = segment.specialized.demands;
+      seen = [...demanded, ...segment.hostNodes.flatMap((n) => n.outputs).filter((v): v is ValueId => v !== null && env.has(v))];
+      if (seen.length === 0 && ran.size === 0) fail('internal', `nothing can go on: ${segment.specialized.deferred.slice(0, 3).map((n) => n.name).join(', ')} wait for values that no one makes`);
+      work = { nodes: segment.specialized.deferred.filter((n) => !ran.has(n)), values: segment.specialized.values, facts: known, opaque, outputs: graph.outputs };
+      level = segment.next;
+
+      async function runOnHost(node: Node): Promise<void> {
+        const op = ops.get(node.op)!;
+        const inputs = await Promise.all(node.inputs.map((v) => (v === null ? null : hostValue(v))));
+        const outputs = await withinAsync(`node ${node.name} (${node.op})`, async () => op.reference(refCall(inputs, node.attrs, node.outputs.length, runBody, around.random)));
+        node.outputs.forEach((v, i) => {
+          const value = outputs[i];
+          if (v !== null && value != null) env.set(v, hostHeld(value));
+        });
+      }
+      async function runBody(body: Graph, inputs: readonly Value[]): Promise<readonly Value[]> {
+        let runner = bodies.get(body);
+        if (runner === undefined) bodies.set(body, (runner = makeRunner(body, around)));
+        if (inputs.length !== body.inputs.length) fail('shape_mismatch', `a body takes ${body.inputs.length} inputs and is given ${inputs.length}`);
+        const inner = new Map<ValueId, Held>();
+        body.inputs.forEach((v, i) => inner.set(v, hostHeld(inputs[i]!)));
+        for (const [to, from] of body.captures) inner.set(to, env.get(from) ?? hostHeld(await hostValue(from)));
+        return backend.read(await runner.run(inner, signal));
+      }
+    }
+
+    async function hostValue(v: ValueId): Promise<Value> {
+      const held = env.get(v);
+      if (held === undefined) {
+        const constant = known.get(v)?.constant ?? graph.values[v]?.constant;
+        return constant?.load() ?? fail('internal', `value ${graph.values[v]?.name ?? v} was never made`);
+      }
+      if (held.on === 'host') return held.value;
+      const [value] = await backend.read([held]);
+      env.set(v, hostHeld(value!));
+      return value!;
+    }
+  }
+
+  async function makeSegment(work: Work): Promise<Segment> {
+    const request = segmentRequest(work, ops, around.optimize, backend.caps);
+    const { plan, constants } = request.nodes.length === 0 ? { plan: null, constants: [] } : draft(request, around.model, ops, backend.caps, around.tuning);
+    if (plan !== null) around.planned(plan);
+    const executable = plan === null ? null : await backend.instantiate(plan, constants, around.work);
+    return { specialized: request.specialized, plan, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
+  }
+
+  return { run, release: () => { for (const s of roots.values()) destroy(s); roots.clear(); for (const r of bodies.values()) r.release(); } };
+}
+
+export interface SegmentRequest {
+  readonly specialized: Specialized;
+  readonly nodes: readonly Node[];
+  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly inputs: readonly ValueId[];
+  readonly outputs: readonly ValueId[];
+  readonly hostNodes: readonly Node[];
+  readonly nameOf: (v: ValueId) => string;
+}
+
+/** Binds, fuses, and says what the plan of this part reads and makes. */
+export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, optimize: boolean, caps: Caps): SegmentRequest {
+  const specialized = specialize(work, ops);
+  const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
+  const { nodes, facts, values } = optimize || caps.kind !== 'reference' ? fuse(specialized, wanted, ops, caps, optimize) : { nodes: specialized.nodes, facts: specialized.facts, values: specialized.values };
+  const made = new Set(nodes.flatMap((n) => n.outputs));
+  const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
+  const outputs = [...wanted].filter((v) => made.has(v));
+  return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}` };
+}
+
+export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, tuning?: Tuning): Planned {
+  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, inputs: request.inputs, outputs: request.outputs, ...(tuning ? { tuning } : {}) }, ops));
+}
+
+const factOfHeld = (held: Held): Fact | null =>
+  held.on === 'device' ? { dtype: held.dtype, shape: held.shape } : isTensor(held.value) ? { dtype: held.value.dtype, shape: held.value.shape } : null;
+
+/** The contents of a demanded value, as part of a key. */
+const content = (t: Tensor): string => `=${t.dtype === 'string' ? JSON.stringify(t.data) : Array.from(bytesOfTensor(t), (b) => String.fromCharCode(b)).join('')}`;
+
+function evict(level: Map<string, Segment>): void {
+  const [oldest] = level.keys();
+  destroy(level.get(oldest!)!);
+  level.delete(oldest!);
+}
+function destroy(segment: Segment): void {
+  segment.executable?.destroy();
+  for (const s of segment.next.values()) destroy(s);
+}
+
+async function withinAsync<T>(place: string, f: () => Promise<T>): Promise<T> {
+  try {
+    return await f();
+  } catch (e) {
+    throw e instanceof SardonyxError ? e.within(place) : e;
+  }
+}
