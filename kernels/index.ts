@@ -8,6 +8,17 @@ import { transpose } from './transpose.ts';
 import { slice } from './slice.ts';
 import { pad } from './pad.ts';
 import { convolution } from './conv.ts';
+import { gather } from './gather.ts';
+import { select } from './select.ts';
+import { unaries } from './unary.ts';
+import { activations } from './activation.ts';
+import { binaries } from './binary.ts';
+import { choices } from './where.ts';
+import { identities } from './identity.ts';
+import { casts } from './cast.ts';
+import { gelus } from './gelu.ts';
+import { randoms } from './random.ts';
+import { sort } from './sort.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -20,6 +31,17 @@ const families: readonly (readonly Op[])[] = [
   transpose,
   slice,
   pad,
+  gather,
+  select,
+  unaries,
+  activations,
+  binaries,
+  choices,
+  identities,
+  casts,
+  gelus,
+  randoms,
+  sort,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
