@@ -2,7 +2,7 @@
 import { ops } from '../kernels/index.ts';
 import { packers } from '../kernels/pack.ts';
 import { refCall } from '../kernels/define.ts';
-import { parseModel, type Model } from './1-parse/parse.ts';
+import { parseModel, type Model } from './1-parse/model.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import type { Tuning } from './3-plan/make-plan.ts';
 import { printPlan } from './3-plan/print.ts';

@@ -52,7 +52,7 @@ export const bytesOf = (dtype: DType, count: number): number => Math.ceil((BITS[
 export function arrayOver(dtype: Exclude<DType, 'string'>, bytes: Uint8Array): NumericArray {
   const Class = ARRAY[dtype];
   const width = Class.BYTES_PER_ELEMENT;
-  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes); // not slice(): a Node Buffer shares what it slices
   return new Class(aligned.buffer, aligned.byteOffset, Math.floor(bytes.byteLength / width));
 }
 

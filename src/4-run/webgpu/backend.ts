@@ -4,7 +4,7 @@ import type { GpuCaps, Plan } from '../../core/plan.ts';
 import { byteLength, isTensor, type Tensor, tensorOver, type Value } from '../../core/tensor.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from '../executable.ts';
 import { hostConstants, hostValues } from '../host-values.ts';
-import { acquireDevice, capsOf } from './device.ts';
+import { capsOf, requestGpuDevice } from './device.ts';
 import { pipelineFor } from './pipelines.ts';
 import { padded, upload } from './transfer.ts';
 import { type PlacedWeight, weightStore } from './weights.ts';
@@ -16,7 +16,7 @@ type Counters = { buffers: number; pipelines: number; bindGroups: number; runs: 
 
 /** The GPU path. `device`: the caller's, never destroyed by us; without it one that is shared by all sessions. */
 export async function webgpuBackend(own?: GPUDevice, options: { readonly allowSoftware?: boolean } = {}): Promise<Backend> {
-  const { device, caps } = own ? { device: own, caps: capsOf(own) } : await acquireDevice({ allowSoftware: options.allowSoftware ?? true });
+  const { device, caps } = own ? { device: own, caps: capsOf(own) } : await requestGpuDevice({ allowSoftware: options.allowSoftware ?? true });
   return makeBackend(device, caps);
 }
 
