@@ -19,9 +19,11 @@ import { casts } from './cast.ts';
 import { gelus } from './gelu.ts';
 import { randoms } from './random.ts';
 import { sort } from './sort.ts';
+import { pool } from './pool.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  pool,
   convolution,
   einsum,
   matmul,
