@@ -6,7 +6,7 @@ import { sizeOf, type Tensor, tensorOver } from '../core/tensor.ts';
 import { externalOf, type ReadExternal } from './external.ts';
 import type { SparseProto, TensorProto } from './proto.ts';
 import {
-  bigint, BYTES, bytesField, eachField, enumField, FIXED32, FIXED64, int, malformed, messageField, type Reader, readerOf, repeated, textField, textOf, VARINT,
+  bigint, BYTES, bytesField, eachField, enumField, FIXED32, FIXED64, int, malformed, messageField, plain, type Reader, readerOf, repeated, textField, textOf, VARINT,
 } from './wire.ts';
 
 const DIMS = 1;
@@ -168,7 +168,7 @@ export function constantOfProto(t: TensorProto, read: ReadExternal | undefined):
   const need = bytesOf(dtype, sizeOf(shape));
   const over = (bytes: Uint8Array): Tensor => {
     if (bytes.byteLength !== need) fail('external_data_missing', `${JSON.stringify(external.file)} gave ${bytes.byteLength} of the ${need} bytes of tensor ${JSON.stringify(t.name)} at ${external.offset}`);
-    const made = tensorOver(dtype, shape, bytes);
+    const made = tensorOver(dtype, shape, plain(bytes));
     if (need <= KEEP) kept = made;
     return made;
   };

@@ -17,7 +17,9 @@ export const FIXED32 = 5;
 /** Messages in messages, bodies in bodies: no file that is meant to run comes near it. */
 export const MAX_DEPTH = 64;
 
-export const readerOf = (bytes: Uint8Array): Reader => new protobuf.Reader(bytes);
+/** The same bytes as a plain Uint8Array: `slice` of Node's Buffer does not copy, which later readers count on. */
+export const plain = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export const readerOf = (bytes: Uint8Array): Reader => new protobuf.Reader(plain(bytes));
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 /** Bytes as UTF-8, each invalid sequence as U+FFFD. */
