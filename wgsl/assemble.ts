@@ -12,6 +12,7 @@
  *   fn load_x(i: u32) -> X           element i
  *   fn load4_x(i: u32) -> vec4<X>    elements 4i .. 4i+3 (not for 64-bit integers)
  *   fn store4_y(i: u32, a: Y, b: Y, c: Y, d: Y)   writes elements 4i .. 4i+3; every buffer is padded to 16 bytes, so a tail may be overwritten
+ *                                    (64-bit integers: only those inside the binding)
  *   fn store_y(i: u32, v: Y)         writes one element; only where an element is at least a word (or native f16)
  * f16 is read through unpack2x16float where the device has no shader-f16.
  */
@@ -136,7 +137,7 @@ function accessorsOf(name: string, elem: Elem, access: 'read' | 'read_write', na
 
   if (per === 0) {
     lines.push(`fn load_${name}(i: u32) -> ${T} { return ${name}[i]; }`);
-    if (access === 'read_write') lines.push(`fn store_${name}(i: u32, v: ${T}) { ${name}[i] = v; }`, `fn store4_${name}(i: u32, a: ${T}, b: ${T}, c: ${T}, d: ${T}) { let o = i * 4u; ${name}[o] = a; ${name}[o + 1u] = b; ${name}[o + 2u] = c; ${name}[o + 3u] = d; }`);
+    if (access === 'read_write') lines.push(`fn store_${name}(i: u32, v: ${T}) { ${name}[i] = v; }`, `fn store4_${name}(i: u32, a: ${T}, b: ${T}, c: ${T}, d: ${T}) { let o = i * 4u; let n = arrayLength(&${name}); ${['a', 'b', 'c', 'd'].map((v, k) => `if (o + ${k}u < n) { ${name}[o + ${k}u] = ${v}; }`).join(' ')} }`);
     return lines;
   }
   if (per === 1) {

@@ -1,6 +1,7 @@
-// y[i] = value(i) for every element; each invocation makes four neighbours, so that any storage type is written by whole words.
+// y[4q .. 4q+3] = four elements of an expression of broadcast operands, an invocation: any storage type is written by whole words.
+// Operands are extra bindings; the slot loads, computes and stores.
 //
-// slot: fn value(i: u32) -> Y
+// slot: fn quad(q: u32, last: u32)
 
 override WG: u32 = 64;
 
@@ -11,9 +12,7 @@ struct Uniforms { count: u32 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let quad = id.y * groups.x * WG + id.x;
-  let i = quad * 4u;
-  if (i >= u.count) { return; }
-  let last = u.count - 1u;
-  store4_y(quad, value(i), value(min(i + 1u, last)), value(min(i + 2u, last)), value(min(i + 3u, last)));
+  let q = id.y * groups.x * WG + id.x;
+  if (q * 4u >= u.count) { return; }
+  quad(q, u.count - 1u);
 }

@@ -1,0 +1,49 @@
+/** Elementwise work fused to a kernel's store: what a kernel whose operator says `epilogue: true` puts into its launch. */
+import type { GpuCaps } from '../../src/core/plan.ts';
+import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
+import type { Call, Launch } from '../define.ts';
+import { hasWgsl, WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
+import { input, kindOf, x } from '../expr.ts';
+import { elemOf } from './elem.ts';
+import { accessOf, type Member } from './operands.ts';
+
+/** Parts of a launch; spread `types` into its types, `slots` into its slots. */
+export interface EpilogueParts {
+  readonly slots: { readonly epilogue: string };
+  readonly types: Readonly<Record<string, Elem>>;
+  readonly extra: NonNullable<Launch['extra']>;
+  readonly extraUniforms: readonly Member[];
+}
+
+/**
+ * Fills a module's slot `epilogue(v: f32, i: u32) -> Y`: v is the value that the kernel computed in kind `kind`, i the linear index of
+ * its element in output 0, and the result is what is stored there. Without an epilogue v is cast to the output's type as it is.
+ * Operands become read-only bindings e0, e1, …; their strides become uniforms.
+ */
+export function epilogueOf(call: Call, kind: 'f32' | 'i32' | 'u32' = 'f32'): EpilogueParts {
+  const out = call.outputs[0]!;
+  const { expr, operands } = call.epilogue ?? { expr: x.cast(input(0, kind), kindOf(out.dtype)!), operands: [] };
+  const reads = operands.map((o, n) => ({ fact: o, name: `e${n}`, access: accessOf(`e${n}`, o.shape, out.shape) }));
+  const type = VALUE_TYPE[elemOf(out.dtype)!];
+  const text = [
+    `fn epilogue(v: ${WGSL_TYPE[kind]}, i: u32) -> ${type} {`,
+    ...reads.map((r, n) => `  let a${n} = load_${r.name}(${r.access.at('i')});`),
+    wgslBody(expr, (i) => (i === 0 ? 'v' : `a${i - 1}`)),
+    '}', ...reads.map((r) => r.access.fn).filter((f) => f !== ''),
+  ].join('\n');
+  return {
+    slots: { epilogue: text },
+    types: Object.fromEntries(reads.map((r) => [r.name, elemOf(r.fact.dtype)!])),
+    extra: reads.map((r, n) => ({ name: r.name, bind: { operand: n } })),
+    extraUniforms: reads.flatMap((r) => r.access.uniforms),
+  };
+}
+
+/** Can `epilogueOf` write this call's epilogue, in a shader that has `own` storage bindings itself? */
+export function epilogueFits(call: Call, caps: GpuCaps, own: number): boolean {
+  const out = call.outputs[0];
+  if (!out || elemOf(out.dtype) === undefined) return false;
+  if (call.epilogue === undefined) return true;
+  const { expr, operands } = call.epilogue;
+  return own + operands.length <= caps.limits.maxStorageBuffersPerShaderStage && hasWgsl(expr) && operands.every((o) => elemOf(o.dtype) !== undefined);
+}

@@ -1,0 +1,69 @@
+/** How a broadcast operand is read, given the linear index of an output element: as text that is equal for equal patterns, and numbers. */
+import { sizeOf } from '../../src/core/tensor.ts';
+import { broadcastStrides } from '../shapes.ts';
+
+/** Dims of which adjacent ones that every list of strides walks evenly are one; dims of 1 are gone. */
+export function mergeDims(shape: readonly number[], ...strides: readonly (readonly number[])[]): { shape: number[]; strides: number[][] } {
+  const out = { shape: [] as number[], strides: strides.map(() => [] as number[]) };
+  shape.forEach((dim, d) => {
+    if (dim === 1) return;
+    const last = out.shape.length - 1;
+    if (last >= 0 && strides.every((s, k) => out.strides[k]![last] === s[d]! * dim)) {
+      out.shape[last]! *= dim;
+      strides.forEach((s, k) => { out.strides[k]![last] = s[d]!; });
+    } else {
+      out.shape.push(dim);
+      strides.forEach((s, k) => { out.strides[k]!.push(s[d]!); });
+    }
+  });
+  return out;
+}
+
+export interface Member { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }
+
+export interface Access {
+  /** Element `i` of the output itself, the one element there is, or something in between. */
+  readonly kind: 'full' | 'scalar' | 'some';
+  /** Its element's index, of the text of an output index. */
+  readonly at: (i: string) => string;
+  /** Index of the aligned four that hold the output's elements 4q .. 4q+3, in order; null where they are not four neighbours. */
+  readonly four: ((q: string) => string) | null;
+  /** Index of the one element for output elements 4q .. 4q+3; null where they differ. */
+  readonly one: ((q: string) => string) | null;
+  /** A function that `at` calls, or "". */
+  readonly fn: string;
+  readonly uniforms: readonly Member[];
+}
+
+/** `name` prefixes the uniforms and functions. */
+export function accessOf(name: string, shape: readonly number[], out: readonly number[]): Access {
+  const size = sizeOf(shape);
+  const none = { fn: '', uniforms: [], four: null, one: null };
+  if (size === 1) return { ...none, kind: 'scalar', at: () => '0u', one: () => '0u' };
+  if (size === sizeOf(out)) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
+
+  const merged = mergeDims(out, broadcastStrides(shape, out));
+  const dims = merged.shape;
+  const strides = merged.strides[0]!;
+  const first = strides.findIndex((s) => s !== 0);
+  const member = (what: string, value: number): Member => ({ name: `${name}_${what}`, type: 'u32', value });
+  if (strides.filter((s) => s !== 0).length === 1) {
+    const n = dims[first]!;
+    const hold = sizeOf(dims.slice(first + 1));
+    const uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(first > 0 ? [member('n', n)] : [])];
+    const at = (i: string): string => {
+      const held = hold > 1 ? `${i} / extra.${name}_hold` : i;
+      return first > 0 ? `(${held}) % extra.${name}_n` : held;
+    };
+    if (hold % 4 === 0) return { ...none, kind: 'some', at, one: (q) => at(`(${q} * 4u)`), uniforms };
+    if (hold === 1 && n % 4 === 0) return { ...none, kind: 'some', at, four: (q) => `${q} % (extra.${name}_n >> 2u)`, uniforms };
+    return { ...none, kind: 'some', at, uniforms };
+  }
+  const lines = dims.map((_, k) => k).reverse().map((k) =>
+    k === 0 ? `o += r * extra.${name}_s0;` : `{ let t = r / extra.${name}_d${k}; o += (r - t * extra.${name}_d${k}) * extra.${name}_s${k}; r = t; }`);
+  return {
+    kind: 'some', four: null, one: null, at: (i) => `at_${name}(${i})`,
+    fn: `fn at_${name}(i: u32) -> u32 {\n  var r = i;\n  var o = 0u;\n  ${lines.join('\n  ')}\n  return o;\n}`,
+    uniforms: [...dims.slice(1).map((d, k) => member(`d${k + 1}`, d)), ...strides.map((s, k) => member(`s${k}`, s))],
+  };
+}
