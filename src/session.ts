@@ -1,8 +1,9 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
 import { ops } from '../kernels/index.ts';
 import { packers } from '../kernels/pack.ts';
-import { refCall } from '../kernels/define.ts';
+import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
+import { MAP } from './2-optimize/fuse.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import type { Tuning } from './3-plan/make-plan.ts';
 import { printPlan } from './3-plan/print.ts';
@@ -11,8 +12,8 @@ import { openBackend } from './4-run/open.ts';
 import { fail, SardonyxError } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
 import type { Constant, Dim, Fact, Graph, ValueId } from './core/graph.ts';
-import { BASE_GPU, BASE_WASM, type Caps, type Plan } from './core/plan.ts';
-import { isTensor, zeros, type Value } from './core/tensor.ts';
+import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
+import { isTensor, type Tensor, type Value, zeros } from './core/tensor.ts';
 import { draft, makeRunner, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
 
@@ -210,9 +211,21 @@ function refuseLeaving(plan: Plan, model: string): void {
 
 function hostWork(): HostWork {
   return {
-    run: (step, inputs) => ops.get(step.op)!.reference(refCall(inputs, step.attrs, step.outputs.length)),
+    run: (step, inputs) => {
+      const op = ops.get(step.op)!;
+      if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length));
+      return runWithEpilogue(op, step, inputs);
+    },
     pack: (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args),
   };
+}
+
+/** A fused node whose kernel is missing: the operator, then its epilogue as a map over the result. */
+async function runWithEpilogue(op: Op, step: HostStep, inputs: readonly (Value | null)[]): Promise<readonly (Value | null)[]> {
+  const from = step.attrs.operandsFrom as number;
+  const [result] = await op.reference(refCall(inputs.slice(0, from), step.attrs, 1));
+  const { dtype, shape } = result as Tensor;
+  return ops.get(MAP)!.reference(refCall([result!, ...inputs.slice(from)], { expr: step.attrs.epilogue, dtype, shape }, 1));
 }
 
 /** Tommy Ettinger's 32-bit generator: small, and good enough for noise. */

@@ -260,7 +260,7 @@ class Draft {
       if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
       const rooted = (i: number): number | null => { const p = places[i]!; return 'value' in p ? this.root(p.value) : null; };
       const at = (wanted: boolean): number[] => [...new Set(places.map((_, i) => ((writable[i] ?? false) === wanted ? rooted(i) : null)).filter((x): x is number => x !== null))];
-      return { step: { run: 'gpu', node: node.name, op: node.op, kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at(false), writes: at(true) };
+      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at(false), writes: at(true) };
     });
     for (const { step, reads, writes } of steps) this.addStep(step, { reads, writes });
   }
@@ -281,7 +281,7 @@ class Draft {
         const from = bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
         return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
       });
-      this.addStep({ run: 'wasm', node: node.name, op: node.op, kernel: kernel.name, module: n, args }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
+      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
     }
   }
 
@@ -335,6 +335,13 @@ function emitted(key: string, launch: WasmLaunch, caps: Extract<Caps, { kind: 'w
   let bytes = MODULES.get(full);
   if (bytes === undefined) MODULES.set(full, (bytes = launch.emit.build(launch.spec, caps)));
   return bytes;
+}
+
+/** What the plan calls a node's operator: a fused one by its parts. */
+function nameOf(node: Node): string {
+  const label = node.attrs.label as readonly string[] | undefined;
+  if (label === undefined) return node.op;
+  return label.length <= 4 ? label.join('+') : `${label.slice(0, 3).join('+')}+…+${label.at(-1)} (${label.length})`;
 }
 
 /** A step that only moves data between host and device. */
