@@ -27,7 +27,20 @@ const gemmPanels: Packer = (t, args) => {
   return bytes(out);
 };
 
+/** "conv.tiles" [mr, groups, filters, K]: float32 weights [groups, filters, K] as [group][tile of mr filters][k][filter]; the last tile of a group is as tall as it is. */
+const convTiles: Packer = (t, args) => {
+  const [mr, groups, filters, K] = ints(args) as [number, number, number, number];
+  const from = numbers(t);
+  const out = new Float32Array(groups * filters * K);
+  let to = 0;
+  for (let g = 0; g < groups; g++) for (let m0 = 0; m0 < filters; m0 += mr) {
+    const rows = Math.min(mr, filters - m0);
+    for (let k = 0; k < K; k++) for (let i = 0; i < rows; i++) out[to++] = from[(g * filters + m0 + i) * K + k]!;
+  }
+  return bytes(out);
+};
+
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
-  ['gemm.panels', gemmPanels],
+  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
 ]);

@@ -1,8 +1,11 @@
 /** Every heavy WASM kernel against its operator's reference on random shapes, in guarded memory. */
+import { setFlagsFromString } from 'node:v8';
 import { describe, expect, test } from 'vitest';
 import { ops } from '../kernels/index.ts';
 import { type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
 import { matmul } from '../kernels/matmul.ts';
+import { convolution } from '../kernels/conv.ts';
+import { convDirect } from '../kernels/wasm/conv.ts';
 import { matmulWasm } from '../kernels/wasm/gemm.ts';
 import { TILES } from '../kernels/wasm/gemm-core.ts';
 import type { AttrValue } from '../src/core/graph.ts';
@@ -11,6 +14,7 @@ import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
 import { generator, runKernel } from './wasm-harness.ts';
 
+if (process.versions.node.startsWith('20.')) setFlagsFromString('--experimental-wasm-relaxed-simd'); // so that both roundings are tested there
 const SEED = Number(process.env.SEED ?? 20240601);
 const hasFma = WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11]));
 const caps = (tile?: readonly [number, number], fma = hasFma): WasmCaps => ({ ...BASE_WASM, fma, ...(tile ? { tile } : {}) });
@@ -55,6 +59,29 @@ describe('matmul', () => {
       const a = kind === 0 ? d.reals(K) : kind === 1 ? d.reals(2, M, K) : kind === 2 ? d.reals(3, 1, M, K) : kind === 3 ? d.reals(2, 3, M, K) : d.reals(M, K);
       const b = kind === 5 ? d.reals(K) : kind === 2 ? d.reals(2, K, N) : kind === 3 ? d.reals(d.pick(1, 2), d.pick(1, 3), K, N) : d.reals(K, N);
       await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]) }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
+    }
+  });
+});
+
+/** A random convolution of `rank` spatial dims. */
+function randomConv(d: ReturnType<typeof dice>, rank: number, groups: number, channels: number, filters: number): { x: Tensor; w: Tensor; b: Tensor | null; attrs: Record<string, AttrValue> } {
+  const kernel = Array.from({ length: rank }, () => d.pick(1, 2, 3, 3, 5));
+  const dilations = kernel.map(() => d.pick(1, 1, 2, 3)), strides = kernel.map(() => d.pick(1, 1, 2, 3));
+  const pads = Array.from({ length: 2 * rank }, () => d.pick(0, 0, 1, 2));
+  const spatial = kernel.map((k, i) => Math.max(1, (k - 1) * dilations[i]! + 1 - pads[i]! - pads[i + rank]!) + d.int(0, rank === 3 ? 4 : 21));
+  const plain = d.random() < 0.25;
+  return {
+    x: d.reals(d.pick(1, 1, 2), groups * channels, ...spatial), w: d.reals(groups * filters, channels, ...(plain ? kernel.map(() => 1) : kernel)), b: d.pick(null, d.reals(groups * filters)),
+    attrs: { group: groups, ...(plain ? {} : { strides, pads, dilations }) },
+  };
+}
+describe('conv', () => {
+  const op = opOf('Conv', convolution);
+  test('any rank, stride, dilation, padding and grouping', async () => {
+    const d = dice('conv');
+    for (let t = 0; t < 160; t++) {
+      const c = randomConv(d, d.pick(1, 2, 2, 2, 3), d.pick(1, 1, 2, 3), d.int(1, 7), d.int(1, 11));
+      await agree(op, convDirect, { inputs: [c.x, c.w, c.b], attrs: c.attrs, constants: d.pick([1], [1], []) }, caps(d.pick(undefined, [3, 12], [6, 8]), hasFma && d.random() < 0.5));
     }
   });
 });
