@@ -20,9 +20,13 @@ import { gelus } from './gelu.ts';
 import { randoms } from './random.ts';
 import { sort } from './sort.ts';
 import { pool } from './pool.ts';
+import { reductions } from './reduce.ts';
+import { resize } from './resize.ts';
+import { rnn } from './rnn.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  rnn,
   pool,
   convolution,
   einsum,
@@ -44,6 +48,8 @@ const families: readonly (readonly Op[])[] = [
   gelus,
   randoms,
   sort,
+  reductions,
+  resize,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
