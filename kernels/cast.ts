@@ -10,9 +10,11 @@ import { type Ex, kindOf, x } from './expr.ts';
 /** Types that a cast reads and makes: all but the complex ones. */
 const CASTABLE: readonly DType[] = ALL.filter((d) => !d.startsWith('complex'));
 
-interface How { readonly saturate: number; readonly round_mode: string }
+/** clamp_nibbles: floats are clamped to the range of a 4-bit type, NaN counting as large, as the cases of opsets below 24 have it. */
+interface How { readonly saturate: number; readonly round_mode: string; readonly clamp_nibbles: number }
+const NIBBLES: Readonly<Partial<Record<DType, readonly [number, number]>>> = { int4: [-8, 7], uint4: [0, 15] };
 const MODES = ['up', 'down', 'nearest'];
-const HOW = { saturate: int(1), round_mode: string('up') };
+const HOW = { saturate: int(1), round_mode: string('up'), clamp_nibbles: int(0) };
 
 /** A power of two as float8e8m0 bits: the sign is dropped; infinity, NaN and (unless saturated) too large a number are NaN. */
 function e8m0Bits(v: number, { saturate, round_mode }: How): number {
@@ -53,7 +55,7 @@ const rounder = (d: DType): ((v: number) => number) => (v) => { const t = zeros(
  * `t` as `dtype`. Floats are cut to integers and integers wrapped; a float too large for an 8-bit one becomes its largest value
  * if `saturate`, else its infinity or NaN. https://onnx.ai/onnx/operators/onnx__Cast.html
  */
-export function castTensor(t: Tensor, dtype: DType, how: How = { saturate: 1, round_mode: 'up' }): Tensor {
+export function castTensor(t: Tensor, dtype: DType, how: How = { saturate: 1, round_mode: 'up', clamp_nibbles: 0 }): Tensor {
   if (t.dtype === dtype) return t;
   const out = zeros(dtype, t.shape);
   const n = sizeOf(t.shape);
@@ -74,7 +76,11 @@ export function castTensor(t: Tensor, dtype: DType, how: How = { saturate: 1, ro
   const write = writer(out);
   if (mini && BITS[dtype] === 8) for (let i = 0; i < n; i++) data[i] = minifloatBits(mini, from[i]!, how.saturate !== 0);
   else if (dtype === 'float8e8m0') for (let i = 0; i < n; i++) data[i] = e8m0Bits(from[i]!, how);
-  else if (mini) for (let i = 0; i < n; i++) write(i, from[i]! || 0); // float4e2m1 has no NaN: 0
+  else if (mini && !how.clamp_nibbles) for (let i = 0; i < n; i++) write(i, from[i]! || 0); // float4e2m1 has no NaN: 0
+  else if (how.clamp_nibbles && isFloat(t.dtype) && dtype in NIBBLES) {
+    const [low, high] = NIBBLES[dtype]!;
+    for (let i = 0; i < n; i++) write(i, Math.max(low, Math.min(high, from[i]!)));
+  }
   else for (let i = 0; i < n; i++) write(i, from[i]!);
   return out;
 }
@@ -90,8 +96,10 @@ function castEx(v: Ex | undefined, dtype: DType): Ex | null {
 const NAMES: Readonly<Record<string, number>> = {
   FLOAT: 1, UINT8: 2, INT8: 3, UINT16: 4, INT16: 5, INT32: 6, INT64: 7, STRING: 8, BOOL: 9, FLOAT16: 10, DOUBLE: 11, UINT32: 12, UINT64: 13,
 };
+const older = ({ attrs, opset }: NormalizeCall): Normalized => ({ attrs: opset < 24 ? { ...attrs, clamp_nibbles: 1 } : attrs });
 /** Opset 1 names the type in text. */
-const normalize = ({ attrs }: NormalizeCall): Normalized => {
+const normalize = (node: NormalizeCall): Normalized => {
+  const attrs = older(node).attrs!;
   const to: AttrValue | undefined = attrs.to;
   return { attrs: typeof to === 'string' ? { ...attrs, to: NAMES[to.toUpperCase()] ?? fail('attribute_invalid', `to names no type: ${JSON.stringify(to)}`) } : attrs };
 };
@@ -111,6 +119,7 @@ const cast: Op = defineOp({
 
 const castLike: Op = defineOp({
   op: 'CastLike', since: [15, 19, 21, 23, 24, 25], inputs: ['input: T1', 'target_type: T2'], outputs: ['output: T2'], types: { T1: CASTABLE, T2: CASTABLE }, attrs: HOW,
+  normalize: older,
   infer: (call) => { checkMode(call.attrs); return [{ dtype: call.fact(1).dtype, shape: call.fact(0).shape }]; },
   map: ([v], _, output) => castEx(v, output),
   reference: (call) => [castTensor(call.tensor(0), call.tensor(1).dtype, call.attrs)],

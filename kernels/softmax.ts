@@ -37,5 +37,25 @@ const family = (op: 'Softmax' | 'LogSoftmax'): Op => defineOp({
   },
 });
 
+/** 1 at the first of the greatest elements, 0 elsewhere. https://onnx.ai/onnx/operators/onnx__Hardmax.html */
+const hardmax: Op = defineOp({
+  op: 'Hardmax', since: [1, 11, 13], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT },
+  attrs: { axis: int(-1), flatten: int(0) },
+  normalize,
+  infer: (call) => { rowsOf(call.fact(0).shape, call.attrs); return sameAs()(call); },
+  reference: (call) => {
+    const t = call.tensor(0);
+    const from = numbers(t);
+    const to = new Float64Array(from.length);
+    const { outer, n, inner } = rowsOf(t.shape, call.attrs);
+    for (let o = 0; o < outer; o++) for (let i = 0; i < inner; i++) {
+      let best = o * n * inner + i;
+      for (let k = 1; k < n; k++) { const at = (o * n + k) * inner + i; if (from[at]! > from[best]!) best = at; }
+      if (n > 0) to[best] = 1;
+    }
+    return [fromNumbers(t.dtype, t.shape, to)];
+  },
+});
+
 /** https://onnx.ai/onnx/operators/onnx__Softmax.html, https://onnx.ai/onnx/operators/onnx__LogSoftmax.html */
-export const softmax: readonly Op[] = [family('Softmax'), family('LogSoftmax')];
+export const softmax: readonly Op[] = [family('Softmax'), family('LogSoftmax'), hardmax];
