@@ -1,15 +1,16 @@
+import { existsSync } from 'node:fs';
 import { defineConfig } from 'tsdown';
 
-const neverBundle = [/^node:/, /^protobufjs/, 'webgpu'];
+const cli = existsSync('src/cli/main.ts') ? { cli: 'src/cli/main.ts' } : {};
+
+const common = {
+  platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
+  target: 'es2022',
+  deps: { neverBundle: [/^node:/, /^protobufjs/, 'webgpu'] },
+  clean: false, // names are stable, and a test that runs beside a build keeps its files
+} as const;
 
 export default defineConfig([
-  {
-    entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' },
-    platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
-    target: 'es2022',
-    deps: { neverBundle },
-    dts: false,
-    hash: false,
-  },
-  { entry: { index: 'src/index.ts' }, platform: 'neutral', target: 'es2022', deps: { neverBundle }, dts: { emitDtsOnly: true } },
+  { ...common, entry: { index: 'src/index.ts', ...cli, 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
+  { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
 ]);
