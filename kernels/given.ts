@@ -1,9 +1,10 @@
 /** One shape function for `infer` and `reference`: both can say what they were given. */
 import type { DType } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
+import type { Fact } from '../src/core/graph.ts';
 import { integers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
-import type { InferCall, OutFact, RefCall } from './define.ts';
+import type { Call, InferCall, OutFact, RefCall } from './define.ts';
 
 /** What a shape function may ask of a node, whether it is being planned or run. */
 export interface Given<A = any> {
@@ -51,3 +52,9 @@ export const int64s = (values: readonly number[]): Tensor => ({ dtype: 'int64', 
 /** `attrs` without some names. */
 export const without = <T extends object>(attrs: T, ...names: readonly string[]): T =>
   Object.fromEntries(Object.entries(attrs).filter(([name]) => !names.includes(name))) as T;
+
+/** The same questions, asked by a kernel's launch: values must be constants. */
+export const givenCall = <A>(call: Call<A>): Given<A> => {
+  const fact = (i: number): Fact => call.inputs[i] ?? fail('input_missing', `input ${i} is required`);
+  return of({ inputs: call.inputs, attrs: call.attrs, outputs: call.outputs.length }, fact, (i) => fact(i).constant?.peek() ?? fail('internal', `input ${i} is no constant in memory`));
+};

@@ -23,6 +23,11 @@ import { pool } from './pool.ts';
 import { reductions } from './reduce.ts';
 import { resize } from './resize.ts';
 import { rnn } from './rnn.ts';
+import { grid } from './grid.ts';
+import { roi } from './roi.ts';
+import { det } from './det.ts';
+import { rowNorms } from './norm.ts';
+import { channelNorms } from './norm-channel.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -50,6 +55,11 @@ const families: readonly (readonly Op[])[] = [
   sort,
   reductions,
   resize,
+  grid,
+  roi,
+  det,
+  rowNorms,
+  channelNorms,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
