@@ -1,0 +1,194 @@
+import type { DType } from '../src/core/dtype.ts';
+import { fail } from '../src/core/errors.ts';
+import type { Fact } from '../src/core/graph.ts';
+import { fromNumbers, numbers } from '../src/core/numbers.ts';
+import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import { defineOp, FLOAT, float, type InferCall, int, type Op, type OutFact, type RefCall } from './define.ts';
+import { spread } from './elementwise.ts';
+import { axisOf, broadcast } from './shapes.ts';
+
+/** Elements normalised together: all from `axis` on. `rows` groups of `n`. */
+export function rowsFrom(shape: readonly number[], axis: number): { axis: number; rows: number; n: number } {
+  const at = axisOf(axis, shape.length);
+  return { axis: at, rows: sizeOf(shape.slice(0, at)), n: sizeOf(shape.slice(at)) };
+}
+
+/** The shape of one number per row. */
+const perRow = (shape: readonly number[], axis: number): number[] => shape.map((d, i) => (i < axis ? d : 1));
+
+/** `given`, if there, must broadcast to `shape` without widening it. */
+export function fits(given: Fact | null | undefined, shape: readonly number[], what: string): void {
+  if (given && String(broadcast(given.shape, shape)) !== String(shape)) fail('shape_mismatch', `${what} of shape [${given.shape}] does not broadcast to [${shape}]`);
+}
+
+/** Mean (0 if not centred) and 1 / standard deviation of `n` numbers from `start` on. */
+export function moments(x: ArrayLike<number>, start: number, n: number, epsilon: number, centred: boolean): { mean: number; scale: number } {
+  let mean = 0;
+  if (centred) {
+    for (let i = 0; i < n; i++) mean += x[start + i]!;
+    mean /= n;
+  }
+  let square = 0;
+  for (let i = 0; i < n; i++) square += (x[start + i]! - mean) ** 2;
+  return { mean, scale: 1 / Math.sqrt(square / n + epsilon) };
+}
+
+interface Layer { readonly y: Float64Array; readonly means: Float64Array; readonly scales: Float64Array }
+/** Normalises rows of `n` and applies `scale` and `bias`, which are broadcast to `shape`. */
+function layer(x: ArrayLike<number>, shape: readonly number[], n: number, epsilon: number, centred: boolean, scale: Tensor | null, bias: Tensor | null): Layer {
+  const rows = n === 0 ? 0 : sizeOf(shape) / n;
+  const full = (t: Tensor | null): ArrayLike<number> | null => t && spread(numbers(t), t.shape, shape);
+  const [g, b] = [full(scale), full(bias)];
+  const out: Layer = { y: new Float64Array(sizeOf(shape)), means: new Float64Array(rows), scales: new Float64Array(rows) };
+  for (let r = 0; r < rows; r++) {
+    const { mean, scale: inverse } = moments(x, r * n, n, epsilon, centred);
+    out.means[r] = mean;
+    out.scales[r] = inverse;
+    for (let i = r * n; i < (r + 1) * n; i++) out.y[i] = (x[i]! - mean) * inverse * (g ? g[i]! : 1) + (b ? b[i]! : 0);
+  }
+  return out;
+}
+
+/** Dtypes in which statistics may be kept: attribute stash_type. */
+const STASH: Readonly<Record<number, DType>> = { 1: 'float32', 10: 'float16', 11: 'float64', 16: 'bfloat16' };
+const stash = (n: number): DType => STASH[n] ?? fail('attribute_invalid', `stash_type ${n} is no float type`);
+
+const LAYER = { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) };
+
+/** https://onnx.ai/onnx/operators/onnx__LayerNormalization.html. com.microsoft's is the same, from before ONNX had it. */
+const layerNorm = (op: string): Op => defineOp({
+  op, since: op === 'LayerNormalization' ? [1, 17] : [1], inputs: ['X: T', 'Scale: V', 'B: V?'], outputs: ['Y: V', 'Mean: U?', 'InvStdDev: U?'], types: { T: FLOAT, V: FLOAT }, attrs: LAYER,
+  infer: (call) => {
+    const { shape } = call.fact(0);
+    const { axis, n } = rowsFrom(shape, call.attrs.axis);
+    if (n === 0) fail('shape_mismatch', `rows of no elements cannot be normalised: [${shape}] from axis ${axis}`);
+    fits(call.fact(1), shape, 'Scale');
+    fits(call.inputs[2], shape, 'B');
+    const statistic: OutFact = { dtype: stash(call.attrs.stash_type), shape: perRow(shape, axis) };
+    return [{ dtype: call.fact(1).dtype, shape }, statistic, statistic].slice(0, call.outputs);
+  },
+  reference: (call) => {
+    const [t, scale] = [call.tensor(0), call.tensor(1)];
+    const { axis, n } = rowsFrom(t.shape, call.attrs.axis);
+    const { y, means, scales } = layer(numbers(t), t.shape, n, call.attrs.epsilon, true, scale, call.optional(2));
+    const statistic = (v: Float64Array): Tensor => fromNumbers(stash(call.attrs.stash_type), perRow(t.shape, axis), v);
+    return [fromNumbers(scale.dtype, t.shape, y), statistic(means), statistic(scales)].slice(0, call.outputs);
+  },
+});
+
+/** https://onnx.ai/onnx/operators/onnx__RMSNormalization.html. SimplifiedLayerNormalization is ONNX Runtime's name, which it writes into the default domain too. */
+const rmsNorm = (op: string): Op => defineOp({
+  op, since: op === 'RMSNormalization' ? [23] : [1], inputs: ['X: T', 'scale: V'], outputs: op === 'RMSNormalization' ? ['Y: V'] : ['Y: V', 'inv_std_var: U?'], types: { T: FLOAT, V: FLOAT }, attrs: LAYER,
+  infer: (call) => {
+    const { shape } = call.fact(0);
+    const { axis, n } = rowsFrom(shape, call.attrs.axis);
+    if (n === 0) fail('shape_mismatch', `rows of no elements cannot be normalised: [${shape}] from axis ${axis}`);
+    fits(call.fact(1), shape, 'scale');
+    return [{ dtype: call.fact(1).dtype, shape }, { dtype: stash(call.attrs.stash_type), shape: perRow(shape, axis) }].slice(0, call.outputs);
+  },
+  reference: (call) => {
+    const [t, scale] = [call.tensor(0), call.tensor(1)];
+    const { axis, n } = rowsFrom(t.shape, call.attrs.axis);
+    const { y, scales } = layer(numbers(t), t.shape, n, call.attrs.epsilon, false, scale, null);
+    return [fromNumbers(scale.dtype, t.shape, y), fromNumbers(stash(call.attrs.stash_type), perRow(t.shape, axis), scales)].slice(0, call.outputs);
+  },
+});
+
+/** A vector of the last dim's size. */
+function vector(fact: Fact | null | undefined, n: number, what: string): void {
+  if (fact && (fact.shape.length !== 1 || fact.shape[0] !== n)) fail('shape_mismatch', `${what} has shape [${fact.shape}]; it must be [${n}]`);
+}
+
+function skipFacts(call: InferCall, biasAt: number): OutFact[] {
+  const { dtype, shape } = call.fact(0);
+  if (shape.length !== 2 && shape.length !== 3) fail('shape_mismatch', `input has shape [${shape}]; its rank must be 2 or 3`);
+  const n = shape.at(-1)!;
+  if (n === 0) fail('shape_mismatch', `rows of no elements cannot be normalised: [${shape}]`);
+  fits(call.fact(1), shape, 'skip');
+  vector(call.fact(2), n, 'gamma');
+  for (let i = 3; i <= biasAt; i++) vector(call.inputs[i], n, i === biasAt ? 'bias' : 'beta');
+  const statistic: OutFact = { dtype: 'float32', shape: perRow(shape, shape.length - 1) };
+  return [{ dtype, shape }, statistic, statistic, { dtype, shape }].slice(0, call.outputs);
+}
+function skipLayer(call: RefCall<{ readonly epsilon: number }>, biasAt: number, centred: boolean): Tensor[] {
+  const [t, skip] = [call.tensor(0), call.tensor(1)];
+  const n = t.shape.at(-1)!;
+  const bias = call.optional(biasAt);
+  const [a, b, c] = [numbers(t), spread(numbers(skip), skip.shape, t.shape), bias && numbers(bias)];
+  const sum = Float64Array.from({ length: sizeOf(t.shape) }, (_, i) => a[i]! + b[i]! + (c ? c[i % n]! : 0));
+  const { y, means, scales } = layer(sum, t.shape, n, call.attrs.epsilon, centred, call.tensor(2), centred ? call.optional(3) : null);
+  const statistic = (v: Float64Array): Tensor => fromNumbers('float32', perRow(t.shape, t.shape.length - 1), v);
+  return [fromNumbers(t.dtype, t.shape, y), statistic(means), statistic(scales), fromNumbers(t.dtype, t.shape, sum)].slice(0, call.outputs);
+}
+const SKIP_OUTPUTS = ['output: T', 'mean: float32?', 'inv_std_var: float32?', 'input_skip_bias_sum: T?'];
+
+/** The sum of two tensors and a bias, normalised, and the sum itself. */
+const skipNorms: readonly Op[] = [
+  defineOp({
+    op: 'com.microsoft.SkipLayerNormalization', since: [1], inputs: ['input: T', 'skip: T', 'gamma: T', 'beta: T?', 'bias: T?'], outputs: SKIP_OUTPUTS, types: { T: FLOAT }, attrs: { epsilon: float(1e-12) },
+    infer: (call) => skipFacts(call, 4),
+    reference: (call) => skipLayer(call, 4, true),
+  }),
+  defineOp({
+    op: 'com.microsoft.SkipSimplifiedLayerNormalization', since: [1], inputs: ['input: T', 'skip: T', 'gamma: T', 'bias: T?'], outputs: SKIP_OUTPUTS, types: { T: FLOAT }, attrs: { epsilon: float(1e-12) },
+    infer: (call) => skipFacts(call, 3),
+    reference: (call) => skipLayer(call, 3, false),
+  }),
+];
+
+/** The embeddings of words, positions and segments, summed and normalised; and how many words of each row the mask keeps. */
+const embedNorm: Op = defineOp({
+  op: 'com.microsoft.EmbedLayerNormalization', since: [1],
+  inputs: ['input_ids: int32', 'segment_ids: int32?', 'word_embedding: T', 'position_embedding: T', 'segment_embedding: T?', 'gamma: T', 'beta: T', 'mask: int32?', 'position_ids: int32?'],
+  outputs: ['output: T', 'mask_index: int32?', 'embedding_sum: T?'], types: { T: FLOAT }, attrs: { epsilon: float(1e-12), mask_index_type: int(0) },
+  infer: (call) => {
+    const ids = call.fact(0).shape;
+    if (ids.length !== 2) fail('shape_mismatch', `input_ids has shape [${ids}]; its rank must be 2`);
+    const n = call.fact(2).shape[1]!;
+    for (const [i, what] of [[2, 'word_embedding'], [3, 'position_embedding'], [4, 'segment_embedding']] as const) {
+      const f = call.inputs[i];
+      if (f && (f.shape.length !== 2 || f.shape[1] !== n || n === 0)) fail('shape_mismatch', `${what} has shape [${f.shape}]; it must be [count, ${n}]`);
+    }
+    if (call.inputs[1] && !call.inputs[4]) fail('input_missing', 'segment_ids need segment_embedding');
+    for (const [i, what] of [[1, 'segment_ids'], [7, 'mask']] as const) if (call.inputs[i] && String(call.inputs[i].shape) !== String(ids)) fail('shape_mismatch', `${what} has shape [${call.inputs[i].shape}]; it must be [${ids}]`);
+    fits(call.inputs[8], ids, 'position_ids');
+    if (!call.inputs[8] && ids[1]! > call.fact(3).shape[0]!) fail('shape_mismatch', `${ids[1]} positions, but position_embedding has ${call.fact(3).shape[0]}`);
+    vector(call.fact(5), n, 'gamma');
+    vector(call.fact(6), n, 'beta');
+    const { dtype } = call.fact(2);
+    const out: OutFact = { dtype, shape: [...ids, n] };
+    return [out, { dtype: 'int32' as const, shape: [ids[0]!] }, out].slice(0, call.outputs);
+  },
+  reference: (call) => {
+    const ids = call.tensor(0);
+    const [batch, length] = ids.shape as [number, number];
+    const word = call.tensor(2);
+    const n = word.shape[1]!;
+    const shape = [batch, length, n];
+    const sum = new Float64Array(sizeOf(shape));
+    const add = (table: Tensor, rowOf: (i: number) => number, what: string): void => {
+      const from = numbers(table);
+      for (let i = 0; i < batch * length; i++) {
+        const row = rowOf(i);
+        if (row < 0 || row >= table.shape[0]!) fail('value_invalid', `${what} ${row} is outside a table of ${table.shape[0]}`);
+        for (let k = 0; k < n; k++) sum[i * n + k]! += from[row * n + k]!;
+      }
+    };
+    const [w, segments, places, mask] = [numbers(ids), call.optional(1), call.optional(8), call.optional(7)];
+    const positions = places && spread(numbers(places), places.shape, ids.shape);
+    add(word, (i) => w[i]!, 'input id');
+    add(call.tensor(3), (i) => (positions ? positions[i]! : i % length), 'position id');
+    if (segments) { const s = numbers(segments); add(call.tensor(4), (i) => s[i]!, 'segment id'); }
+    const { y } = layer(sum, shape, n, call.attrs.epsilon, true, call.tensor(5), call.tensor(6));
+    const kept = new Float64Array(batch);
+    if (mask) { const m = numbers(mask); for (let i = 0; i < batch * length; i++) if (m[i] === 1) kept[Math.floor(i / length)]! += 1; }
+    return [fromNumbers(word.dtype, shape, y), fromNumbers('int32', [batch], kept), fromNumbers(word.dtype, shape, sum)].slice(0, call.outputs);
+  },
+});
+
+/** Normalisation of rows, all elements from an axis on: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md for com.microsoft's. */
+export const rowNorms: readonly Op[] = [
+  layerNorm('LayerNormalization'), layerNorm('com.microsoft.LayerNormalization'),
+  rmsNorm('RMSNormalization'), rmsNorm('SimplifiedLayerNormalization'), rmsNorm('com.microsoft.SimplifiedLayerNormalization'),
+  ...skipNorms, embedNorm,
+];
