@@ -5,6 +5,8 @@ import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
 import { MAP } from './2-optimize/fuse.ts';
 import { normalize } from './2-optimize/normalize.ts';
+import { passes } from './2-optimize/passes/index.ts';
+import { rewrite } from './2-optimize/rewrite.ts';
 import type { Tuning } from './3-plan/make-plan.ts';
 import { printPlan } from './3-plan/print.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
@@ -128,11 +130,12 @@ export class Session implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> { return this.release(); }
 }
 
-async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'signal'>): Promise<{ model: Model; name: string }> {
+async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize'>): Promise<{ model: Model; name: string }> {
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
     const model = parseModel(bytes, external);
-    return { model: { ...model, graph: normalize(model.graph, ops) }, name };
+    const graph = normalize(model.graph, ops);
+    return { model: { ...model, graph: options.optimize === false ? graph : rewrite(graph, passes) }, name };
   } catch (e) {
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
   }

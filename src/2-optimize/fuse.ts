@@ -3,12 +3,13 @@
  * follows a convolution or a product becomes its epilogue. References see none of this.
  */
 import type { Op } from '../../kernels/define.ts';
-import { constant, costOf, type Ex, input, inputsOf, kindOf, substitute } from '../../kernels/expr.ts';
+import { constant, costOf, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
-import type { Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
+import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { batchNormConstants } from './batchnorm.ts';
 import type { Specialized } from './specialize.ts';
 
 /** A graph at concrete shapes, ready to be planned. */
@@ -27,8 +28,14 @@ interface MapNode { readonly node: Node; readonly expr: Ex; readonly inputs: rea
 
 /** With `merge` off each elementwise operator stays by itself. `wanted` values must still be made. */
 export function fuse(graph: Specialized, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, merge: boolean): Concrete {
-  const { facts, values } = graph;
-  if (caps.kind === 'reference') return { nodes: graph.nodes, facts, values };
+  if (caps.kind === 'reference') return { nodes: graph.nodes, facts: graph.facts, values: graph.values };
+  const facts = new Map(graph.facts);
+  const values = [...graph.values];
+  const addConstant = (name: string, c: Constant): ValueId => {
+    const v = values.push({ name, constant: c }) - 1;
+    facts.set(v, { dtype: c.dtype, shape: c.shape, constant: c });
+    return v;
+  };
   const uses = new Map<ValueId, number>();
   for (const n of graph.nodes) for (const v of readsOf(n)) uses.set(v, (uses.get(v) ?? 0) + 1);
   const once = (v: ValueId): boolean => uses.get(v) === 1 && !wanted.has(v);
@@ -41,7 +48,7 @@ export function fuse(graph: Specialized, wanted: ReadonlySet<ValueId>, ops: Read
   const anchors = new Map<ValueId, { at: number; node: Node }>();
 
   for (const node of graph.nodes) {
-    const lowered = lower(node, ops.get(node.op)!, facts, caps);
+    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant);
     if (lowered === null) {
       const at = out.push(node) - 1;
       const y = node.outputs[0];
@@ -120,6 +127,16 @@ function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps
   });
   const expr = op.map(args as readonly Ex[], node.attrs, y.dtype);
   return expr === null ? null : { node, expr, inputs, label: [node.op.replace(/^.*\./, '')] };
+}
+
+/** Batch normalisation with constant statistics is a multiplication and an addition. */
+function lowerBatchNorm(node: Node, facts: ReadonlyMap<ValueId, Fact>, addConstant: (name: string, c: Constant) => ValueId): MapNode | null {
+  if (node.op !== 'BatchNormalization') return null;
+  const fact = facts.get(node.inputs[0]!)!;
+  const constants = batchNormConstants(node, fact.shape.length, node.inputs.slice(1, 5).map((v) => facts.get(v!)?.constant?.peek() ?? null));
+  if (constants === null || kindOf(fact.dtype) !== 'f32') return null;
+  const inputs = [node.inputs[0]!, addConstant(`${node.name}.scale`, constants.scale), addConstant(`${node.name}.shift`, constants.shift)];
+  return { node, inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
 }
 
 /** The value of a one-element constant: it is written into the expression. */

@@ -1,0 +1,39 @@
+import { fromNumbers, numbers } from '../core/numbers.ts';
+import { constantOf, type Constant, type Node } from '../core/graph.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+
+/** Inference-time batch normalisation as y = x * scale + shift, per channel, computed in double. */
+export function scaleAndShift(node: Node, [scale, bias, mean, variance]: readonly [Tensor, Tensor, Tensor, Tensor]): { scale: Float64Array; shift: Float64Array } {
+  const [g, b, m, v] = [scale, bias, mean, variance].map(numbers) as [ArrayLike<number>, ArrayLike<number>, ArrayLike<number>, ArrayLike<number>];
+  const epsilon = node.attrs.epsilon as number;
+  const s = Float64Array.from(g, (x, c) => x / Math.sqrt(v[c]! + epsilon));
+  return { scale: s, shift: Float64Array.from(s, (x, c) => b[c]! - m[c]! * x) };
+}
+
+/** Made once a node and rank, so that plans of different dims share the weights. */
+const made = new WeakMap<object, Map<number, { scale: Constant; shift: Constant }>>();
+
+/** Scale and shift as constants that broadcast over [N, C, …] of this rank; null if the node's statistics are not constants, or it trains. */
+export function batchNormConstants(node: Node, rank: number, statistics: readonly (Tensor | null)[]): { scale: Constant; shift: Constant } | null {
+  if (node.op !== 'BatchNormalization' || node.attrs.training_mode || !node.attrs.spatial || rank < 2 || statistics.some((t) => t === null)) return null;
+  const byRank = made.get(node.attrs) ?? new Map<number, { scale: Constant; shift: Constant }>();
+  made.set(node.attrs, byRank);
+  let constants = byRank.get(rank);
+  if (constants === undefined) {
+    const { scale, shift } = scaleAndShift(node, statistics as [Tensor, Tensor, Tensor, Tensor]);
+    const shape = [scale.length, ...new Array<number>(rank - 2).fill(1)];
+    const one = (values: Float64Array): Constant => constantOf(fromNumbers('float32', shape, values));
+    byRank.set(rank, (constants = { scale: one(scale), shift: one(shift) }));
+  }
+  return constants;
+}
+
+/** The weights and bias of a convolution that does what `conv` then `norm` did. `outChannels` is the axis of W that counts output channels. */
+export function foldIntoWeights(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }, channelOf: (i: number) => number): { w: Tensor; bias: Tensor } {
+  const from = numbers(w);
+  const to = new Float64Array(sizeOf(w.shape));
+  for (let i = 0; i < to.length; i++) to[i] = from[i]! * scale[channelOf(i)]!;
+  const b = bias ? numbers(bias) : null;
+  const shifted = Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0));
+  return { w: fromNumbers(w.dtype, w.shape, to), bias: fromNumbers(w.dtype, [shift.length], shifted) };
+}

@@ -1,0 +1,30 @@
+import { sizeOf } from '../../core/tensor.ts';
+import { foldIntoWeights, scaleAndShift } from '../batchnorm.ts';
+import type { Pass } from '../rewrite.ts';
+
+/** BatchNormalization behind a convolution with constant weights goes into the weights. */
+export const foldBatchNorm: Pass = {
+  name: 'fold-batchnorm',
+  exactness: 'reassociates',
+  rewrite: (node, graph) => {
+    if (node.op !== 'BatchNormalization' || node.attrs.training_mode || !node.attrs.spatial) return null;
+    const conv = graph.maker(node.inputs[0]);
+    if (conv === undefined || (conv.op !== 'Conv' && conv.op !== 'ConvTranspose') || !graph.readOnce(node.inputs[0]!) || conv.attrs.epilogue !== undefined) return null;
+    const w = graph.constant(conv.inputs[1]);
+    const b = conv.inputs[2] == null ? null : graph.constant(conv.inputs[2]);
+    const statistics = node.inputs.slice(1, 5).map((v) => graph.constant(v));
+    if (w === null || statistics.some((t) => t === null) || (conv.inputs[2] != null && b === null)) return null;
+    const [scale, bias, mean, variance] = statistics;
+    const affine = scaleAndShift(node, [scale!, bias!, mean!, variance!]);
+    const kernel = sizeOf(w.shape.slice(2));
+    const group = conv.attrs.group as number;
+    // W is [M, C/group, …] for Conv, and [C, M/group, …] for ConvTranspose.
+    const inner = w.shape[1]! * kernel;
+    const channelOf = conv.op === 'Conv'
+      ? (i: number): number => Math.floor(i / inner)
+      : (i: number): number => Math.floor(Math.floor(i / inner) / (w.shape[0]! / group)) * w.shape[1]! + (Math.floor(i / kernel) % w.shape[1]!);
+    const folded = foldIntoWeights(w, b, affine, channelOf);
+    const inputs = [conv.inputs[0]!, graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.normalized`, folded.w), graph.addValue(`${conv.name}.bias`, folded.bias)];
+    return { reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node], add: [{ ...conv, inputs, outputs: [node.outputs[0]!] }] };
+  },
+};

@@ -1,0 +1,100 @@
+import { readFile } from 'node:fs/promises';
+import { parseModel } from '../1-parse/model.ts';
+import { bytesOf } from '../core/dtype.ts';
+import { fail, SardonyxError } from '../core/errors.ts';
+import { bodiesOf, type Dim, type Graph } from '../core/graph.ts';
+import { sizeOf } from '../core/tensor.ts';
+import { planModel, type Plan, printPlan, summarize } from '../index.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, print, printJson, table, text } from './command.ts';
+import { placements } from './verify.ts';
+
+/** `sardonyx inspect`: what a model is and how it would run, without any device. */
+export const inspectCommand: Command = {
+  name: 'inspect',
+  summary: 'show a model and its plan, without a device',
+  usage: `sardonyx inspect MODEL [options]
+
+Shows inputs, outputs, operators with their counts and where each would run, and what memory it takes. Nothing runs.
+
+  --device NAME    webgpu, wasm or reference (default webgpu)
+  --dims NAME=N,…  sizes of free dims; one without a name is INPUT.AXIS
+  --plan           print the whole plan, one line a step
+  --json           print all of it as JSON
+
+Exit status: 0 fine, 2 the request is wrong.`,
+  options: { device: { type: 'string' }, dims: { type: 'string', multiple: true }, plan: { type: 'boolean' } },
+  run: inspect,
+};
+
+/** How many nodes of each operator a graph and its bodies have. */
+function countOps(graph: Graph, into: Map<string, number> = new Map()): Map<string, number> {
+  for (const node of graph.nodes) {
+    into.set(node.op, (into.get(node.op) ?? 0) + 1);
+    for (const body of bodiesOf(node)) countOps(body, into);
+  }
+  return into;
+}
+/** Bytes of all constants of a graph and its bodies, as they are in the file. */
+const constantBytes = (graph: Graph): number => {
+  const captured = new Set(graph.captures.map(([inner]) => inner));
+  return graph.values.reduce((n, v, i) => n + (v.constant && !captured.has(i) ? bytesOf(v.constant.dtype, sizeOf(v.constant.shape)) : 0), 0)
+    + graph.nodes.flatMap(bodiesOf).reduce((n, body) => n + constantBytes(body), 0);
+};
+const shapeText = (shape: readonly Dim[] | null): string => (shape ? `[${shape.map((d) => d ?? '?').join(', ')}]` : '[…]');
+
+async function inspect(positionals: readonly string[], given: Given): Promise<ExitCode> {
+  const path = modelOf(positionals, 'inspect');
+  const device = deviceOf(text(given, 'device') ?? 'webgpu');
+  if (device === 'auto') return fail('option_invalid', 'inspect touches no device, so it cannot choose one; --device webgpu, wasm or reference');
+  const bytes = await readFile(path).catch((e: Error) => fail('model_not_onnx', `cannot read ${path}: ${e.message}`));
+  const model = parseModel(bytes);
+  const { graph } = model;
+  const ports = (ids: readonly number[]): { name: string; dtype: string | null; shape: readonly Dim[] | null }[] =>
+    ids.map((v) => ({ name: graph.values[v]!.name, dtype: graph.values[v]!.declared?.dtype ?? null, shape: graph.values[v]!.declared?.shape ?? null }));
+  const planned = await planFor(path, device, dimsOf(given));
+
+  const file = countOps(graph);
+  const placed = planned.plan ? placements([planned.plan]) : [];
+  const ops = [...new Set([...file.keys(), ...placed.map((p) => p.op)])].sort().map((op) => {
+    const where = new Map<string, number>();
+    for (const p of placed) if (p.op === op) where.set(p.device + (p.why ? ` (${p.why})` : ''), (where.get(p.device + (p.why ? ` (${p.why})` : '')) ?? 0) + 1);
+    return { op, nodes: file.get(op) ?? 0, runs: Object.fromEntries(where) };
+  });
+  const summary = planned.plan ? { ...summarize(planned.plan), complete: planned.complete } : null;
+  const head = {
+    irVersion: model.irVersion, producer: model.producer, opsets: model.opsets, inputs: ports(graph.inputs), outputs: ports(graph.outputs),
+    weightBytes: constantBytes(graph), externalFiles: model.externalFiles,
+  };
+  if (given['json']) {
+    printJson({ ...head, device, operators: ops, plan: summary, ...(planned.why ? { unplanned: planned.why } : {}), ...(given['plan'] && planned.plan ? { steps: planned.plan.steps } : {}) });
+    return 0;
+  }
+  print(`${path}: IR ${model.irVersion}, ${Object.entries(model.opsets).map(([d, v]) => `${d} ${v}`).join(', ')}${model.producer ? `, by ${model.producer}` : ''}`);
+  print(`inputs\n${table(head.inputs.map((p) => [p.name, (p.dtype ?? 'any') + shapeText(p.shape)]))}`);
+  print(`outputs\n${table(head.outputs.map((p) => [p.name, (p.dtype ?? 'any') + shapeText(p.shape)]))}`);
+  print(`weights in the file  ${human(head.weightBytes)}${head.externalFiles.length > 0 ? `, some in ${head.externalFiles.join(', ')}` : ''}`);
+  const inPlan = ({ runs }: (typeof ops)[number]): string => Object.entries(runs).map(([where, n]) => `${n} ${where}`).join(', ') || (planned.plan ? 'folded, fused or a view' : '');
+  print(`operators${planned.plan ? ` and steps on ${device}` : ''}\n${table(ops.map((o) => [o.op, o.nodes, inPlan(o)]))}`);
+  if (!summary) print(`no plan: ${planned.why}`);
+  else {
+    if (!summary.complete) print('the plan ends where a shape depends on data; the rest is planned while it runs');
+    print(table([
+      ['dispatches', device === 'wasm' ? summary.wasmCalls : summary.dispatches, ''], ['pipelines', device === 'wasm' ? planned.plan!.modules.length : summary.pipelines, ''], ['host steps', summary.hostSteps, ''],
+      ['weights', human(summary.weightBytes), ''], ['activations', human(summary.peakBytes), `no plan can do with less than ${human(summary.lowerBoundBytes)}`], ['copied', human(summary.copiedBytes), 'between host and device inside a run'],
+    ]));
+    if (given['plan']) print(printPlan(planned.plan!));
+  }
+  return 0;
+}
+
+type Planned = { readonly plan: Plan | null; readonly complete: boolean; readonly why?: string };
+
+/** The plan, or why there is none yet: free dims without a size, operators that no one knows. */
+async function planFor(path: string, device: 'webgpu' | 'wasm' | 'reference', dims: Readonly<Record<string, number>>): Promise<Planned> {
+  try {
+    return await planModel(path, { device, dims });
+  } catch (e) {
+    if (e instanceof SardonyxError && ['dimension_unbound', 'op_unsupported'].includes(e.code)) return { plan: null, complete: false, why: e.message };
+    throw e;
+  }
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+/** The `sardonyx` command. */
+import { SardonyxError } from '../core/errors.ts';
+import { type Command, type ExitCode, isRequest, print, progress, runCommand } from './command.ts';
+import { benchCommand } from './command-bench.ts';
+import { inspectCommand } from './command-inspect.ts';
+import { runModelCommand } from './command-run.ts';
+import { verifyCommand } from './command-verify.ts';
+import { respawnWithSoftwareGpu } from './software-gpu.ts';
+import { errorText } from './verify.ts';
+
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, verifyCommand, benchCommand];
+
+const USAGE = `sardonyx COMMAND …
+
+${COMMANDS.map((c) => `  ${c.name.padEnd(8)}  ${c.summary}`).join('\n')}
+
+Every command has --help and --json. Exit status: 0 fine, 1 a result is wrong or a run failed, 2 the request is wrong.`;
+
+async function main(args: readonly string[]): Promise<ExitCode> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    print(USAGE);
+    return name === undefined ? 2 : 0;
+  }
+  const command = COMMANDS.find((c) => c.name === name);
+  if (!command) {
+    process.stderr.write(`sardonyx: there is no command ${JSON.stringify(name)}\n\n${USAGE}\n`);
+    return 2;
+  }
+  try {
+    return await runCommand(command, rest);
+  } catch (e) {
+    progress('');
+    // A machine without a GPU has WebGPU in software, if its driver is installed; it must be there when a process starts.
+    if (e instanceof SardonyxError && e.code === 'device_unavailable' && rest.some((arg) => arg.includes('webgpu'))) await respawnWithSoftwareGpu();
+    process.stderr.write(`sardonyx ${name}: ${e instanceof SardonyxError ? errorText(e) : e instanceof Error ? e.stack : String(e)}\n`);
+    return isRequest(e) ? 2 : 1;
+  }
+}
+
+const code = await main(process.argv.slice(2));
+// Native handles of a GPU, and a case that ran out of time, would keep the process.
+process.stdout.write('', () => process.exit(code));
