@@ -28,6 +28,10 @@ import { roi } from './roi.ts';
 import { det } from './det.ts';
 import { rowNorms } from './norm.ts';
 import { channelNorms } from './norm-channel.ts';
+import { losses } from './loss.ts';
+import { optimizers } from './training.ts';
+import { control } from './control.ts';
+import { sequence } from './sequence.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -60,6 +64,10 @@ const families: readonly (readonly Op[])[] = [
   det,
   rowNorms,
   channelNorms,
+  losses,
+  optimizers,
+  control,
+  sequence,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
