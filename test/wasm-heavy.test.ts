@@ -2,16 +2,19 @@
 import { setFlagsFromString } from 'node:v8';
 import { describe, expect, test } from 'vitest';
 import { ops } from '../kernels/index.ts';
-import { type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
-import { matmul } from '../kernels/matmul.ts';
+import { type Call, type Epilogue, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
+import { matmul, matmulShape } from '../kernels/matmul.ts';
+import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
 import { convolution } from '../kernels/conv.ts';
 import { convDirect } from '../kernels/wasm/conv.ts';
-import { matmulWasm } from '../kernels/wasm/gemm.ts';
+import { fusedMatmulWasm, gemmWasm, matmulWasm } from '../kernels/wasm/gemm.ts';
 import { TILES } from '../kernels/wasm/gemm-core.ts';
 import type { AttrValue } from '../src/core/graph.ts';
-import { numbers } from '../src/core/numbers.ts';
+import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
+import { constant, type Ex, input, x } from '../kernels/expr.ts';
+import { broadcastStrides, eachOffset } from '../kernels/shapes.ts';
 import { generator, runKernel } from './wasm-harness.ts';
 
 if (process.versions.node.startsWith('20.')) setFlagsFromString('--experimental-wasm-relaxed-simd'); // so that both roundings are tested there
@@ -29,14 +32,41 @@ function dice(family: string) {
 }
 const opOf = (name: string, ...families: (readonly Op[])[]): Op => [...families.flat(), ...ops.values()].find((o) => o.op === name)!;
 
-interface Case { readonly inputs: readonly (Tensor | null)[]; readonly attrs?: Record<string, AttrValue>; readonly constants?: readonly number[]; readonly outputs?: number; readonly tolerance?: number }
+interface Case { readonly epilogue?: Epilogue; readonly operands?: readonly Tensor[]; readonly inputs: readonly (Tensor | null)[]; readonly attrs?: Record<string, AttrValue>; readonly constants?: readonly number[]; readonly outputs?: number; readonly tolerance?: number }
+/** An epilogue in double precision; it knows the few functions that these tests use. */
+function finished(t: Tensor, expr: Ex, operands: readonly Tensor[]): Tensor {
+  const values = [t, ...operands].map((o) => {
+    const from = numbers(o), to: number[] = [];
+    eachOffset(t.shape, broadcastStrides(o.shape, t.shape), (_, at) => to.push(from[at]!));
+    return to;
+  });
+  const of = (e: Ex, i: number): number => {
+    if (e.f === 'in') return values[e.i]![i]!;
+    if (e.f === 'const') return Number(e.v);
+    const [a = 0, b = 0] = e.a.map((y) => of(y, i));
+    return e.f === 'add' ? a + b : e.f === 'mul' ? a * b : e.f === 'max' ? Math.max(a, b) : e.f === 'min' ? Math.min(a, b) : e.f === 'sigmoid' ? 1 / (1 + Math.exp(-a)) : NaN;
+  };
+  return fromNumbers(t.dtype, t.shape, Float64Array.from({ length: sizeOf(t.shape) }, (_, i) => of(expr, i)));
+}
+/** A random epilogue for an output: an activation around additions of broadcast operands. */
+function randomEpilogue(d: ReturnType<typeof dice>, shape: readonly number[]): { epilogue: Epilogue; operands: Tensor[] } {
+  const operands = Array.from({ length: d.int(0, 2) }, () => {
+    const drop = d.int(0, shape.length);
+    const full = shape.map((n, i) => (i < drop || (i > drop && d.random() < 0.2) ? 1 : n));
+    return d.reals(...full.slice(d.pick(0, drop)));
+  });
+  let expr = operands.reduce<Ex>((e, _, i) => d.pick(x.add, x.mul)(e, input(i + 1, 'f32')), input(0, 'f32'));
+  expr = d.pick((e: Ex) => x.max(e, constant(0, 'f32')), (e: Ex) => x.mul(e, x.sigmoid(e)), (e: Ex) => x.min(x.max(e, constant(-1, 'f32')), constant(6, 'f32')), (e: Ex) => x.mul(e, constant(2, 'f32')))(expr);
+  return { epilogue: { expr, operands }, operands };
+}
 /** Runs kernel and reference; every output must agree within `tolerance`, relative to 1 and to the size of the value. */
 async function agree(op: Op, kernel: WasmKernel, c: Case, machine: WasmCaps): Promise<void> {
   const attrs = parseAttrs(op.attrs, c.attrs ?? {});
   const n = c.outputs ?? 1;
   const want = await op.reference(refCall(c.inputs, attrs as any, n));
   const expected = want.slice(0, n) as Tensor[];
-  const got = runKernel(kernel, machine, c.inputs, expected, attrs, c.constants ?? []);
+  if (c.epilogue) expected[0] = finished(expected[0]!, c.epilogue.expr, c.operands ?? []);
+  const got = runKernel(kernel, machine, c.inputs, expected, attrs, c.constants ?? [], c.epilogue, c.operands);
   const about = `seed ${SEED} ${kernel.name} ${JSON.stringify({ shapes: c.inputs.map((t) => t?.shape), attrs: c.attrs, constants: c.constants, tile: machine.tile, fma: machine.fma })}`;
   expected.forEach((e, o) => {
     const a = numbers(got[o]!), b = numbers(e);
@@ -58,7 +88,34 @@ describe('matmul', () => {
       const kind = t % 6;
       const a = kind === 0 ? d.reals(K) : kind === 1 ? d.reals(2, M, K) : kind === 2 ? d.reals(3, 1, M, K) : kind === 3 ? d.reals(2, 3, M, K) : d.reals(M, K);
       const b = kind === 5 ? d.reals(K) : kind === 2 ? d.reals(2, K, N) : kind === 3 ? d.reals(d.pick(1, 2), d.pick(1, 3), K, N) : d.reals(K, N);
-      await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]) }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
+      const shape = matmulShape(a.shape, b.shape).shape;
+      const epilogue = d.pick(null, randomEpilogue(d, shape));
+      if (epilogue && !finishes(finishOf({ epilogue: epilogue.epilogue } as Call), { dtype: 'float32', shape })) continue;
+      await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]), ...epilogue }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
+    }
+  });
+  test('Gemm: transposed operands, alpha, beta and C', async () => {
+    const d = dice('gemm');
+    for (let t = 0; t < 120; t++) {
+      const [M, N, K, transA, transB] = [d.int(0, 50), d.int(0, 50), d.int(0, 60), d.pick(0, 1), d.pick(0, 1)];
+      const c = d.pick(null, d.reals(), d.reals(N), d.reals(1, N), d.reals(M, 1), d.reals(M, N));
+      await agree(opOf('Gemm', matmul), gemmWasm[0]!, {
+        inputs: [transA ? d.reals(K, M) : d.reals(M, K), transB ? d.reals(N, K) : d.reals(K, N), c], constants: d.pick([], [1]),
+        attrs: { transA, transB, alpha: d.pick(1, 0.5), beta: d.pick(1, 0, -2) }, ...d.pick(null, randomEpilogue(d, [M, N])),
+      }, caps(undefined, hasFma && d.random() < 0.5));
+    }
+  });
+  test('FusedMatMul: transposes with and without the batch', async () => {
+    const d = dice('fused');
+    for (let t = 0; t < 80; t++) {
+      const [M, N, K, B, H, transA, transB, transBatchA, transBatchB] = [d.int(1, 20), d.int(1, 20), d.int(1, 30), d.int(1, 3), d.int(1, 3), d.pick(0, 1), d.pick(0, 1), d.pick(0, 1), d.pick(0, 1)];
+      const operand = (r: number, c: number, trans: number, batch: number): Tensor => {
+        const [p, q] = trans ? [c, r] : [r, c]; // [B, H, p, q], or with dim 0 between the last two: [p, B, H, q]
+        return batch ? d.reals(p!, B, H, q!) : d.reals(B, H, p!, q!);
+      };
+      await agree(opOf('com.microsoft.FusedMatMul', matmul), fusedMatmulWasm[0]!, {
+        inputs: [operand(M, K, transA, transBatchA), operand(K, N, transB, transBatchB)], constants: d.pick([], [1]), attrs: { alpha: d.pick(1, 0.125), transA, transB, transBatchA, transBatchB },
+      }, caps(undefined, hasFma && d.random() < 0.5));
     }
   });
 });

@@ -3,7 +3,9 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { fusedMatmulShape, gemmShape, type MatMulShape, matmulShape } from '../matmul.ts';
+import { constant, type Ex, input, kindOf, substitute, x } from '../expr.ts';
 import { i32 } from './asm.ts';
+import { type Finish, finishArgCount, finishes, finishLaunch, finishOf, type FinishPlan, finishPlan, finishRows, type FinishSpec } from './epilogue.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, packPanels, panelFloats, params } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 
@@ -37,24 +39,42 @@ export function productOf(s: MatMulShape): Product {
   return { M, N: s.n, K: s.k, aRow, aStep: s.a.col, bRow: s.b.row, bCol: s.b.col, levels };
 }
 
-interface ProductSpec { readonly gemm: GemmSpec; readonly pack: '' | 'rows' | 'columns'; readonly levels: number }
+interface ProductSpec { readonly gemm: GemmSpec; readonly pack: '' | 'rows' | 'columns'; readonly levels: number; readonly finish: FinishSpec | null }
 
-/** run(a, aRow, aStep, b, bRow, bCol, scratch, c, M, N, K, then per level: n, a, b): a stack of products; strides in bytes. */
+const HEAD = 12;
+
+/**
+ * run(a, aRow, aStep, b, bRow, bCol, scratch, c, M, N, K, block, then per level: n, a, b, then operands): a stack of products; strides in bytes.
+ * `block`: rows after which the epilogue runs.
+ */
 export const gemmModule: WasmEmitter<ProductSpec> = {
   name: 'gemm',
-  build: (spec, caps) => kernelModule('gemm', i32s(11 + 3 * spec.levels), caps, (f, m) => {
+  build: (spec, caps) => kernelModule('gemm', i32s(HEAD + 3 * spec.levels + (spec.finish ? finishArgCount(spec.finish) : 0)), caps, (f, m) => {
     const multiply = gemm2d(m, caps, spec.gemm);
     const pack = spec.pack ? packPanels(m, spec.gemm, spec.pack === 'columns') : null;
-    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'bCol', 'scratch', 'c', 'M', 'N', 'K');
+    const finish = spec.finish ? finishRows(m, caps, spec.finish) : null;
+    const operands = spec.finish ? Array.from({ length: finishArgCount(spec.finish) }, (_, i) => f.arg('i32', HEAD + 3 * spec.levels + i)) : [];
+    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'bCol', 'scratch', 'c', 'M', 'N', 'K', 'block');
     const packed = f.let(i32.const(-1));
+    const row = f.local('i32'), rows = f.local('i32'), left = f.local('i32'), at = f.local('i32');
+    const b = pack ? p.scratch : p.b;
     const one = (): void => {
       if (pack) f.iff(i32.ne(packed, p.b), () => { f.call(pack, p.b, p.bRow, p.bCol, p.scratch, p.N, p.K); f.set(packed, p.b); });
-      f.call(multiply, p.a, p.aRow, p.aStep, pack ? p.scratch : p.b, p.bRow, p.c, i32.mul(p.N, 4), p.M, p.N, p.K);
-      f.inc(p.c, i32.mul(i32.mul(p.M, p.N), 4));
+      f.set(left, p.M);
+      f.set(at, p.a);
+      f.whileLoop(() => left, () => {
+        f.set(rows, finish ? i32.select(i32.ltu(left, p.block), left, p.block) : left);
+        f.call(multiply, at, p.aRow, p.aStep, b, p.bRow, p.c, i32.shl(p.N, 2), rows, p.N, p.K);
+        if (finish) f.call(finish, p.c, row, rows, p.N, ...operands);
+        f.inc(at, i32.mul(rows, p.aRow));
+        f.inc(p.c, i32.mul(rows, i32.shl(p.N, 2)));
+        f.inc(row, rows);
+        f.set(left, i32.sub(left, rows));
+      });
     };
     const level = (l: number): void => {
       if (l === spec.levels) return one();
-      const n = f.arg('i32', 11 + 3 * l), a = f.arg('i32', 12 + 3 * l), b = f.arg('i32', 13 + 3 * l);
+      const n = f.arg('i32', HEAD + 3 * l), a = f.arg('i32', HEAD + 1 + 3 * l), b = f.arg('i32', HEAD + 2 + 3 * l);
       f.times(n, () => { level(l + 1); f.inc(p.a, a); f.inc(p.b, b); });
       f.inc(p.a, i32.sub(0, i32.mul(n, a)));
       f.inc(p.b, i32.sub(0, i32.mul(n, b)));
@@ -70,44 +90,79 @@ function wayOf(p: Product, constantB: boolean): Way {
   if (p.bCol === 1 && p.M <= 8) return 'direct';
   return p.bCol === 1 ? 'rows' : 'columns';
 }
-const scratchOf = (p: Product, way: Way, caps: WasmCaps): number => (way === 'rows' || way === 'columns' ? 4 * panelFloats(gemmSpec(caps, p.M, p.N).tile[1], p.K, p.N) : 0);
+/** Bytes of scratch in which a product packs B; 0 where it need not. */
+export function productScratch(p: Product, constantB: boolean, caps: WasmCaps): number {
+  const way = wayOf(p, constantB);
+  return way === 'rows' || way === 'columns' ? 4 * panelFloats(gemmSpec(caps, p.M, p.N).tile[1], p.K, p.N) : 0;
+}
 
-/** The launch of a product; `constantB` when `b` names a constant input, `matrices` how many it holds. */
-export function productLaunch(p: Product, caps: WasmCaps, a: Ref, b: { readonly input: number; readonly constant: boolean; readonly matrices: number }, scratch: number, c: Ref): WasmLaunch<ProductSpec> {
+/** B of a product: an input, whether its value is known at load, and then how many matrices it holds. */
+export interface Right { readonly input: number; readonly constant: boolean; readonly matrices: number }
+/** The launch of a product, with its epilogue. `scratch`: its number, used where B must be packed first (`productScratch`). */
+export function productLaunch(p: Product, caps: WasmCaps, a: Ref, b: Right, scratch: number, c: Ref, finish: FinishPlan | null = null): WasmLaunch<ProductSpec> {
   const way = wayOf(p, b.constant);
   const gemm = gemmSpec(caps, p.M, p.N, way === 'direct');
   const floats = panelFloats(gemm.tile[1], p.K, p.N);
   const matrix = p.K * p.N;
   const packed: Ref = { input: b.input, pack: { name: 'gemm.panels', args: [gemm.tile[1], p.K, p.N, p.bRow, p.bCol, b.matrices, matrix], bytes: 4 * b.matrices * floats } };
   const bMove = (l: Level): number => 4 * (way === 'constant' && matrix > 0 ? (l.b / matrix) * floats : l.b);
+  const stripe = gemm.tile[0] * Math.floor(48 / gemm.tile[0]);
+  const block = stripe * Math.max(1, Math.floor(65536 / Math.max(1, stripe * p.N)));
   return {
     emit: gemmModule,
-    spec: { gemm, pack: way === 'rows' || way === 'columns' ? way : '', levels: p.levels.length },
+    spec: { gemm, pack: way === 'rows' || way === 'columns' ? way : '', levels: p.levels.length, finish: finish?.spec ?? null },
     args: [
-      a, 4 * p.aRow, 4 * p.aStep, way === 'constant' ? packed : { input: b.input }, 4 * p.bRow, 4 * p.bCol, scratchOf(p, way, caps) ? { scratch } : 0, c, p.M, p.N, p.K,
-      ...p.levels.flatMap((l) => [l.n, 4 * l.a, bMove(l)]),
+      a, 4 * p.aRow, 4 * p.aStep, way === 'constant' ? packed : { input: b.input }, 4 * p.bRow, 4 * p.bCol, productScratch(p, b.constant, caps) ? { scratch } : 0, c, p.M, p.N, p.K, block,
+      ...p.levels.flatMap((l) => [l.n, 4 * l.a, bMove(l)]), ...(finish?.args ?? []),
     ],
   };
 }
 
+// ── the operators ───────────────────────────────────────────────────────────────────────────────────────────────────
 type Shaped = (call: Call) => MatMulShape;
 const ofMatMul: Shaped = (call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape);
 const ofFused: Shaped = (call) => fusedMatmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.attrs);
 const ofGemm: Shaped = (call) => gemmShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2]?.shape ?? null, call.attrs);
 
-function matmulKernel(name: string, shaped: Shaped): WasmKernel {
-  const plain = (call: Call): boolean => call.inputs[0]!.dtype === 'float32';
-  const constant = (call: Call): boolean => call.inputs[1]!.constant !== undefined && !call.attrs.transBatchB;
+/** What happens to the product as it is stored: alpha · it + beta · C, the activation of FusedGemm, the call's epilogue. */
+function finishOfProduct(call: Call): Finish | null {
+  const { alpha = 1, beta = 1 } = call.attrs as { alpha?: number; beta?: number };
+  const c = beta === 0 ? null : (call.inputs[2] ?? null);
+  let expr: Ex = input(0, 'f32');
+  if (alpha !== 1) expr = x.mul(expr, constant(alpha, 'f32'));
+  if (c) { const term = input(1, 'f32'); expr = x.add(expr, beta === 1 ? term : x.mul(term, constant(beta, 'f32'))); }
+  const operands = [...(c ? [{ fact: c, ref: { input: 2 } }] : []), ...(finishOf(call)?.operands ?? [])];
+  if (call.epilogue) expr = substitute(call.epilogue.expr, [expr, ...call.epilogue.operands.map((o, i) => input(i + (c ? 2 : 1), kindOf(o.dtype)!))]);
+  return expr.f === 'in' && operands.length === 0 ? null : { expr, operands };
+}
+
+function productKernel(name: string, shaped: Shaped): WasmKernel {
+  const right = (call: Call): Right => {
+    const b = call.inputs[1]!;
+    const { n, k } = shaped(call);
+    return { input: 1, constant: b.constant !== undefined && !call.attrs.transBatchB, matrices: n * k > 0 ? sizeOf(b.shape) / (n * k) : 0 };
+  };
+  const finished = (call: Call): { finish: Finish | null; plan: FinishPlan | null } => {
+    const finish = finishOfProduct(call);
+    const out = call.outputs[0]!;
+    return { finish, plan: finish && finishPlan(finish, out, out.shape.length - (call.inputs[1]!.shape.length > 1 ? 1 : 0)) };
+  };
   return {
     name,
-    accepts: plain,
-    scratch: (call, caps) => { const p = productOf(shaped(call)); const n = scratchOf(p, wayOf(p, constant(call)), caps); return n ? [n] : []; },
+    accepts: (call) => {
+      if (call.inputs[0]!.dtype !== 'float32' || call.attrs.activation) return false;
+      const { finish, plan } = finished(call);
+      return finish === null || plan !== null || finishes(finish, call.outputs[0]!);
+    },
+    scratch: (call, caps) => { const n = productScratch(productOf(shaped(call)), right(call).constant, caps); return n ? [n] : []; },
     launch: (call, caps) => {
-      const p = productOf(shaped(call));
-      const [rows, cols] = [p.K, p.N];
-      const matrices = rows * cols > 0 ? sizeOf(call.inputs[1]!.shape) / (rows * cols) : 0;
-      return productLaunch(p, caps, { input: 0 }, { input: 1, constant: constant(call), matrices }, 0, { output: 0 });
+      const { finish, plan } = finished(call);
+      const launch = productLaunch(productOf(shaped(call)), caps, { input: 0 }, right(call), 0, { output: 0 }, plan);
+      return plan ? launch : [launch, ...finishLaunch(finish, call.outputs[0]!)];
     },
   };
 }
-export const matmulWasm: readonly WasmKernel[] = [matmulKernel('matmul.tile', ofMatMul)];
+
+export const matmulWasm: readonly WasmKernel[] = [productKernel('matmul.tile', ofMatMul)];
+export const gemmWasm: readonly WasmKernel[] = [productKernel('gemm.tile', ofGemm)];
+export const fusedMatmulWasm: readonly WasmKernel[] = [productKernel('fused_matmul.tile', ofFused)];
