@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { capsOf, requestGpuDevice, type Gpu } from '../src/4-run/webgpu/device.ts';
@@ -116,4 +117,27 @@ test('software adapters are told from hardware', () => {
   expect(software({ vendor: 'any', isFallbackAdapter: true })).toBe(true);
   expect(software({ vendor: 'nvidia', architecture: 'hopper', description: 'NVIDIA H100' })).toBe(false);
   expect(software({ vendor: 'apple', architecture: 'metal-3' })).toBe(false);
+});
+
+describe.runIf(process.env['SARDONYX_SOFTWARE_GPU'])('a command that finds no adapter', () => {
+  const script = `
+    const { respawnWithSoftwareGpu } = await import(${JSON.stringify(new URL('../dist/software-gpu.js', import.meta.url).href)});
+    const { create } = await import('webgpu');
+    const adapter = await create([]).requestAdapter();
+    console.log(adapter?.info.architecture ?? 'none', process.argv.slice(1).join());
+    if (adapter) process.exit(7);
+    if (!(await respawnWithSoftwareGpu())) process.exit(3);`;
+  const command = (more: Record<string, string>): { status: number | null; stdout: string } => {
+    const { VK_ICD_FILENAMES, VK_DRIVER_FILES, LD_LIBRARY_PATH, SARDONYX_SOFTWARE_GPU, ...env } = process.env;
+    const none = { VK_ICD_FILENAMES: '/none.json', VK_DRIVER_FILES: '/none.json' };
+    return spawnSync(process.execPath, ['--input-type=module', '-e', script, 'one', 'two'], { encoding: 'utf8', env: { ...env, ...none, ...more } });
+  };
+  test('runs again with SwiftShader, with its arguments, and ends with that status', () => {
+    const { status, stdout } = command({});
+    expect(stdout).toBe('none one,two\nswiftshader one,two\n');
+    expect(status).toBe(7);
+  });
+  test('does so once', () => {
+    expect(command({ SARDONYX_SOFTWARE_GPU: '1' })).toMatchObject({ status: 3, stdout: 'none one,two\n' });
+  });
 });
