@@ -19,6 +19,7 @@ import { casts } from './cast.ts';
 import { gelus } from './gelu.ts';
 import { randoms } from './random.ts';
 import { sort } from './sort.ts';
+import { maps } from './map.ts';
 import { pool } from './pool.ts';
 import { reductions } from './reduce.ts';
 import { resize } from './resize.ts';
@@ -32,9 +33,11 @@ import { losses } from './loss.ts';
 import { optimizers } from './training.ts';
 import { control } from './control.ts';
 import { sequence } from './sequence.ts';
+import { quantization } from './quantize.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  quantization,
   rnn,
   pool,
   convolution,
@@ -57,6 +60,7 @@ const families: readonly (readonly Op[])[] = [
   gelus,
   randoms,
   sort,
+  maps,
   reductions,
   resize,
   grid,

@@ -3,7 +3,7 @@ import type { DType } from '../src/core/dtype.ts';
 import { bigints, fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor, zeros } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, float, int, type NormalizeCall, type Normalized, type Op, string } from './define.ts';
-import { exactInDoubles, product, reals } from './matmul-product.ts';
+import { exactInDoubles, product, type Reals, reals } from './matmul-product.ts';
 import { activation } from './rnn-activation.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 
@@ -51,8 +51,10 @@ const batchStrides = (s: Stack, batch: readonly number[]): number[] => {
 };
 
 /** The product in double precision: `alpha` times it, before rounding. */
-function multiply(s: MatMulShape, x: Tensor, y: Tensor, alpha = 1): Float64Array {
-  const a = reals(x), b = reals(y);
+const multiply = (s: MatMulShape, x: Tensor, y: Tensor, alpha = 1): Float64Array => productOf(s, reals(x), reals(y), alpha);
+
+/** The same of plain arrays. */
+export function productOf(s: MatMulShape, a: Reals, b: Reals, alpha = 1): Float64Array {
   const c = new Float64Array(sizeOf(s.batch) * s.m * s.n);
   const starts: number[] = [];
   eachOffset(s.batch, batchStrides(s.a, s.batch), (_, at) => starts.push(at));

@@ -30,3 +30,14 @@ export function single(shape: readonly number[], what: string): void {
 export function singleOrPer(shape: readonly number[], count: number, what: string): void {
   if (sizeOf(shape) !== 1 && String(shape) !== String([count])) fail('shape_mismatch', `${what} has shape [${shape}]; it must be a single number or have ${count} of them`);
 }
+
+/** Scale and zero point with which uint8 covers the values and zero, computed in float32 as the operator's function body does. */
+export function dynamicRange(x: ArrayLike<number>): { scale: number; zero: number } {
+  let low = 0, high = 0;
+  for (let i = 0; i < x.length; i++) {
+    low = Math.min(low, x[i]!);
+    high = Math.max(high, x[i]!);
+  }
+  const scale = Math.fround(Math.fround(high - low) / 255) || 1; // all zeros: any scale will do
+  return { scale, zero: roundEven(Math.min(255, Math.max(0, Math.fround(-low / scale)))) };
+}
