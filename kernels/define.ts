@@ -191,6 +191,8 @@ export interface OpDef<A extends AttrSchema = any> {
   readonly dynamic?: true | ((attrs: Values<A>, outputs: number) => boolean);
   /** Output 0 is input 0's bytes under another shape: no kernel, no copy. */
   readonly view?: true;
+  /** Its outputs are determined by its inputs' shapes and types alone, so they are computed before running. `reference` gets tensors without data. */
+  readonly shapeOnly?: true;
   /** It is random: never folded, never merged with an equal node. */
   readonly random?: true;
   /** Elementwise: output 0 as an expression of the broadcast inputs. Map kernels run it, and fusion merges it. */

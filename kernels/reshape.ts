@@ -80,13 +80,13 @@ export const reshape: readonly Op[] = [
     attrs: { axis: int(1) }, view: true, infer: infers(flattened), reference: view(flattened),
   }),
   defineOp({
-    op: 'Shape', since: [1, 13, 15, 19, 21, 23, 24, 25], inputs: ['data: T'], outputs: ['shape: int64'], types: { T: ALL },
+    op: 'Shape', since: [1, 13, 15, 19, 21, 23, 24, 25], inputs: ['data: T'], outputs: ['shape: int64'], types: { T: ALL }, shapeOnly: true,
     attrs: { start: int(0), end: int() },
     infer: (call) => [{ dtype: 'int64', shape: [dimsBetween(call.fact(0).shape, call.attrs).length] }],
     reference: (call) => [int64s(dimsBetween(call.tensor(0).shape, call.attrs))],
   }),
   defineOp({
-    op: 'Size', since: [1, 13, 19, 21, 23, 24, 25], inputs: ['data: T'], outputs: ['size: int64'], types: { T: ALL }, attrs: {},
+    op: 'Size', since: [1, 13, 19, 21, 23, 24, 25], inputs: ['data: T'], outputs: ['size: int64'], types: { T: ALL }, attrs: {}, shapeOnly: true,
     infer: () => [{ dtype: 'int64', shape: [] }],
     reference: (call) => [{ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(sizeOf(call.tensor(0).shape))) }],
   }),

@@ -2,7 +2,7 @@
 import type { Dim } from '../core/graph.ts';
 import { type AttrProto, domainOf, type FunctionProto, type GraphProto, type Imports, type ModelProto, type NodeProto, type SparseProto, type TensorProto, type ValueProto, type ValueType } from './proto.ts';
 import { dtypeOf, readEntry, readSparse, readTensor } from './tensor-proto.ts';
-import { bigint, bytesField, eachField, enumField, FIXED32, floatField, int, intField, malformed, messageField, type Reader, readerOf, repeated, textField, textOf, VARINT } from './wire.ts';
+import { bigint, bytesField, eachField, enumField, FIXED32, floatField, intField, malformed, messageField, type Reader, readerOf, repeated, textField, textOf, VARINT } from './wire.ts';
 
 /** Reads a ModelProto. @throws model_malformed, model_unsupported, external_data_unsafe */
 export function readModel(bytes: Uint8Array): ModelProto {

@@ -96,7 +96,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       checkSize(out);
       facts.set(v, { dtype: out.dtype, shape: out.shape });
     });
-    if (!op.random && foldable(inputs, outs)) {
+    if (!op.random && foldable(op, inputs, outs)) {
       const folded = fold(op, node, inputs);
       if (folded !== null) {
         node.outputs.forEach((v, i) => {
@@ -129,13 +129,13 @@ function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readon
   return op.infer(call);
 }
 
-function foldable(inputs: readonly (Fact | null)[], outs: readonly OutFact[]): boolean {
-  return inputs.every((f) => f === null || (f.constant?.peek() ?? null) !== null) && outs.every((o) => sizeOf(o.shape) <= FOLD_LIMIT);
+function foldable(op: Op, inputs: readonly (Fact | null)[], outs: readonly OutFact[]): boolean {
+  return (op.shapeOnly || inputs.every((f) => f === null || (f.constant?.peek() ?? null) !== null)) && outs.every((o) => sizeOf(o.shape) <= FOLD_LIMIT);
 }
 
 /** The node's outputs computed by its reference; null where the reference is asynchronous or yields no tensors. */
 function fold(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly (Tensor | null)[] | null {
-  const result = op.reference(refCall(inputs.map((f) => f?.constant?.peek() ?? null), node.attrs, node.outputs.length));
+  const result = op.reference(refCall(inputs.map((f) => (f === null ? null : op.shapeOnly ? { dtype: f.dtype, shape: f.shape, data: [] } as unknown as Tensor : f.constant!.peek())), node.attrs, node.outputs.length));
   if (result instanceof Promise) {
     result.catch(() => undefined);
     return null;

@@ -8,17 +8,22 @@ interface Kept { readonly gpus: Map<string, GPU>; patched: boolean }
 const KEPT = Symbol.for('sardonyx.dawn');
 const kept: Kept = ((globalThis as { [KEPT]?: Kept })[KEPT] ??= { gpus: new Map(), patched: false });
 
-/** NVIDIA's f16 works but is off by default; whole nanoseconds are what a profile is for. */
-const TOGGLES = ['vulkan_enable_f16_on_nvidia', '-timestamp_quantization'];
+/**
+ * NVIDIA's f16 works but is off by default; whole nanoseconds are what a profile is for; and clearing every buffer before its first use, though
+ * a plan writes what it reads, makes the first run slow (by a second per GiB or more on software adapters).
+ */
+const TOGGLES = ['vulkan_enable_f16_on_nvidia', '-timestamp_quantization', '-lazy_clear_resource_on_first_use'];
 
 /**
- * WebGPU's entry point in Node. The first call also defines WebGPU's globals (`GPUBufferUsage` and so on) where they are missing.
+ * WebGPU's entry point in Node, with Dawn's toggles ("-name" turns one off). Buffers start with any content, not zeros, unless a toggle says otherwise. The first call also defines WebGPU's globals (`GPUBufferUsage` and so on) where they are missing.
  *
  * @throws device_unavailable if the package `webgpu` is missing or does not load here
  */
 export async function openDawn(toggles: readonly string[] = []): Promise<GPU> {
-  const all = [...TOGGLES, ...toggles];
-  const key = all.join();
+  const wanted = new Map([...TOGGLES, ...toggles].map((t) => (t.startsWith('-') ? [t.slice(1), false] : [t, true]))); // the last word counts
+  const named = (on: boolean): string => [...wanted].filter(([, value]) => value === on).map(([name]) => name).sort().join();
+  const flags = [`enable-dawn-features=${named(true)}`, `disable-dawn-features=${named(false)}`];
+  const key = flags.join(' ');
   const known = kept.gpus.get(key);
   if (known) return known;
   const dawn = await load('webgpu');
@@ -27,9 +32,7 @@ export async function openDawn(toggles: readonly string[] = []): Promise<GPU> {
     kept.patched = true;
     waitPolitely(dawn.globals as PatchedClasses);
   }
-  const enable = all.filter((t) => !t.startsWith('-'));
-  const disable = all.filter((t) => t.startsWith('-')).map((t) => t.slice(1));
-  const gpu = dawn.create([`enable-dawn-features=${enable.join()}`, `disable-dawn-features=${disable.join()}`]);
+  const gpu = dawn.create(flags);
   kept.gpus.set(key, gpu);
   return gpu;
 }
