@@ -48,7 +48,7 @@ const withLegacy = (b: Binary<AttrSchema>): Op => defineOp<AttrSchema>({
   op: b.op, since: b.since, inputs: ['A: T', 'B: T'], outputs: [`C: ${b.to ?? 'T'}`], types: { T: b.types }, attrs: { ...b.attrs, ...LEGACY },
   normalize: b.normalize ?? legacy,
   infer: (call) => { b.check?.(call.fact(0).dtype, call.attrs); return infer(b.to)(call); },
-  map: ([p, q], attrs, output) => (attrs.legacy_axis === undefined ? b.map(p!, q!, output, attrs) : null),
+  map: ([p, q], attrs, output) => (attrs.legacy_axis === undefined || q!.f === 'const' ? b.map(p!, q!, output, attrs) : null),
   reference: (call) => {
     const [p, q] = [call.tensor(0), call.tensor(1)];
     const shapes = shapesOf(p.shape, q.shape, call.attrs);
@@ -105,7 +105,7 @@ function bigPower(base: bigint, power: bigint): bigint {
 const power: Op = defineOp({
   op: 'Pow', since: [1, 7, 12, 13, 15], inputs: ['X: T', 'Y: T1'], outputs: ['Z: T'], types: { T: NUMERIC, T1: NUMERIC }, attrs: LEGACY,
   normalize: legacy, infer: infer(),
-  map: ([base, by], { legacy_axis }) => (legacy_axis !== undefined || (base!.k !== 'f32' && base!.k !== 'f64') ? null : x.pow(base!, x.cast(by!, base!.k))),
+  map: ([base, by], { legacy_axis }) => ((legacy_axis !== undefined && by!.f !== 'const') || (base!.k !== 'f32' && base!.k !== 'f64') ? null : x.pow(base!, x.cast(by!, base!.k))),
   reference: (call) => {
     const [base, by] = [call.tensor(0), call.tensor(1)];
     const shapes = shapesOf(base.shape, by.shape, call.attrs);

@@ -39,6 +39,7 @@ const dropout: Op = defineOp({
     const out: OutFact[] = [{ dtype, shape }, { dtype: call.attrs.mask_like_data ? dtype : 'bool', shape }];
     return out.slice(0, call.outputs);
   },
+  map: ([v, , training]) => (training === undefined || (training.f === 'const' && !training.v) ? v! : null),
   reference: (call) => {
     const t = call.tensor(0);
     const training = call.optional(2) !== null && numbers(call.tensor(2))[0] !== 0;
