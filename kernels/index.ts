@@ -34,6 +34,7 @@ import { optimizers } from './training.ts';
 import { control } from './control.ts';
 import { sequence } from './sequence.ts';
 import { quantization } from './quantize.ts';
+import { strings } from './strings.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -72,6 +73,7 @@ const families: readonly (readonly Op[])[] = [
   optimizers,
   control,
   sequence,
+  strings,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
