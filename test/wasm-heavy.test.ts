@@ -8,18 +8,22 @@ import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
 import { convolution } from '../kernels/conv.ts';
 import { convDirect } from '../kernels/wasm/conv.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from '../kernels/wasm/gemm.ts';
+import { f32x4, v128 } from '../kernels/wasm/asm.ts';
+import { convDepthwise } from '../kernels/wasm/conv-depthwise.ts';
+import { kernelModule } from '../kernels/wasm/module.ts';
 import { TILES } from '../kernels/wasm/gemm-core.ts';
 import type { AttrValue } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
-import { constant, type Ex, input, x } from '../kernels/expr.ts';
+import { convShape } from '../kernels/conv-shape.ts';
+import { constant, type Ex, input, substitute, x } from '../kernels/expr.ts';
 import { broadcastStrides, eachOffset } from '../kernels/shapes.ts';
 import { generator, runKernel } from './wasm-harness.ts';
 
 if (process.versions.node.startsWith('20.')) setFlagsFromString('--experimental-wasm-relaxed-simd'); // so that both roundings are tested there
 const SEED = Number(process.env.SEED ?? 20240601);
-const hasFma = WebAssembly.validate(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11]));
+const hasFma = WebAssembly.validate(kernelModule('probe', [], BASE_WASM, (f) => f.drop(f32x4.rmadd(v128.zero(), v128.zero(), v128.zero()))));
 const caps = (tile?: readonly [number, number], fma = hasFma): WasmCaps => ({ ...BASE_WASM, fma, ...(tile ? { tile } : {}) });
 
 /** Deterministic choices for one family of cases. */
@@ -132,13 +136,30 @@ function randomConv(d: ReturnType<typeof dice>, rank: number, groups: number, ch
     attrs: { group: groups, ...(plain ? {} : { strides, pads, dilations }) },
   };
 }
+/** An epilogue or none, with operands as convolutions have them. */
+function convEpilogue(d: ReturnType<typeof dice>, shape: readonly number[]): { epilogue: Epilogue; operands: Tensor[] } | null {
+  const [n, m] = shape as [number, number], rest = shape.slice(2);
+  const operands = Array.from({ length: d.int(0, 2) }, () => d.pick(d.reals(), d.reals(m, ...rest.map(() => 1)), d.reals(n, m, ...rest.map(() => 1)), d.reals(...shape), d.reals(rest.at(-1)!)));
+  const { epilogue } = randomEpilogue(d, [1]);
+  const sum = operands.reduce<Ex>((e, _, i) => d.pick(x.add, x.mul)(e, input(i + 1, 'f32')), input(0, 'f32'));
+  return d.pick(null, { epilogue: { expr: substitute(epilogue.operands.length ? x.max(input(0, 'f32'), constant(0, 'f32')) : epilogue.expr, [sum]), operands }, operands });
+}
 describe('conv', () => {
   const op = opOf('Conv', convolution);
-  test('any rank, stride, dilation, padding and grouping', async () => {
+  test('any rank, stride, dilation, padding, grouping and epilogue', async () => {
     const d = dice('conv');
     for (let t = 0; t < 160; t++) {
       const c = randomConv(d, d.pick(1, 2, 2, 2, 3), d.pick(1, 1, 2, 3), d.int(1, 7), d.int(1, 11));
-      await agree(op, convDirect, { inputs: [c.x, c.w, c.b], attrs: c.attrs, constants: d.pick([1], [1], []) }, caps(d.pick(undefined, [3, 12], [6, 8]), hasFma && d.random() < 0.5));
+      const { shape } = convShape(c.x.shape, c.w.shape, null, c.attrs);
+      await agree(op, convDirect, { inputs: [c.x, c.w, c.b], attrs: c.attrs, constants: d.pick([1], [1], []), ...convEpilogue(d, shape) }, caps(d.pick(undefined, [3, 12], [6, 8]), hasFma && d.random() < 0.5));
+    }
+  });
+  test('depthwise', async () => {
+    const d = dice('depthwise');
+    for (let t = 0; t < 120; t++) {
+      const c = randomConv(d, d.pick(1, 2, 2), d.int(2, 6), 1, 1);
+      const { shape } = convShape(c.x.shape, c.w.shape, null, c.attrs);
+      await agree(op, convDepthwise, { inputs: [c.x, c.w, c.b], attrs: c.attrs, ...convEpilogue(d, shape) }, caps(undefined, hasFma && d.random() < 0.5));
     }
   });
 });

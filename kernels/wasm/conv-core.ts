@@ -8,6 +8,8 @@
 import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Window } from '../conv-window.ts';
 import { type Fn, i32, i32x4, type I32, type Local, memory, type Mod, v128 } from './asm.ts';
+import { finisher, type StoreSpec } from './conv-finish.ts';
+import { context } from './float.ts';
 import { i32s, loadLanes, locals, loop, mac, storeLanes, type Tile, tileOf } from './gemm-core.ts';
 
 type Three = readonly [number, number, number];
@@ -105,8 +107,9 @@ export interface ConvSpec {
   readonly source: Source;
   /** Which loop is outside: what is read again inside it is the smaller of weights and image. */
   readonly outer: 'filters' | 'rows';
+  readonly store: StoreSpec | null;
 }
-export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32'): ConvSpec {
+export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
   const given = source === 'float32' ? (caps.tile ? tileOf(caps) : [4, 8]) : [4, 8];
   const tile: Tile = g.filters === 1 && source === 'float32' ? [1, 32] : [given[0]!, given[1]!];
   const K = g.channels * tapsOf(g), [mr, nr] = tile;
@@ -114,15 +117,16 @@ export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32'
   const image = 4 * g.channels * g.input[0] * g.input[1] * g.input[2], weights = 4 * K * g.filters;
   return {
     tile, tall: g.filters >= mr, mTail: g.filters % mr, wide: g.output[2] >= nr, nTail: g.output[2] % nr, direct: g.direct && source === 'float32', stride: g.strides[2], source,
-    outer: image * Math.ceil(g.filters / mr) < weights * rows ? 'filters' : 'rows',
+    outer: image * Math.ceil(g.filters / mr) < weights * rows ? 'filters' : 'rows', store,
   };
 }
 
-/** (x, table, w, K, out, outPlane, bias): a tile of outputs. `bias`: the address of one value per row, or 0. */
-function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boolean, source: Source): Fn {
+/** (x, table, w, K, out, outPlane, bias, …operands): a tile of outputs. `bias`: the address of one value per row, or 0. */
+function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boolean, { source, store }: ConvSpec): Fn {
+  const ops = store?.operands.length ?? 0;
   const nv = Math.ceil(cols / 4);
   const lanes = (j: number): number => (j < nv - 1 ? 4 : cols - 4 * (nv - 1));
-  return m.fn(`conv_${rows}x${cols}`, i32s(7), [], false, (f) => {
+  return m.fn(`conv_${rows}x${cols}`, i32s(7 + ops), [], false, (f) => {
     const [x, table, w, K, out, outPlane, bias] = Array.from({ length: 7 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const acc = locals(f, 'v128', rows * nv), b = locals(f, 'v128', nv), a = f.local('v128');
     const at = f.local('i32'), end = f.local('i32');
@@ -138,8 +142,13 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boo
       f.inc(w, 4 * rows);
       f.inc(table, 4);
     });
+    const finish = finisher(context(f, m, caps.fma), store, Array.from({ length: ops }, (_, i) => f.arg('i32', 7 + i)));
     for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < nv; j++) storeLanes(f, out, acc[i * nv + j]!, lanes(j), 16 * j);
+      for (let j = 0; j < nv; j++) {
+        const v = acc[i * nv + j]!;
+        if (store) f.set(v, finish(v, i, out, 16 * j, lanes(j)));
+        storeLanes(f, out, v, lanes(j), 16 * j);
+      }
       if (i < rows - 1) f.inc(out, outPlane);
     }
   });
@@ -149,17 +158,19 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boo
 export const IMAGE_ARGS = 8;
 export const imageArgs = (g: Geometry): number[] => [g.channels * tapsOf(g), g.filters, g.output[0], g.output[1], g.output[2], g.strides[0] * g.slice, g.strides[1] * g.row, 4 * g.output[0] * g.output[1] * g.output[2]];
 
-/** (x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane): one group of one image; w packed by "conv.tiles". */
+/** (x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane, …operands): one group of one image; w packed by "conv.tiles". */
 export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
   const [mr, nr] = s.tile;
   const tiles = new Map<string, Fn>();
-  for (const r of [s.tall ? mr : 0, s.mTail]) for (const c of [s.wide ? nr : 0, s.nTail]) if (r && c) tiles.set(`${r},${c}`, convTile(m, caps, r, c, s.direct && c % 4 !== 0, s.source));
-  return m.fn('image', i32s(5 + IMAGE_ARGS), [], false, (f) => {
+  for (const r of [s.tall ? mr : 0, s.mTail]) for (const c of [s.wide ? nr : 0, s.nTail]) if (r && c) tiles.set(`${r},${c}`, convTile(m, caps, r, c, s.direct && c % 4 !== 0, s));
+  const ops = s.store?.operands ?? [];
+  return m.fn('image', i32s(5 + IMAGE_ARGS + ops.length), [], false, (f) => {
+    const given = ops.map((_, i) => f.arg('i32', 13 + i)), at = locals(f, 'i32', ops.length);
     const [x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane] = Array.from({ length: 13 }, (_, i) => f.arg('i32', i)) as Local<'i32'>[];
     const [xz, xy, xs, os, ws, bs, ow, orow] = locals(f, 'i32', 8) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const eachTile = (body: (rows: number) => void): void => {
-      f.set(ws, w!); f.set(bs, bias!); f.set(ow, i32.const(0));
-      const step = (rows: number): void => { body(rows); f.inc(ws, i32.mul(K!, 4 * rows)); f.iff(bs, () => f.inc(bs, 4 * rows)); f.inc(ow, i32.mul(outPlane!, rows)); };
+      f.set(ws, w!); f.set(bs, bias!); f.set(ow, i32.const(0)); at.forEach((a, i) => f.set(a, given[i]!));
+      const step = (rows: number): void => { body(rows); f.inc(ws, i32.mul(K!, 4 * rows)); f.iff(bs, () => f.inc(bs, 4 * rows)); f.inc(ow, i32.mul(outPlane!, rows)); ops.forEach((o, i) => { if (o === 'channel' || o === 'plane') f.inc(at[i]!, 4 * rows); }); };
       if (s.tall) f.times(i32.divu(filters!, mr), () => step(mr));
       if (s.mTail) step(s.mTail);
     };
@@ -176,7 +187,7 @@ export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
         f.inc(xz, stepZ!);
       });
     };
-    const call = (rows: number, cols: number): void => f.call(tiles.get(`${rows},${cols}`)!, xs, table!, ws, K!, i32.add(os, ow), outPlane!, bs);
+    const call = (rows: number, cols: number): void => f.call(tiles.get(`${rows},${cols}`)!, xs, table!, ws, K!, i32.add(os, ow), outPlane!, bs, ...at);
     if (s.outer === 'filters') eachTile((rows) => eachSegment((cols) => call(rows, cols)));
     else eachSegment((cols) => eachTile((rows) => call(rows, cols)));
   });
