@@ -3,6 +3,7 @@ import { stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { ALL, defineOp, int, ints, type Op, required, string } from './define.ts';
 import { strided } from './elements.ts';
 import { axesOf, rankOf } from './shapes.ts';
+import { stridedKernels, type StridedView } from './webgpu/move.ts';
 
 /** The order of axes: reversed when none is given. @throws attribute_invalid */
 export function permOf(perm: readonly number[] | undefined, rank: number): number[] {
@@ -10,6 +11,11 @@ export function permOf(perm: readonly number[] | undefined, rank: number): numbe
   if (axes.length !== rank) fail('attribute_invalid', `perm [${axes}] does not order the axes of a tensor of rank ${rank}`);
   return axesOf(axes, rank);
 }
+
+const permuted = (shape: readonly number[], perm: readonly number[]): StridedView => {
+  const strides = stridesOf(shape);
+  return { shape: perm.map((p) => shape[p]!), strides: perm.map((p) => strides[p]!) };
+};
 
 /** `t`, seen under the shape `as`, with its axes reordered, under the shape `to`. */
 function rearranged(t: Tensor, as: readonly number[], perm: readonly number[], to: readonly number[]): Tensor {
@@ -47,6 +53,7 @@ const blocks = (op: 'DepthToSpace' | 'SpaceToDepth', since: readonly number[]): 
     const { as, perm, to } = blocksOf(op, t.shape, call.attrs);
     return [rearranged(t, as, perm, to)];
   },
+  webgpu: stridedKernels('blocks', (g) => { const { as, perm } = blocksOf(op, g.shape(0), g.attrs); return [permuted(as, perm)]; }),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Transpose.html, https://onnx.ai/onnx/operators/onnx__DepthToSpace.html, https://onnx.ai/onnx/operators/onnx__SpaceToDepth.html */
@@ -62,6 +69,7 @@ export const transpose: readonly Op[] = [
       const perm = permOf(call.attrs.perm, t.shape.length);
       return [rearranged(t, t.shape, perm, perm.map((p) => t.shape[p]!))];
     },
+    webgpu: stridedKernels('transpose', (g) => [permuted(g.shape(0), permOf(g.attrs.perm, g.shape(0).length))]),
   }),
   blocks('DepthToSpace', [1, 11, 13]),
   blocks('SpaceToDepth', [1, 13]),

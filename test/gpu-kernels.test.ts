@@ -1,0 +1,33 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import type { GpuCaps } from '../src/core/plan.ts';
+import { check, describeCase, validate } from './gpu-case.ts';
+import { MOVES } from './gpu-cases-move.ts';
+
+const FAMILIES = { ...MOVES };
+
+let gpu: Gpu;
+beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
+
+for (const [name, cases] of Object.entries(FAMILIES)) describe(name, () => {
+  for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype))) test(dtype, async () => {
+    for (const c of cases) if (c.inputs[0]!.dtype === dtype) await check(gpu, c).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
+  });
+});
+
+/** Dawn's null backend compiles for features that no software adapter has, and runs nothing. */
+describe('shaders for other adapters', () => {
+  let device: GPUDevice;
+  let caps: GpuCaps;
+  beforeAll(async () => {
+    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
+    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
+    const adapter = (await kept.requestAdapter())!;
+    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16', 'subgroups'] });
+    caps = { ...capsOf(device, adapter.info), software: false };
+  });
+  test('have f16 and subgroups', () => expect([caps.f16, caps.subgroups]).toEqual([true, true]));
+  for (const [name, cases] of Object.entries(FAMILIES)) test(name, async () => {
+    for (const c of cases) await validate(device, caps, c);
+  });
+});
