@@ -42,6 +42,7 @@ const bigOf = (text: string): bigint => (/^[+-]?\d+$/.test(text.trim()) ? BigInt
 /** The shortest text that reads back as the same number of the type that `round` rounds to. */
 function textOf(v: number, round: (v: number) => number): string {
   if (!Number.isFinite(v)) return v !== v ? 'NaN' : v > 0 ? 'INF' : '-INF';
+  if (Object.is(v, -0)) return '-0';
   for (let digits = 1; digits < 17; digits++) {
     const short = Number(v.toPrecision(digits));
     if (round(short) === v) return String(short);
@@ -55,7 +56,7 @@ const rounder = (d: DType): ((v: number) => number) => (v) => { const t = zeros(
  * `t` as `dtype`. Floats are cut to integers and integers wrapped; a float too large for an 8-bit one becomes its largest value
  * if `saturate`, else its infinity or NaN. https://onnx.ai/onnx/operators/onnx__Cast.html
  */
-export function castTensor(t: Tensor, dtype: DType, how: How = { saturate: 1, round_mode: 'up', clamp_nibbles: 0 }): Tensor {
+function castTensor(t: Tensor, dtype: DType, how: How = { saturate: 1, round_mode: 'up', clamp_nibbles: 0 }): Tensor {
   if (t.dtype === dtype) return t;
   const out = zeros(dtype, t.shape);
   const n = sizeOf(t.shape);

@@ -56,4 +56,5 @@ const dropout: Op = defineOp({
 });
 const ones = (dtype: DType, shape: readonly number[]): Tensor => fromNumbers(dtype, shape, new Uint8Array(sizeOf(shape)).fill(1));
 
+/** Operators that give back what they get; Dropout does so unless it trains. */
 export const identities: readonly Op[] = [identity, dropout];

@@ -77,4 +77,5 @@ const crossEntropy: Op = defineOp({
   },
 });
 
+/** Losses of a classifier. */
 export const losses: readonly Op[] = [nll, crossEntropy];

@@ -17,7 +17,7 @@ export function rowsFrom(shape: readonly number[], axis: number): { axis: number
 const perRow = (shape: readonly number[], axis: number): number[] => shape.map((d, i) => (i < axis ? d : 1));
 
 /** `given`, if there, must broadcast to `shape` without widening it. */
-export function fits(given: Fact | null | undefined, shape: readonly number[], what: string): void {
+function fits(given: Fact | null | undefined, shape: readonly number[], what: string): void {
   if (given && String(broadcast(given.shape, shape)) !== String(shape)) fail('shape_mismatch', `${what} of shape [${given.shape}] does not broadcast to [${shape}]`);
 }
 

@@ -73,7 +73,7 @@ const multinomial: Op = defineOp({
     rankOf(fact, 'input', 2);
     if (!Number.isInteger(attrs.sample_size) || attrs.sample_size < 0) fail('attribute_invalid', `sample_size is ${attrs.sample_size}`);
     if (fact.shape[1] === 0) fail('shape_mismatch', `input has shape [${fact.shape}]: no class to draw from`);
-    return [{ dtype: dtypeOf(attrs.dtype, ['int32', 'int64']), shape: [fact.shape[0]!, attrs.sample_size] }];
+    return [sized(dtypeOf(attrs.dtype, ['int32', 'int64']), [fact.shape[0]!, attrs.sample_size])];
   },
   reference: (call) => {
     const t = call.tensor(0);

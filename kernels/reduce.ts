@@ -2,7 +2,7 @@ import { type DType, isInt64 } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import { bigints, integers, numbers, writer } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor, tensor, zeros } from '../src/core/tensor.ts';
-import { defineOp, FLOAT, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
+import { defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
 import { without } from './elementwise.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
 

@@ -12,7 +12,9 @@ export function erf(v: number): number {
   }
   return (2 / Math.sqrt(Math.PI)) * Math.exp(-v * v) * sum;
 }
+/** 1 / (1 + exp(-v)), without overflow. */
 export const sigmoid = (v: number): number => (v >= 0 ? 1 / (1 + Math.exp(-v)) : Math.exp(v) / (1 + Math.exp(v)));
+/** log(1 + exp(v)), without overflow. */
 export const softplus = (v: number): number => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)));
 /** Half to even. */
 export function roundEven(v: number): number {
