@@ -1,12 +1,12 @@
 /** Depthwise convolution: every channel with a small kernel of its own. One padded plane is worked on at a time, so it stays in the first cache. */
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
-import { type Fn, i32, type Local, memory, type Mod, v128 } from './asm.ts';
+import { type Fn, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
 import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes } from './conv-core.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
-import { i32s, locals, mac, storeLanes } from './gemm-core.ts';
+import { i32s, locals, loop, mac, storeLanes } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 
@@ -17,31 +17,49 @@ interface Spec {
   readonly bias: boolean; readonly store: StoreSpec | null;
 }
 
-/** (x, w, bias, out, …operands): `R` rows of outputs from padded rows at x. */
+const tapsOf = (s: Spec): number => s.kernel[0] * s.kernel[1];
+/** Byte offset of a tap from the first input of an output. */
+const tapOffset = (s: Spec, ky: number, kx: number): number => {
+  const dx = kx * s.dilations[1], sx = s.strides[1];
+  return ky * s.dilations[0] * s.row + (dx % sx) * s.phase + 4 * Math.floor(dx / sx);
+};
+/** Small kernels are unrolled, two rows sharing their loads; larger ones loop over taps with as many outputs in registers as there are. */
+const isSmall = (s: Spec): boolean => tapsOf(s) <= 9;
+const shapeOf = (s: Spec): { R: number; V: number } => {
+  if (isSmall(s)) return { R: 2, V: 1 };
+  const V = Math.min(8, Math.ceil(s.width / 4));
+  return { R: Math.min(s.height, Math.floor(8 / V)), V };
+};
+
+/** (x, w, bias, out, table, …operands): `R` rows of outputs from padded rows at x. */
 function outputRows(m: Mod, caps: WasmCaps, s: Spec, R: number): Fn {
-  const [KH, KW] = s.kernel, [sy, sx] = s.strides, [dy, dx] = s.dilations;
-  const ops = s.store?.operands.length ?? 0, taps = KH * KW, V = taps > 9 ? 2 : 1;
-  return m.fn(`rows_${R}`, i32s(4 + ops), [], false, (f) => {
-    const [x, w, bias, out] = [0, 1, 2, 3].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
-    const finish = finisher(context(f, m, caps.fma), s.store, Array.from({ length: ops }, (_, i) => f.arg('i32', 4 + i)));
-    const weights = taps <= 9 ? Array.from({ length: taps }, (_, t) => f.let(v128.load32splat(w, 4 * t))) : [];
+  const ops = s.store?.operands.length ?? 0, { V } = shapeOf(s), taps = tapsOf(s), sy = s.strides[0];
+  return m.fn(`rows_${R}`, i32s(5 + ops), [], false, (f) => {
+    const [x, w, bias, out, table] = [0, 1, 2, 3, 4].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+    const finish = finisher(context(f, m, caps.fma), s.store, Array.from({ length: ops }, (_, i) => f.arg('i32', 5 + i)));
+    const weights = isSmall(s) ? Array.from({ length: taps }, (_, t) => f.let(v128.load32splat(w, 4 * t))) : [];
     const first = s.bias ? f.let(v128.load32splat(bias)) : null;
-    const acc = locals(f, 'v128', R * V), xs = locals(f, 'v128', V), wv = f.local('v128');
-    const body = (cols: number): void => {
-      const nv = Math.ceil(cols / 4);
-      for (let i = 0; i < R; i++) for (let j = 0; j < nv; j++) f.set(acc[i * V + j]!, first ?? v128.zero());
+    const acc = locals(f, 'v128', R * V), xv = f.local('v128'), at = f.local('i32'), t = f.local('i32');
+    const add = (r: number, j: number, weight: V): void => f.set(acc[r * V + j]!, mac(caps.fma, xv, weight, acc[r * V + j]!));
+    const unrolled = (): void => {
+      const [KH, KW] = s.kernel, dy = s.dilations[0];
       for (let y = 0; y <= (R - 1) * sy + (KH - 1) * dy; y++) {
         const uses = Array.from({ length: R }, (_, r) => ({ r, ky: (y - r * sy) / dy })).filter(({ ky }) => Number.isInteger(ky) && ky >= 0 && ky < KH);
         if (uses.length) for (let kx = 0; kx < KW; kx++) {
-          const off = y * s.row + ((kx * dx) % sx) * s.phase + 4 * Math.floor((kx * dx) / sx);
-          for (let j = 0; j < nv; j++) f.set(xs[j]!, v128.load(x, off + 16 * j));
-          for (const { r, ky } of uses) {
-            const t = ky * KW + kx;
-            if (!weights.length) f.set(wv, v128.load32splat(w, 4 * t));
-            for (let j = 0; j < nv; j++) f.set(acc[r * V + j]!, mac(caps.fma, xs[j]!, weights[t] ?? wv, acc[r * V + j]!));
-          }
+          f.set(xv, v128.load(x, y * s.row + tapOffset(s, 0, kx)));
+          for (const { r, ky } of uses) add(r, 0, weights[ky * KW + kx]!);
         }
       }
+    };
+    const looped = (nv: number): void => loop(f, t, 0, 4 * taps, 4, () => {
+      f.set(at, i32.add(x, i32.load(i32.add(table, t))));
+      const weight = f.let(v128.load32splat(i32.add(w, t)));
+      for (let r = 0; r < R; r++) for (let j = 0; j < nv; j++) { f.set(xv, v128.load(at, r * sy * s.row + 16 * j)); add(r, j, weight); }
+    });
+    const body = (cols: number): void => {
+      const nv = Math.ceil(cols / 4);
+      for (let i = 0; i < R; i++) for (let j = 0; j < nv; j++) f.set(acc[i * V + j]!, first ?? v128.zero());
+      if (isSmall(s)) unrolled(); else looped(nv);
       for (let r = 0; r < R; r++) for (let j = 0; j < nv; j++) {
         const lanes = Math.min(4, cols - 4 * j), off = 4 * r * s.width + 16 * j;
         const v = acc[r * V + j]!;
@@ -56,17 +74,21 @@ function outputRows(m: Mod, caps: WasmCaps, s: Spec, R: number): Fn {
   });
 }
 
-/** run(x, w, bias, out, padded, N, C, xPlane, outPlane, padBytes, …padArgs, …operands) */
+const tapTable = (s: Spec): Uint8Array => new Uint8Array(Int32Array.from({ length: tapsOf(s) }, (_, t) => tapOffset(s, Math.floor(t / s.kernel[1]), t % s.kernel[1])).buffer);
+
+/** run(x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes, …padArgs, …operands) */
 export const depthwiseModule: WasmEmitter<Spec> = {
   name: 'depthwise',
   build: (s, caps) => {
     const pads = padArgCount(s.strides[1]), ops = s.store?.operands ?? [];
-    return kernelModule('depthwise', i32s(10 + pads + ops.length), caps, (f, m) => {
-      const [x, w, bias, out, padded, N, C, xPlane, outPlane, padBytes] = Array.from({ length: 10 }, (_, i) => f.arg('i32', i)) as Local<'i32'>[] & { length: 10 };
-      const pad = Array.from({ length: pads }, (_, i) => f.arg('i32', 10 + i));
-      const given = ops.map((_, i) => f.arg('i32', 10 + pads + i)), at = locals(f, 'i32', ops.length);
+    return kernelModule('depthwise', i32s(11 + pads + ops.length), caps, (f, m) => {
+      const [x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes] = Array.from({ length: 11 }, (_, i) => f.arg('i32', i)) as Local<'i32'>[];
+      const pad = Array.from({ length: pads }, (_, i) => f.arg('i32', 11 + i));
+      const given = ops.map((_, i) => f.arg('i32', 11 + pads + i)), at = locals(f, 'i32', ops.length);
       const copy = padCopy(m, s.strides[1], 'float32');
-      const two = s.height > 1 ? outputRows(m, caps, s, 2) : null, one = s.height % 2 ? outputRows(m, caps, s, 1) : null;
+      const { R } = shapeOf(s), left = s.height % R;
+      const many = s.height >= R ? outputRows(m, caps, s, R) : null, rest = left ? outputRows(m, caps, s, left) : null;
+      if (!isSmall(s)) f.emit(memory.init(m.data(tapTable(s)), table!, 0, 4 * tapsOf(s)));
       const [p, o, wc, bc] = locals(f, 'i32', 4) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
       f.emit(memory.fill(padded!, 0, padBytes!));
       ops.forEach((follows, i) => f.set(at[i]!, follows === 'element' ? i32.sub(given[i]!, out!) : given[i]!));
@@ -78,9 +100,9 @@ export const depthwiseModule: WasmEmitter<Spec> = {
           f.call(copy, x!, padded!, i32.const(1), i32.const(0), ...pad);
           f.set(p, padded!);
           f.set(o, out!);
-          const rows = (fn: Fn, n: number): void => { f.call(fn, p, wc, bc, o, ...at); f.inc(p, n * s.strides[0] * s.row); f.inc(o, 4 * n * s.width); };
-          if (two) f.times(Math.floor(s.height / 2), () => rows(two, 2));
-          if (one) rows(one, 1);
+          const rows = (fn: Fn, n: number): void => { f.call(fn, p, wc, bc, o, table!, ...at); f.inc(p, n * s.strides[0] * s.row); f.inc(o, 4 * n * s.width); };
+          if (many) f.times(Math.floor(s.height / R), () => rows(many, R));
+          if (rest) rows(rest, left);
           f.inc(x!, xPlane!);
           f.inc(out!, outPlane!);
           f.inc(wc, 4 * s.kernel[0] * s.kernel[1]);
@@ -96,15 +118,15 @@ const geometry = (call: Call): Geometry => {
   const [x, w, b] = call.inputs;
   return geometryOf(x!.shape, w!.shape[0]!, convShape(x!.shape, w!.shape, b?.shape ?? null, call.attrs).window);
 };
-/** One input channel and one filter a group, in up to two dims, with kernels small enough to be unrolled. */
+/** One input channel and one filter a group, in up to two dims. */
 export const convDepthwise: WasmKernel = {
   name: 'conv.depthwise',
   accepts: (call) => {
     if (call.inputs[0]!.dtype !== 'float32' || call.inputs[0]!.shape.length > 4 || call.attrs.activation) return false;
     const g = geometry(call);
-    return g.groups > 1 && g.channels === 1 && g.filters === 1 && g.kernel[1] * g.kernel[2] <= 49 && finishes(finishOf(call), call.outputs[0]!);
+    return g.groups > 1 && g.channels === 1 && g.filters === 1 && finishes(finishOf(call), call.outputs[0]!);
   },
-  scratch: (call) => [paddedBytes(geometry(call), 1)],
+  scratch: (call) => { const g = geometry(call); return [paddedBytes(g, 1), 4 * g.kernel[1] * g.kernel[2]]; },
   launch: (call) => {
     const g = geometry(call), out = call.outputs[0]!, finish = finishOf(call), store = storeSpec(finish, out);
     const size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!;
@@ -113,7 +135,7 @@ export const convDepthwise: WasmKernel = {
       row: g.row, phase: g.phase, width: g.output[2], height: g.output[1], bias: !!call.inputs[2], store: store?.spec ?? null,
     };
     return [
-      { emit: depthwiseModule, spec, args: [{ input: 0 }, { input: 1 }, call.inputs[2] ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, g.batch, g.groups, size(g.input), size(g.output), paddedBytes(g, 1), ...padArgs(g), ...(store?.args ?? [])] },
+      { emit: depthwiseModule, spec, args: [{ input: 0 }, { input: 1 }, call.inputs[2] ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, { scratch: 1 }, g.batch, g.groups, size(g.input), size(g.output), paddedBytes(g, 1), ...padArgs(g), ...(store?.args ?? [])] },
       ...(store ? [] : finishLaunch(finish, out)),
     ];
   },
