@@ -112,7 +112,9 @@ export type Ref =
   | { readonly input: number; readonly pack?: Pack }
   | { readonly output: number }
   | { readonly operand: number }
-  | { readonly scratch: number };
+  | { readonly scratch: number }
+  /** A word, zero at the start of a run, that the dispatch sets to 1 if it meets a bad value (GPU only; a read_write binding). */
+  | { readonly fault: true };
 
 export interface GpuKernel<A = any> {
   /** "matmul.tile": family.variant */

@@ -100,13 +100,13 @@ export class Session implements AsyncDisposable {
    * @throws input_missing, input_unknown, input_dtype, input_shape, value_invalid, aborted, session_released
    */
   run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+    if (this.#released) return Promise.reject(new SardonyxError('session_released', 'the session is released; load the model again', [`model ${this.#name}`]));
     const turn = this.#queue.then(() => this.#run(feeds, options), () => this.#run(feeds, options));
     this.#queue = turn.catch(() => undefined);
     return turn;
   }
 
   async #run(feeds: Feeds, { signal }: RunOptions): Promise<Results> {
-    if (this.#released) fail('session_released', 'the session is released; load the model again', [`model ${this.#name}`]);
     const held = new Map<ValueId, Held>();
     checkFeeds(this.#graph, this.inputs, feeds, held);
     try {

@@ -60,6 +60,7 @@ function checkArity(op: Op, inputs: readonly (number | null)[], outputs: readonl
   parameters.forEach((p, i) => {
     if (!p.optional && !p.variadic && (inputs[i] ?? null) === null) fail('input_missing', `input ${i} (${p.name}) of ${op.op} is required`);
   });
+  if (parameters[0]?.variadic && inputs.length === 0) fail('input_missing', `${op.op} takes at least one input`);
   const results = op.outputs.map(parseParameter);
   if (!results.some((p) => p.variadic) && outputs.length > results.length) fail('shape_mismatch', `${op.op} has at most ${results.length} outputs, not ${outputs.length}`);
 }

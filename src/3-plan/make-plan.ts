@@ -63,6 +63,7 @@ class Draft {
   /** Values that are another's bytes under a different shape. */
   readonly viewOf = new Map<ValueId, ValueId>();
   readonly inputs: number[] = [];
+  readonly faults: string[] = [];
 
   constructor(request: PlanRequest, ops: ReadonlyMap<string, Op>) {
     this.request = request;
@@ -228,7 +229,7 @@ class Draft {
     return { inputs, outputs, operands, scratch: temporaries };
   }
 
-  resolve(ref: Ref, node: Node, bound: ReturnType<Draft['bindings']>): { value: number } | { weight: number } {
+  resolve(ref: Exclude<Ref, { fault: true }>, node: Node, bound: ReturnType<Draft['bindings']>): { value: number } | { weight: number } {
     if ('output' in ref) return { value: bound.outputs[ref.output] ?? fail('internal', `output ${ref.output} is bound but not wanted`) };
     if ('scratch' in ref) return { value: bound.scratch[ref.scratch] ?? fail('internal', `scratch ${ref.scratch} was not asked for`) };
     const from = typeof node.attrs.operandsFrom === 'number' ? node.attrs.operandsFrom : node.inputs.length;
@@ -248,7 +249,7 @@ class Draft {
     const launches = ([] as Launch[]).concat(kernel.launch(call, caps, params) as Launch | Launch[]);
     const steps = launches.map((launch): { step: Step; reads: number[]; writes: number[] } => {
       const refs = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)];
-      const places = refs.map((r) => this.resolve(r, node, bound));
+      const places = refs.map((r): Place => ('fault' in r ? { fault: this.faults.push(`node ${node.name} (${node.op})`) - 1 } : this.resolve(r, node, bound)));
       const writable = launch.module.bindings.map((b) => b.access === 'read_write');
       const shader = assemble(launch.module, {
         types: launch.types, ...(launch.params ? { params: launch.params } : {}), ...(launch.slots ? { slots: launch.slots } : {}),
@@ -271,7 +272,7 @@ class Draft {
     const launches = ([] as WasmLaunch[]).concat(kernel.launch(call, caps) as WasmLaunch | WasmLaunch[]);
     const outputs = bound.outputs.filter((v): v is number => v !== null);
     for (const launch of launches) {
-      const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : this.resolve(a, node, bound)));
+      const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : 'fault' in a ? fail('internal', 'WASM kernels return their faults') : this.resolve(a, node, bound)));
       const key = `${launch.emit.name} ${JSON.stringify(launch.spec)}`;
       let n = this.moduleOf.get(key);
       if (n === undefined) this.moduleOf.set(key, (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1));
@@ -304,14 +305,16 @@ class Draft {
     });
     return {
       format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
-      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, inputs: this.inputs, outputs,
+      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, faults: this.faults, inputs: this.inputs, outputs,
       peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
     };
   }
 }
 
+type Place = { value: number } | { weight: number } | { fault: number };
+
 /** Bindings in the order of the shader's layout: module bindings, its uniforms, extra bindings, extra uniforms. */
-function arrange(layout: readonly string[], places: readonly ({ value: number } | { weight: number })[], launch: Launch): { bind: Binding[]; uniforms: number[][] } {
+function arrange(layout: readonly string[], places: readonly Place[], launch: Launch): { bind: Binding[]; uniforms: number[][] } {
   const uniforms: number[][] = [];
   const blocks = [
     ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),

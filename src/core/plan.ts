@@ -18,6 +18,8 @@ export interface Plan {
   readonly modules: readonly WasmCode[];      // no two alike
   readonly weights: readonly Weight[];
   readonly steps: readonly Step[];
+  /** Dispatches that may find a bad value (an index out of range), by node: each has a word that it sets, and results are refused if it did. */
+  readonly faults: readonly string[];
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
   /** Bytes of all slabs, and the most bytes that are live at once: no plan can do with less. */
@@ -52,7 +54,8 @@ export interface Pack { readonly name: string; readonly args: readonly (number |
 export interface PlannedShader { readonly name: string; readonly code: string; readonly requires: readonly string[]; readonly layout: readonly ('read' | 'read_write' | 'uniform')[] }
 export interface WasmCode { readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }
 
-export type Binding = { readonly value: number } | { readonly weight: number } | { readonly uniform: number }; // uniform: index of the step's uniform blocks
+/** `uniform`: index of the step's uniform blocks. `fault`: index into the plan's `faults`. */
+export type Binding = { readonly value: number } | { readonly weight: number } | { readonly uniform: number } | { readonly fault: number };
 export type Argument = { readonly value: number } | { readonly weight: number } | number;
 
 interface OfNode { readonly node: string; readonly op: string; readonly why?: string }

@@ -12,6 +12,10 @@ import { type PlacedWeight, weightStore } from './weights.ts';
 /** A value in a buffer of ours: valid until its executable runs again. */
 interface GpuRef { readonly buffer: GPUBuffer; readonly offset: number }
 
+/** Words that dispatches set when they meet a bad value, each in a binding of its own. */
+interface Faults { readonly buffer: GPUBuffer; readonly nodes: readonly string[] }
+const FAULT_STRIDE = 256;
+
 type Counters = { buffers: number; pipelines: number; bindGroups: number; runs: number };
 
 /** The GPU path. `device`: the caller's, never destroyed by us; without it one that is shared by all sessions. */
@@ -38,10 +42,20 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   };
   const weights = weightStore(device, caps, createBuffer, destroyBuffer);
   let staging: GPUBuffer | null = null;
+  /** Fault words of runs whose results have not been read yet. */
+  const watched = new Set<Faults>();
 
   /** Copies ranges of our buffers into one staging buffer, and maps it once. */
   async function readBack(wanted: readonly { buffer: GPUBuffer; offset: number; dtype: Tensor['dtype']; shape: readonly number[] }[]): Promise<Tensor[]> {
     checkAlive();
+    const faults = [...watched];
+    watched.clear();
+    const results = await copyBack([...wanted, ...faults.map((f) => ({ buffer: f.buffer, offset: 0, dtype: 'uint32' as const, shape: [f.buffer.size / 4] }))]);
+    const found = faults.flatMap((f, i) => f.nodes.filter((_, k) => (results[wanted.length + i]!.data as Uint32Array)[(k * FAULT_STRIDE) / 4] !== 0));
+    if (found.length > 0) throw new SardonyxError('value_invalid', "an index is outside its tensor's bounds", [found[0]!]);
+    return results.slice(0, wanted.length);
+  }
+  async function copyBack(wanted: readonly { buffer: GPUBuffer; offset: number; dtype: Tensor['dtype']; shape: readonly number[] }[]): Promise<Tensor[]> {
     let total = 0;
     const parts = wanted.map((w) => {
       const at = total;
@@ -80,6 +94,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
     device.pushErrorScope('validation');
     const placed: PlacedWeight[] = await weights.place(plan.weights, constants, work);
     const slabs = plan.slabs.map((size, i) => createBuffer(Math.max(16, size), GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, `slab ${i}`));
+    const faults: Faults | null = plan.faults.length === 0 ? null : { buffer: createBuffer(plan.faults.length * FAULT_STRIDE, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, 'faults'), nodes: plan.faults };
     const uniforms = uniformBuffer(device, plan, caps, createBuffer);
     const host = hostValues(plan, await hostConstants(plan, constants), work);
     const ready = await Promise.all(pipelines).catch(async (e: unknown) => {
@@ -102,6 +117,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
       const { pipeline, layout } = ready[step.shader]!;
       const entries = step.bind.map((b, binding): GPUBindGroupEntry => {
         if ('uniform' in b) return { binding, resource: { buffer: uniforms!.buffer, offset: (block + b.uniform) * uniforms!.stride, size: step.uniforms[b.uniform]!.length * 4 } };
+        if ('fault' in b) return { binding, resource: { buffer: faults!.buffer, offset: b.fault * FAULT_STRIDE, size: 16 } };
         if ('weight' in b) return { binding, resource: { buffer: placed[b.weight]!.buffer, offset: placed[b.weight]!.offset, size: padded(plan.weights[b.weight]!.bytes) } };
         const ref = refs[b.value] ?? fail('internal', `${step.kernel}: value ${plan.values[b.value]!.name} is not on the device`);
         return { binding, resource: { buffer: ref.buffer, offset: ref.offset, size: padded(byteLength(plan.values[b.value]!)) } };
@@ -127,11 +143,14 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
         let encoder: GPUCommandEncoder | null = null;
         let pass: GPUComputePassEncoder | null = null;
         let last: GPUComputePipeline | null = null;
+        let cleared = false;
         for (let i = 0; i < plan.steps.length; i++) {
           const d = dispatches[i];
           if (d != null) {
             if (pass === null) {
               encoder = device.createCommandEncoder();
+              if (faults !== null && !cleared) encoder.clearBuffer(faults.buffer);
+              cleared = true;
               pass = encoder.beginComputePass();
               last = null;
             }
@@ -164,6 +183,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
           }
         }
         if (pass !== null) flush(encoder!, pass);
+        if (faults !== null && cleared) watched.add(faults);
         const outputs = plan.outputs.map((v): Held => {
           const ref = refs[v];
           return ref === null || ref === undefined ? hostHeld(host.get(v)) : { on: 'device', dtype: plan.values[v]!.dtype, shape: plan.values[v]!.shape, ref };
@@ -174,6 +194,10 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
       destroy() {
         for (const s of slabs) destroyBuffer(s);
         if (uniforms) destroyBuffer(uniforms.buffer);
+        if (faults) {
+          watched.delete(faults);
+          destroyBuffer(faults.buffer);
+        }
         weights.drop(placed);
         host.clear();
       },
