@@ -39,6 +39,8 @@ async function main(args: readonly string[]): Promise<ExitCode> {
   }
 }
 
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (e: NodeJS.ErrnoException) => process.exit(e.code === 'EPIPE' ? 0 : 1));
 const code = await main(process.argv.slice(2));
 // Native handles of a GPU, and a case that ran out of time, would keep the process.
 process.stdout.write('', () => process.exit(code));
