@@ -73,7 +73,7 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
   print(`inputs\n${table(head.inputs.map((p) => [p.name, (p.dtype ?? 'any') + shapeText(p.shape)]))}`);
   print(`outputs\n${table(head.outputs.map((p) => [p.name, (p.dtype ?? 'any') + shapeText(p.shape)]))}`);
   print(`weights in the file  ${human(head.weightBytes)}${head.externalFiles.length > 0 ? `, some in ${head.externalFiles.join(', ')}` : ''}`);
-  const inPlan = ({ runs }: (typeof ops)[number]): string => Object.entries(runs).map(([where, n]) => `${n} ${where}`).join(', ') || (planned.plan ? 'folded, fused or a view' : '');
+  const inPlan = ({ runs }: (typeof ops)[number]): string => Object.entries(runs).map(([where, n]) => `${n} ${where}`).join(', ') || (planned.plan ? `folded, fused or a view${planned.complete ? '' : ', or planned later'}` : '');
   print(`operators${planned.plan ? ` and steps on ${device}` : ''}\n${table(ops.map((o) => [o.op, o.nodes, inPlan(o)]))}`);
   if (!summary) print(`no plan: ${planned.why}`);
   else {
