@@ -35,9 +35,13 @@ import { control } from './control.ts';
 import { sequence } from './sequence.ts';
 import { quantization } from './quantize.ts';
 import { strings } from './strings.ts';
+import { attentions } from './attention.ts';
+import { rotary } from './rotary.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  rotary,
+  attentions,
   quantization,
   rnn,
   pool,

@@ -1,0 +1,155 @@
+import { fail } from '../src/core/errors.ts';
+import type { Fact } from '../src/core/graph.ts';
+import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
+import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import { defineOp, float, int, required, string } from './define.ts';
+import { attend, headsFirst, type Heads, moveHeads, packedRows, takeHeads } from './attention-core.ts';
+import { positionIn, rotate } from './rotary.ts';
+import { broadcastStrides } from './shapes.ts';
+
+type Shape = readonly number[];
+type Shaped = Pick<Fact, 'shape'> | null | undefined;
+
+export interface GroupedAttrs {
+  readonly num_heads: number;
+  readonly kv_num_heads: number;
+  readonly do_rotary: number;
+  readonly causal: number;
+  readonly local_window_size: number;
+  readonly sliding_window_cache: number;
+  readonly k_quant_type: string;
+  readonly v_quant_type: string;
+}
+/** A GroupQueryAttention call at known shapes; `keys` is the length of the present caches. */
+export interface GroupedShape extends Heads {
+  /** Query holds Q, K and V side by side. */
+  readonly packed: boolean;
+  /** Length of the past caches. */
+  readonly cache: number;
+  /** Longest sequence of the batch, old and new tokens together. */
+  readonly total: number;
+  /** Elements of a head that the caches of cosines and sines rotate. */
+  readonly turned: number;
+}
+
+/** Inputs in order: query, key, value, past_key, past_value, seqlens_k, total_sequence_length, cos_cache, sin_cache, position_ids, attention_bias, head_sink. @throws attribute_invalid, shape_mismatch, input_missing */
+export function groupedShape(inputs: readonly Shaped[], a: GroupedAttrs, total: number): GroupedShape {
+  const q = inputs[0]!.shape, { num_heads: heads, kv_num_heads: kvHeads } = a;
+  if (heads < 1 || kvHeads < 1 || heads % kvHeads !== 0) fail('attribute_invalid', `${heads} query heads cannot share ${kvHeads} key heads`);
+  if (a.sliding_window_cache) fail('attribute_invalid', 'sliding_window_cache is not supported');
+  if (a.k_quant_type !== 'NONE' || a.v_quant_type !== 'NONE') fail('attribute_invalid', `k_quant_type ${a.k_quant_type} and v_quant_type ${a.v_quant_type}: quantised caches are not supported`);
+  if (!a.causal && a.local_window_size !== -1) fail('attribute_invalid', 'local_window_size needs causal attention');
+  if (q.length !== 3) fail('shape_mismatch', `the query has shape [${q}]; it must be of rank 3`);
+  const [batch, queries] = [q[0]!, q[1]!], packed = !inputs[1];
+  if (packed !== !inputs[2]) fail('input_missing', 'key and value must be given together');
+  const size = q[2]! / (packed ? heads + 2 * kvHeads : heads);
+  if (!Number.isInteger(size)) fail('shape_mismatch', `a query of shape [${q}] does not divide into ${heads} heads${packed ? ` and twice ${kvHeads}` : ''}`);
+  const expect = (what: string, got: Shaped, need: Shape): void => {
+    if (got && String(got.shape) !== String(need)) fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
+  };
+  expect('key', inputs[1], [batch, queries, kvHeads * size]);
+  expect('value', inputs[2], [batch, queries, kvHeads * size]);
+  if (!inputs[3] !== !inputs[4]) fail('input_missing', 'past_key and past_value must be given together');
+  const cache = inputs[3]?.shape[2] ?? 0;
+  expect('past_key', inputs[3], [batch, kvHeads, cache, size]);
+  expect('past_value', inputs[4], [batch, kvHeads, cache, size]);
+  if (sizeOf(inputs[5]!.shape) !== batch) fail('shape_mismatch', `seqlens_k has shape [${inputs[5]!.shape}], not [${batch}]`);
+  if (total < queries) fail('value_invalid', `total_sequence_length ${total} is less than the ${queries} tokens of the query`);
+  const cos = inputs[7]?.shape, turned = cos ? 2 * cos[1]! : 0;
+  if (a.do_rotary && (!cos || !inputs[8])) fail('input_missing', 'do_rotary needs cos_cache and sin_cache');
+  if (cos && (cos.length !== 2 || turned > size)) fail('shape_mismatch', `cos_cache has shape [${cos}]; it must be [positions, ${size / 2}]`);
+  if (cos) expect('sin_cache', inputs[8], cos);
+  expect('position_ids', inputs[9], [batch, queries]);
+  const bias = inputs[10]?.shape;
+  if (bias && (bias.length !== 4 || (bias[0] !== 1 && bias[0] !== batch) || (bias[1] !== 1 && bias[1] !== heads) || bias[2] !== queries || bias[3]! < total)) fail('shape_mismatch', `attention_bias has shape [${bias}], not [${[batch, heads, queries, total]}]`);
+  expect('head_sink', inputs[11], [heads]);
+  expect('q_norm_weight', inputs[14], [size]);
+  expect('k_norm_weight', inputs[15], [size]);
+  if (!inputs[14] !== !inputs[15]) fail('input_missing', 'q_norm_weight and k_norm_weight must be given together');
+  return { batch, heads, kvHeads, queries, keys: Math.max(cache, total), size, valueSize: size, packed, cache, total, turned };
+}
+
+/** Divides each run of `size` elements by its root mean square and multiplies it by the weights. */
+function normaliseHeads(x: Float64Array, size: number, weights: Tensor | null, epsilon: number): void {
+  if (weights === null) return;
+  const w = numbers(weights);
+  for (let at = 0; at < x.length; at += size) {
+    let sum = 0;
+    for (let i = 0; i < size; i++) sum += x[at + i]! ** 2;
+    const by = 1 / Math.sqrt(sum / size + epsilon);
+    for (let i = 0; i < size; i++) x[at + i]! *= by * w[i]!;
+  }
+}
+
+/**
+ * Entry b of the batch has seen seqlens_k[b] + 1 tokens after the step; its new keys follow its old ones in the caches. At the first
+ * prompt (no token is old) shorter entries are padded on the right.
+ */
+export const groupQueryAttention = defineOp({
+  op: 'com.microsoft.GroupQueryAttention', since: [1],
+  inputs: ['query: T', 'key: T?', 'value: T?', 'past_key: T?', 'past_value: T?', 'seqlens_k: int32', 'total_sequence_length: int32', 'cos_cache: T?', 'sin_cache: T?', 'position_ids: int64?', 'attention_bias: T?', 'head_sink: T?', 'k_scale: float32?', 'v_scale: float32?', 'q_norm_weight: T?', 'k_norm_weight: T?'],
+  outputs: ['output: T', 'present_key: T?', 'present_value: T?', 'output_qk: T?'], types: { T: ['float32', 'float16', 'bfloat16'] },
+  attrs: {
+    causal: int(1), do_rotary: int(0), k_quant_type: string('NONE'), kv_cache_bit_width: int(8), kv_num_heads: required(int()), local_window_size: int(-1), num_heads: required(int()), qk_norm_epsilon: float(1e-6), qk_output: int(0),
+    rotary_interleaved: int(0), scale: float(0), sliding_window_cache: int(0), smooth_softmax: int(0), softcap: float(0), v_quant_type: string('NONE'),
+  },
+  infer: (call) => {
+    const s = groupedShape(call.inputs, call.attrs, integers(call.value(6))[0] ?? 0), { dtype } = call.fact(0), cache = [s.batch, s.kvHeads, s.keys, s.size];
+    return [{ dtype, shape: [s.batch, s.queries, s.heads * s.size] }, { dtype, shape: cache }, { dtype, shape: cache }, { dtype, shape: [s.batch, s.heads, s.queries, s.total] }];
+  },
+  reference: (call) => {
+    const { attrs } = call, qt = call.tensor(0), lengths = integers(call.tensor(5)).map((n) => n + 1);
+    const s = groupedShape(Array.from({ length: 16 }, (_, i) => call.optional(i)), attrs, integers(call.tensor(6))[0] ?? 0);
+    const { batch, heads, kvHeads, queries, keys, size, total } = s, prompt = queries === total, width = qt.shape[2]!;
+    const past = lengths.map((n, b) => {
+      const old = prompt ? 0 : n - queries;
+      if (n < 1 || n > total || old < 0 || old > s.cache) fail('value_invalid', `seqlens_k names ${n} tokens for entry ${b}, of which ${old} are old; the cache holds ${s.cache} and the longest has ${total}`);
+      return old;
+    });
+    const q = takeHeads(numbers(qt), packedRows(queries, width, size), batch, queries, heads, size);
+    const incoming = (i: number, at: number): Float64Array => (s.packed ? takeHeads(numbers(qt), packedRows(queries, width, size, at * size), batch, queries, kvHeads, size) : takeHeads(numbers(call.tensor(i)), packedRows(queries, kvHeads * size, size), batch, queries, kvHeads, size));
+    const newK = incoming(1, heads), newV = incoming(2, heads + kvHeads);
+    normaliseHeads(q, size, call.optional(14), attrs.qk_norm_epsilon);
+    normaliseHeads(newK, size, call.optional(15), attrs.qk_norm_epsilon);
+    if (attrs.do_rotary) {
+      const cos = numbers(call.tensor(7)), sin = numbers(call.tensor(8)), ids = call.optional(9) === null ? null : integers(call.tensor(9)), rows = call.tensor(7).shape[0]!;
+      for (let b = 0; b < batch; b++) for (let i = 0; i < queries; i++) {
+        const angle = (positionIn(ids === null ? past[b]! + i : ids[b * queries + i]!, rows) * s.turned) / 2;
+        for (let h = 0; h < heads; h++) rotate(q, ((b * heads + h) * queries + i) * size, s.turned, cos, sin, angle, attrs.rotary_interleaved !== 0);
+        for (let h = 0; h < kvHeads; h++) rotate(newK, ((b * kvHeads + h) * queries + i) * size, s.turned, cos, sin, angle, attrs.rotary_interleaved !== 0);
+      }
+    }
+    const cached = (old: Tensor | null, now: Float64Array): Float64Array => {
+      const out = new Float64Array(batch * kvHeads * keys * size), from = old === null ? null : numbers(old);
+      for (let r = 0; r < batch * kvHeads; r++) {
+        const n = past[Math.floor(r / kvHeads)]!, shared = s.cache === keys ? s.cache : n; // a shared buffer keeps what it holds beyond
+        if (from !== null) for (let i = 0; i < shared * size; i++) out[r * keys * size + i] = from[r * s.cache * size + i]!;
+        out.set(now.subarray(r * queries * size, (r + 1) * queries * size), (r * keys + n) * size);
+      }
+      return out;
+    };
+    const k = cached(call.optional(3), newK), v = cached(call.optional(4), newV);
+    const biasT = call.optional(10), bias = biasT === null ? null : numbers(biasT), strides = biasT === null ? [] : broadcastStrides(biasT.shape, [batch, heads, queries, biasT.shape[3]!]);
+    const sinks = call.optional(11) === null ? null : numbers(call.tensor(11));
+    const seen = call.outputs > 3 ? new Float64Array(batch * heads * queries * total) : null, stage = attrs.qk_output === 2 ? 3 : 2;
+    const y = attend(s, q, k, v, {
+      scale: attrs.scale || 1 / Math.sqrt(size), softcap: attrs.softcap,
+      sink: sinks !== null ? (h) => sinks[h]! : attrs.smooth_softmax > 0 ? () => 0 : undefined,
+      adjust: (row, b, h, i) => {
+        const position = past[b]! + i, until = attrs.causal ? position + 1 : Math.max(lengths[b]!, 1), from = attrs.local_window_size > 0 ? position + 1 - attrs.local_window_size : 0;
+        const at = bias === null ? 0 : b * strides[0]! + h * strides[1]! + i * strides[2]!;
+        for (let j = 0; j < keys; j++) {
+          if (j < from || j >= until) row[j] = -Infinity;
+          else if (bias !== null) row[j]! += bias[at + j]!;
+        }
+      },
+      observe: seen === null ? undefined : (st, row, at) => { if (st === stage) seen.set(row.subarray(0, total), (at / keys) * total); },
+    });
+    const dtype = qt.dtype, cacheShape = [batch, kvHeads, keys, size];
+    return [
+      fromNumbers(dtype, [batch, queries, heads * size], moveHeads(y, headsFirst(heads, queries, size), new Float64Array(y.length), packedRows(queries, heads * size, size), batch, queries, heads, size)),
+      call.outputs > 1 ? fromNumbers(dtype, cacheShape, k) : null, call.outputs > 2 ? fromNumbers(dtype, cacheShape, v) : null,
+      seen === null ? null : fromNumbers(dtype, [batch, heads, queries, total], seen),
+    ];
+  },
+});
