@@ -3,6 +3,8 @@ import { setFlagsFromString } from 'node:v8';
 import { describe, expect, test } from 'vitest';
 import { ops } from '../kernels/index.ts';
 import { type Call, type Epilogue, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
+import { pool } from '../kernels/pool.ts';
+import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
 import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
 import { convolution } from '../kernels/conv.ts';
@@ -160,6 +162,35 @@ describe('conv', () => {
       const c = randomConv(d, d.pick(1, 2, 2), d.int(2, 6), 1, 1);
       const { shape } = convShape(c.x.shape, c.w.shape, null, c.attrs);
       await agree(op, convDepthwise, { inputs: [c.x, c.w, c.b], attrs: c.attrs, ...convEpilogue(d, shape) }, caps(undefined, hasFma && d.random() < 0.5));
+    }
+  });
+});
+describe('pool', () => {
+  const names = ['MaxPool', 'AveragePool', 'LpPool'] as const;
+  test('any window, ceil_mode and kind', async () => {
+    const d = dice('pool');
+    for (let t = 0; t < 240; t++) {
+      const name = d.pick(...names), rank = d.pick(1, 2, 2, 3);
+      const kernel_shape = Array.from({ length: rank }, () => d.pick(1, 2, 3, 5)), dilations = kernel_shape.map(() => d.pick(1, 1, 2)), strides = kernel_shape.map(() => d.pick(1, 2, 3));
+      const pads = [0, 1].flatMap(() => kernel_shape.map((k) => d.int(0, k - 1)));
+      const x = d.reals(d.int(1, 2), d.int(1, 3), ...kernel_shape.map((k, i) => (k - 1) * dilations[i]! + 1 + d.int(0, rank === 3 ? 5 : 20)));
+      const more = name === 'AveragePool' ? { count_include_pad: d.pick(0, 1) } : name === 'LpPool' ? { p: d.pick(1, 2, 3) } : d.pick({}, { storage_order: 1 });
+      const indexed = name === 'MaxPool' && d.random() < 0.5;
+      await agree(opOf(name, pool), poolWasm[name]![indexed ? 1 : 0]!, { inputs: [x], attrs: { kernel_shape, dilations, strides, pads, ceil_mode: d.pick(0, 1), ...more }, outputs: indexed ? 2 : 1 }, caps());
+    }
+  });
+  test('MaxPool of bytes', async () => {
+    const d = dice('pool bytes');
+    for (let t = 0; t < 20; t++) {
+      const dtype = d.pick('int8' as const, 'uint8' as const), shape = [1, 2, d.int(3, 12), d.int(3, 12)];
+      const x = fromNumbers(dtype, shape, Float64Array.from({ length: sizeOf(shape) }, () => d.int(dtype === 'int8' ? -128 : 0, 127)));
+      await agree(opOf('MaxPool', pool), poolWasm.MaxPool![1]!, { inputs: [x], attrs: { kernel_shape: [3, 2], pads: [1, 0, 1, 1] } }, caps());
+    }
+  });
+  test('global', async () => {
+    const d = dice('global pool');
+    for (const name of ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool']) for (let t = 0; t < 20; t++) {
+      await agree(opOf(name, pool), poolWasm[name]![0]!, { inputs: [d.reals(d.int(1, 3), d.int(1, 5), ...Array.from({ length: d.int(1, 3) }, () => d.int(1, 11)))], attrs: name === 'GlobalLpPool' ? { p: d.pick(1, 2, 3) } : {} }, caps());
     }
   });
 });
