@@ -37,9 +37,11 @@ import { quantization } from './quantize.ts';
 import { strings } from './strings.ts';
 import { attentions } from './attention.ts';
 import { rotary } from './rotary.ts';
+import { signal } from './signal.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
+  signal,
   rotary,
   attentions,
   quantization,
