@@ -181,7 +181,8 @@ function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Ma
     if (value === undefined) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
     if (isTensor(value)) checkTensor(port, value, bound);
     else if (typeof value !== 'object' || !('kind' in value)) fail('input_dtype', `input ${port.name} is no tensor; make one with tensor(dtype, shape, data)`);
-    into.set(graph.inputs[i]!, hostHeld(value));
+    // Recorded feeds and onnxruntime's users give scalars as [1].
+    into.set(graph.inputs[i]!, hostHeld(isTensor(value) && port.shape?.length === 0 ? { ...value, shape: [] } : value));
   });
 }
 
@@ -197,6 +198,7 @@ function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>, bound:
   if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);
   if (port.shape === null) return;
   const wanted = `[${port.shape.map((d) => d ?? '?')}]`;
+  if (port.shape.length === 0 && count === 1) return;
   if (value.shape.length !== port.shape.length) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
   port.shape.forEach((d, i) => {
     const got = value.shape[i]!;
