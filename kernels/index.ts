@@ -38,6 +38,11 @@ import { strings } from './strings.ts';
 import { attentions } from './attention.ts';
 import { rotary } from './rotary.ts';
 import { signal } from './signal.ts';
+import { features } from './ml/features.ts';
+import { labels } from './ml/labels.ts';
+import { linear } from './ml/linear.ts';
+import { svm } from './ml/svm.ts';
+import { trees } from './ml/trees.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -80,6 +85,11 @@ const families: readonly (readonly Op[])[] = [
   control,
   sequence,
   strings,
+  features,
+  labels,
+  linear,
+  svm,
+  trees,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
