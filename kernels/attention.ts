@@ -137,6 +137,7 @@ function precisionOf(code: number | undefined, dtype: DType): DType {
 const flexAttention = defineOp({
   op: 'ai.onnx.preview.FlexAttention', since: [1], inputs: ['Q: T1', 'K: T1', 'V: T1'], outputs: ['Y: T1'], types: { T1: FLOAT },
   attrs: { prob_mod: graphAttr(), scale: float(), score_mod: graphAttr(), softmax_precision: int() },
+  dynamic: (attrs) => attrs.score_mod !== undefined || attrs.prob_mod !== undefined, // bodies run in the session
   infer: (call: InferCall) => {
     precisionOf(call.attrs.softmax_precision, call.fact(0).dtype);
     return [{ dtype: call.fact(0).dtype, shape: flexShape([call.fact(0), call.fact(1), call.fact(2)]).output }];
