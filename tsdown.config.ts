@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs';
 import { defineConfig } from 'tsdown';
-
-const cli = existsSync('src/cli/main.ts') ? { cli: 'src/cli/main.ts' } : {};
 
 const common = {
   platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
@@ -11,6 +8,6 @@ const common = {
 } as const;
 
 export default defineConfig([
-  { ...common, entry: { index: 'src/index.ts', ...cli, 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
+  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
 ]);
