@@ -40,7 +40,37 @@ const convTiles: Packer = (t, args) => {
   return bytes(out);
 };
 
+/**
+ * "nbits.panels" [bits, block, K, N]: weights of MatMulNBits, [N][block][k], as panels of 8 columns (zeros beyond N): 16 bytes hold the columns
+ * of neighbouring k's. Bits i·bits … of byte b are column b & 7 at k = 2·i + (b >> 3) of the 16 / bits k's of those 16 bytes.
+ */
+const nbitsPanels: Packer = (t, args) => {
+  const [bits, block, K, N] = ints(args) as [number, number, number, number];
+  const from = t.data as Uint8Array, per = 8 / bits, mask = 2 ** bits - 1, row = (Math.ceil(K / block) * block) / per, group = 2 * per;
+  const out = new Uint8Array(up(N, 8) * K * bits / 8);
+  for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) {
+    const q = (from[n * row + Math.floor(k / per)]! >> ((k % per) * bits)) & mask, inGroup = k % group;
+    const at = ((n >> 3) * (K / group) + Math.floor(k / group)) * 16 + (inGroup & 1) * 8 + (n & 7);
+    out[at] = out[at]! | (q << ((inGroup >> 1) * bits));
+  }
+  return out;
+};
+/** "nbits.scales" [blocks, N]: [N][blocks] as float32 [panel of 8 columns][block][column]. */
+const nbitsScales: Packer = (t, args) => {
+  const [blocks, N] = ints(args) as [number, number];
+  const from = numbers(t), out = new Float32Array(up(N, 8) * blocks);
+  for (let n = 0; n < N; n++) for (let b = 0; b < blocks; b++) out[((n >> 3) * blocks + b) * 8 + (n & 7)] = from[n * blocks + b]!;
+  return bytes(out);
+};
+/** "nbits.zeros" [bits, blocks, N]: packed zero points as bytes [panel of 8 columns][block][column]. */
+const nbitsZeros: Packer = (t, args) => {
+  const [bits, blocks, N] = ints(args) as [number, number, number];
+  const from = t.data as Uint8Array, per = 8 / bits, row = Math.ceil(blocks / per), out = new Uint8Array(up(N, 8) * blocks);
+  for (let n = 0; n < N; n++) for (let b = 0; b < blocks; b++) out[((n >> 3) * blocks + b) * 8 + (n & 7)] = (from[n * row + Math.floor(b / per)]! >> ((b % per) * bits)) & (2 ** bits - 1);
+  return out;
+};
+
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
-  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
+  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

@@ -18,7 +18,8 @@ export function compiled(emit: WasmEmitter, spec: unknown, caps: WasmCaps): WebA
   return m;
 }
 
-export interface Prepared { readonly run: () => void; readonly outputs: () => Tensor[] }
+/** `run` gives the first status that is not 0. */
+export interface Prepared { readonly run: () => number; readonly outputs: () => Tensor[] }
 export interface OutShape { readonly dtype: DType; readonly shape: readonly number[] }
 
 /** Lays out memory and instantiates the launches. `constants`: inputs that the kernel may take as packed weights. */
@@ -44,6 +45,7 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   const address = (ref: Ref): number => {
     if ('output' in ref) return outputAt[ref.output] ?? fail(`output ${ref.output}`);
     if ('operand' in ref) return operandAt[ref.operand] ?? fail(`operand ${ref.operand}`);
+    if ('fault' in ref) return fail('fault word: it is for GPU kernels');
     if ('scratch' in ref) return scratchAt[ref.scratch] ?? fail(`scratch ${ref.scratch}`);
     if (!ref.pack) return inputAt[ref.input] ?? fail(`input ${ref.input}`);
     const key = JSON.stringify(ref);
@@ -61,7 +63,7 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   const memory = new WebAssembly.Memory({ initial: pages, ...(caps.shared ? { maximum: 65536, shared: true } : {}) });
   const bytes = new Uint8Array(memory.buffer).fill(MARK);
   for (const r of regions) if (r.frozen) bytes.set(r.frozen, r.at);
-  const fns = calls.map(({ l, args }) => ({ f: new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (...a: number[]) => void, args }));
+  const fns = calls.map(({ l, args }) => ({ f: new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (...a: number[]) => number | undefined, args }));
   const check = (): void => {
     regions.forEach((r, i) => {
       const end = regions[i + 1]?.at ?? r.at + r.bytes + GUARD;
@@ -70,7 +72,7 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
     });
   };
   return {
-    run: () => { for (const { f, args } of fns) f(...args); },
+    run: () => { for (const { f, args } of fns) { const status = f(...args); if (status) return status; } return 0; },
     outputs: () => { check(); return outputs.map((o, i) => tensorOver(o?.dtype ?? 'float32', o?.shape ?? [0], bytes.slice(outputAt[i]!, outputAt[i]! + (o ? byteLength(o) : 0)))); },
   };
 }

@@ -3,6 +3,8 @@ import { setFlagsFromString } from 'node:v8';
 import { describe, expect, test } from 'vitest';
 import { ops } from '../kernels/index.ts';
 import { type Call, type Epilogue, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
+import { quantization } from '../kernels/quantize.ts';
+import { matMulNBits } from '../kernels/wasm/quant-nbits.ts';
 import { pool } from '../kernels/pool.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
@@ -191,6 +193,17 @@ describe('pool', () => {
     const d = dice('global pool');
     for (const name of ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool']) for (let t = 0; t < 20; t++) {
       await agree(opOf(name, pool), poolWasm[name]![0]!, { inputs: [d.reals(d.int(1, 3), d.int(1, 5), ...Array.from({ length: d.int(1, 3) }, () => d.int(1, 11)))], attrs: name === 'GlobalLpPool' ? { p: d.pick(1, 2, 3) } : {} }, caps());
+    }
+  });
+});
+describe('quantised', () => {
+  test('MatMulNBits: bits, blocks, zero points, few and many rows', async () => {
+    const d = dice('nbits');
+    for (let t = 0; t < 90; t++) {
+      const bits = d.pick(4, 4, 2, 8), block_size = d.pick(16, 32, 64), K = d.int(1, 12) * 16, N = d.int(1, 40), blocks = Math.ceil(K / block_size);
+      const bytes = (...shape: number[]): Tensor => tensor('uint8', shape, Uint8Array.from({ length: sizeOf(shape) }, () => d.int(0, 255)));
+      const inputs = [d.reals(...d.pick([], [2]), d.pick(1, 1, 2, 3, 5, 9, 20, 31), K), bytes(N, blocks, (block_size * bits) / 8), d.reals(N, blocks), d.pick(null, bytes(N, Math.ceil((blocks * bits) / 8))), null, d.pick(null, d.reals(N))];
+      await agree(opOf('com.microsoft.MatMulNBits', quantization), matMulNBits, { inputs, constants: [1, 2, 3], attrs: { K, N, bits, block_size }, tolerance: bits === 8 ? 2e-3 : 2e-4 }, caps(undefined, hasFma && d.random() < 0.5));
     }
   });
 });
