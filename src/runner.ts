@@ -31,7 +31,6 @@ const KEPT = 16;
 
 interface Segment {
   readonly specialized: Specialized;
-  readonly plan: Plan | null;
   readonly executable: Executable | null;
   readonly inputs: readonly ValueId[];
   readonly outputs: readonly ValueId[];
@@ -128,10 +127,10 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
 
   async function makeSegment(work: Work): Promise<Segment> {
     const request = segmentRequest(work, ops, around.optimize, backend.caps);
-    const { plan, constants } = request.nodes.length === 0 ? { plan: null, constants: [] } : draft(request, around.model, ops, backend.caps, around.tuning);
-    if (plan !== null) around.planned(plan);
-    const executable = plan === null ? null : await backend.instantiate(plan, constants, around.work);
-    return { specialized: request.specialized, plan, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
+    const { plan, constants } = draft(request, around.model, ops, backend.caps, around.tuning);
+    around.planned(plan);
+    const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
+    return { specialized: request.specialized, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
   }
 
   return { run, release: () => { for (const s of roots.values()) destroy(s); roots.clear(); for (const r of bodies.values()) r.release(); } };
@@ -159,7 +158,7 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, optimiz
 }
 
 export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, tuning?: Tuning): Planned {
-  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, inputs: request.inputs, outputs: request.outputs, ...(tuning ? { tuning } : {}) }, ops));
+  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...(tuning ? { tuning } : {}) }, ops));
 }
 
 const factOfHeld = (held: Held): Fact | null =>

@@ -210,7 +210,7 @@ function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>, bound:
 }
 
 function refuseLeaving(plan: Plan, model: string): void {
-  const left = plan.steps.flatMap((s) => (s.run === 'host' && s.why !== 'shape' && plan.device !== 'reference' ? [`${s.node} (${s.op}): ${s.why}`] : []));
+  const left = plan.steps.flatMap((s) => (s.run === 'host' && s.why !== 'shape' && plan.device !== 'reference' ? [`${s.node} (${s.op}): ${s.why}`] : [])).concat(plan.device === 'reference' ? [] : plan.after.map((n) => `${n.node} (${n.op}): its shape depends on data`));
   if (left.length > 0) fail('not_on_device', `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`, [`model ${model}`]);
 }
 

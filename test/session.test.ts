@@ -57,7 +57,7 @@ describe.each(DEVICES)('a session on %s', (device) => {
   it('gives the serial results to overlapping runs, on one session and on two', async () => {
     const sessions = await Promise.all([Session.load(small, { device }), Session.load(small, { device })]);
     const batches = [1, 2, 3, 7, 2, 1];
-    const serial = [];
+    const serial: Awaited<ReturnType<Session['run']>>[] = [];
     for (const b of batches) serial.push(await sessions[0]!.run(feed(b, b)));
     const together = await Promise.all(batches.flatMap((b) => sessions.map((s) => s.run(feed(b, b)))));
     together.forEach((r, i) => near(r.y, serial[Math.floor(i / 2)]!.y));

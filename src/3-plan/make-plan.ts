@@ -19,6 +19,8 @@ export interface PlanRequest {
   readonly nameOf: (v: ValueId) => string;
   readonly inputs: readonly ValueId[];
   readonly outputs: readonly ValueId[];
+  /** Nodes that the host runs behind the plan. */
+  readonly after: readonly Node[];
   readonly caps: Caps;
   readonly tuning?: Tuning;
 }
@@ -305,7 +307,7 @@ class Draft {
     });
     return {
       format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
-      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, faults: this.faults, inputs: this.inputs, outputs,
+      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
       peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
     };
   }

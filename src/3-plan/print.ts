@@ -21,6 +21,7 @@ export function printPlan(plan: Plan): string {
   return [
     `plan of ${plan.model} on ${plan.device}: ${plan.steps.length} steps, ${s.dispatches} dispatches, ${s.pipelines} pipelines`,
     ...lines,
+    ...plan.after.map((n) => `      after     ${n.op} ${n.node}  (its shape depends on data)`),
     `slabs    ${plan.slabs.map(human).join(' + ')} = ${human(plan.peakBytes)}, lower bound ${human(plan.lowerBoundBytes)}`,
     `weights  ${human(s.weightBytes)}`,
     `copied   ${human(s.copiedBytes)} between host and ${plan.device} inside the run`,

@@ -15,8 +15,11 @@ export interface Case {
   readonly sets: readonly DataSet[];
   readonly tolerance: Tolerance;
 }
-/** A case that is known not to work, on one device or on all, and why. `case` is the end of its path; `*` stands for any run of characters. */
-export interface Skip { readonly case: string; readonly device?: string; readonly reason: string }
+/**
+ * A case that cannot be held to the rule, on one device or on all, and why: skipped, or with `rtol` and `atol` (which counts in the largest
+ * magnitude of the output) compared more loosely. `case` is the end of its path; `*` stands for any run of characters.
+ */
+export interface Skip { readonly case: string; readonly device?: string; readonly reason: string; readonly rtol?: number; readonly atol?: number }
 
 const slashed = (path: string): string => path.split(sep).join('/');
 
@@ -85,12 +88,20 @@ export function readSkips(file: string): Skip[] {
   }
   const isSkip = (e: unknown): e is Skip =>
     typeof e === 'object' && e !== null && typeof (e as Skip).case === 'string' && typeof (e as Skip).reason === 'string' && (e as Skip).reason !== '' && ['string', 'undefined'].includes(typeof (e as Skip).device);
-  if (!Array.isArray(entries) || !entries.every(isSkip)) fail('option_invalid', `${file} must be a list of { case, device?, reason }`);
+  if (!Array.isArray(entries) || !entries.every(isSkip)) fail('option_invalid', `${file} must be a list of { case, device?, reason, rtol?, atol? }`);
   return entries as Skip[];
 }
 
 /** The entry that says to skip this case on this device. */
-export function skipOf(one: Case, device: string, skips: readonly Skip[]): Skip | null {
+export const skipOf = (one: Case, device: string, skips: readonly Skip[]): Skip | null => entryOf(one, device, skips, (s) => s.rtol === undefined && s.atol === undefined);
+
+/** The case with the tolerance that an entry gives it on this device. */
+export function loosened(one: Case, device: string, skips: readonly Skip[]): Case {
+  const entry = entryOf(one, device, skips, (s) => s.rtol !== undefined || s.atol !== undefined);
+  return entry === null ? one : { ...one, tolerance: { rtol: entry.rtol ?? one.tolerance.rtol, atol: entry.atol ?? one.tolerance.atol, scaled: entry.atol !== undefined || one.tolerance.scaled === true } };
+}
+
+function entryOf(one: Case, device: string, skips: readonly Skip[], wanted: (s: Skip) => boolean): Skip | null {
   const ends = (pattern: string): boolean => new RegExp(`(^|/)${pattern.split('*').map((s) => s.replace(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`).test(one.path);
-  return skips.find((s) => (s.device === undefined || s.device === device) && ends(s.case)) ?? null;
+  return skips.find((s) => wanted(s) && (s.device === undefined || s.device === device) && ends(s.case)) ?? null;
 }

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fail } from '../core/errors.ts';
-import { findCases, readSkips, type Skip, skipOf } from './cases.ts';
+import { findCases, loosened, readSkips, type Skip, skipOf } from './cases.ts';
 import { type Command, deviceOf, type ExitCode, type Given, list, number, print, printJson, progress, text } from './command.ts';
 import { type CaseResult, verifyCase } from './verify.ts';
 
@@ -20,7 +20,8 @@ a folder with model.onnx and test_data_set_N/{input,output}_K.pb, or NAME.onnx w
   --filter TEXT      only cases with TEXT in their name; more than one may be given
   --rtol X --atol X  tolerance: |got - want| <= atol + rtol * |want|, and atol for integers, too
                      (default 1e-3 and 1e-7; models beside a models.json: atol is 1e-4 of the largest magnitude)
-  --skip-file FILE   list of { case, device?, reason } (default: the package's test/skips.json, if it is there)
+  --skip-file FILE   list of { case, device?, reason, rtol?, atol? }: with a tolerance a case is compared
+                     more loosely, else skipped (default: the package's test/exceptions.json)
   --timeout SECONDS  for one case (default 120)
   --no-optimize      run the graph as it is written
   --json             print, for each case, status, placement of each node, errors and time
@@ -53,7 +54,7 @@ async function verify(folders: readonly string[], given: Given): Promise<ExitCod
   for (const one of cases) {
     progress(`${results.length + 1}/${cases.length}  ${count('failed')} failed  ${one.name}`);
     const skip = skipOf(one, device, skips);
-    const result: CaseResult = skip ? { name: one.name, status: 'skipped', message: skip.reason, nodes: [], maxAbs: 0, maxRel: 0, ms: 0 } : await verifyCase(one, options);
+    const result: CaseResult = skip ? { name: one.name, status: 'skipped', message: skip.reason, nodes: [], maxAbs: 0, maxRel: 0, ms: 0 } : await verifyCase(loosened(one, device, skips), options);
     results.push(result);
     if (result.status === 'failed' && !json) {
       progress('');
@@ -71,7 +72,7 @@ function skipsOf(file: string | undefined): readonly Skip[] {
   if (file !== undefined) return readSkips(file);
   for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
     if (!existsSync(join(folder, 'package.json'))) continue;
-    const own = join(folder, 'test', 'skips.json');
+    const own = join(folder, 'test', 'exceptions.json');
     return existsSync(own) ? readSkips(own) : [];
   }
   return [];

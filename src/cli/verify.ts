@@ -42,6 +42,7 @@ export function placements(plans: readonly Plan[]): Placement[] {
     const device = step.run === 'gpu' ? 'webgpu' : step.run;
     seen.set(`${step.node}\0${device}`, { node: step.node, op: step.op, device, ...(step.why === undefined ? {} : { why: step.why }) });
   }
+  for (const plan of plans) for (const { node, op } of plan.after) seen.set(`${node}\0host`, { node, op, device: 'host', why: 'its shape depends on data' });
   return [...seen.values()];
 }
 

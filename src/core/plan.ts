@@ -20,6 +20,8 @@ export interface Plan {
   readonly steps: readonly Step[];
   /** Dispatches that may find a bad value (an index out of range), by node: each has a word that it sets, and results are refused if it did. */
   readonly faults: readonly string[];
+  /** Nodes that the host runs behind this plan, because only data can tell what they yield. */
+  readonly after: readonly { readonly node: string; readonly op: string }[];
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
   /** Bytes of all slabs, and the most bytes that are live at once: no plan can do with less. */
