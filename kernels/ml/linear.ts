@@ -17,15 +17,20 @@ const products = ({ coefficients, intercepts }: Linear, row: Float64Array, outpu
   Array.from({ length: outputs }, (_, k) => row.reduce((sum, v, i) => sum + v * coefficients[k * row.length + i]!, intercepts?.[k] ?? 0));
 
 interface ClassifierAttrs extends Linear { readonly classlabels_ints: readonly number[] | undefined; readonly classlabels_strings: readonly string[] | undefined }
-/** Rows of coefficients: one may do for two classes. */
-const scoresOf = (attrs: ClassifierAttrs, features: number): number => (features > 0 ? attrs.coefficients.length / features : labelsOf(attrs).length);
+/** Rows of coefficients (one may do for two classes), the labels (numbers from 0 when none are given), and the columns of scores. */
+function partsOf(attrs: ClassifierAttrs, features: number): { outputs: number; labels: readonly (number | string)[]; columns: number } {
+  const outputs = features > 0 ? attrs.coefficients.length / features : (attrs.intercepts?.length ?? 1);
+  const named = Boolean(attrs.classlabels_ints?.length || attrs.classlabels_strings?.length);
+  const labels = named ? labelsOf(attrs) : Array.from({ length: Math.max(2, outputs) }, (_, i) => i);
+  if (outputs === 1 ? labels.length > 2 : outputs !== labels.length) fail('attribute_invalid', `${outputs} rows of coefficients for ${labels.length} classes`);
+  return { outputs, labels, columns: outputs === 1 && named ? labels.length : outputs };
+}
 
 function classify(call: RefCall<ClassifierAttrs>): Tensor[] {
   const { attrs } = call;
   const t = call.tensor(0);
-  const labels = labelsOf(attrs);
   const [rows, features] = rowsOf(t);
-  const outputs = scoresOf(attrs, features);
+  const { outputs, labels, columns } = partsOf(attrs, features);
   const transform = transformOf(attrs.post_transform);
   const chosen: (string | number)[] = [];
   const out: number[] = [];
@@ -37,11 +42,11 @@ function classify(call: RefCall<ClassifierAttrs>): Tensor[] {
     } else {
       const [score = 0] = scores;
       chosen.push(labels.length === 1 ? labels[0]! : labels[score > 0 ? 1 : 0]!);
-      if (labels.length === 1) out.push(...transformed(scores, transform));
+      if (columns === 1) out.push(...transformed(scores, transform));
       else out.push(...bothScores(score, transform, transform === 'NONE'));
     }
   });
-  return [labelled(chosen, labels), { dtype: 'float32', shape: [rows, outputs > 1 ? outputs : labels.length], data: Float32Array.from(out) }];
+  return [labelled(chosen, labels), { dtype: 'float32', shape: [rows, columns], data: Float32Array.from(out) }];
 }
 
 /** https://onnx.ai/onnx/operators/onnx_aionnxml_LinearClassifier.html, https://onnx.ai/onnx/operators/onnx_aionnxml_LinearRegressor.html */
@@ -51,12 +56,10 @@ export const linear: readonly Op[] = [
     attrs: { classlabels_ints: ints(), classlabels_strings: strings(), coefficients: required(floats()), intercepts: floats(), multi_class: int(0), post_transform: string('NONE') },
     infer: (call) => {
       const x = call.fact(0);
-      const labels = labelsOf(call.attrs);
-      const outputs = scoresOf(call.attrs, rowsOf(x)[1]);
+      const { outputs, labels, columns } = partsOf(call.attrs, rowsOf(x)[1]);
       check(call.attrs, x, outputs);
       transformOf(call.attrs.post_transform);
-      if (outputs === 1 ? labels.length > 2 : outputs !== labels.length) fail('attribute_invalid', `${outputs} rows of coefficients for ${labels.length} classes`);
-      return classified(x, labels, labels.length);
+      return classified(x, labels, columns);
     },
     reference: classify,
   }),

@@ -39,7 +39,7 @@ function partsOf(attrs: ClassifierAttrs, features: number): { labels: readonly (
     if (attrs.coefficients.length !== k * features || attrs.rho.length < 1) fail('attribute_invalid', `${attrs.coefficients.length} coefficients and ${attrs.rho.length} rho for ${k} classes of ${features} features`);
     return { labels, vectors, pairs, proba: false, columns: k };
   }
-  if (k < 2 || attrs.vectors_per_class.length !== k || attrs.support_vectors.length !== vectors * features || attrs.coefficients.length !== (k - 1) * vectors || attrs.rho.length < pairs) {
+  if (k < 2 || attrs.vectors_per_class.length !== k || attrs.support_vectors.length !== vectors * features || attrs.coefficients.length < (k - 1) * vectors || attrs.rho.length < pairs) {
     fail('attribute_invalid', `${attrs.support_vectors.length} elements of support vectors, ${attrs.coefficients.length} coefficients and ${attrs.rho.length} rho do not fit ${vectors} vectors of ${features} features in ${k} classes`);
   }
   const proba = attrs.prob_a.length > 0;
