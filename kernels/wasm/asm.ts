@@ -277,6 +277,8 @@ export class Fn {
   let<T extends VT>(v: Expr<T>): Local<T> { const l = this.local(v.t); this.set(l, v); return l; }
   emit(...s: (Stmt | Rope)[]): void { for (const x of s) this.body.push(typeof x === 'object' && 't' in x ? x.b : (x as Rope)); }
   set<T extends VT>(l: Local<T>, v: Expr<T>): void { this.body.push(v.b, 0x21, uleb(l.idx)); }
+  /** Sets a local to the value that a call left on the stack; of several results the last comes first. */
+  pop<T extends VT>(l: Local<T>): void { this.body.push(0x21, uleb(l.idx)); }
   /** Sets and reads in one expression. */
   tee<T extends VT>(l: Local<T>, v: Expr<T>): Expr<T> { return e(l.t, v.b, 0x22, uleb(l.idx)); }
   inc(l: Local<'i32'>, n: Num): void { this.set(l, i32.add(l, n)); }
