@@ -40,6 +40,13 @@ const convTiles: Packer = (t, args) => {
   return bytes(out);
 };
 
+/** "gemm.pairs" [K, N, row, col, matrices]: 8-bit values as int16 in panels of 8 columns (zeros beyond N), [panel][k / 2][column][k & 1]; an odd K is filled up with 0. */
+const gemmPairs: Packer = (t, args) => {
+  const [K, N, row, col, matrices] = ints(args) as [number, number, number, number, number];
+  const from = numbers(t), half = Math.ceil(K / 2), matrix = half * up(N, 8) * 2, out = new Int16Array(matrices * matrix);
+  for (let i = 0; i < matrices; i++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[i * matrix + (((n >> 3) * half + (k >> 1)) * 8 + (n & 7)) * 2 + (k & 1)] = from[i * K * N + k * row + n * col]!;
+  return bytes(out);
+};
 /**
  * "nbits.panels" [bits, block, K, N]: weights of MatMulNBits, [N][block][k], as panels of 8 columns (zeros beyond N): 16 bytes hold the columns
  * of neighbouring k's. Bits i·bits … of byte b are column b & 7 at k = 2·i + (b >> 3) of the 16 / bits k's of those 16 bytes.
@@ -72,5 +79,5 @@ const nbitsZeros: Packer = (t, args) => {
 
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
-  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

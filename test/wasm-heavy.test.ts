@@ -4,6 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { ops } from '../kernels/index.ts';
 import { type Call, type Epilogue, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
 import { quantization } from '../kernels/quantize.ts';
+import { matMulIntegerWasm, qlinearMatMulWasm } from '../kernels/wasm/quant-gemm.ts';
+import { dequantizeLinear, dynamicQuantizeLinear, quantizeLinear } from '../kernels/wasm/quant.ts';
 import { matMulNBits } from '../kernels/wasm/quant-nbits.ts';
 import { pool } from '../kernels/pool.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
@@ -40,7 +42,7 @@ function dice(family: string) {
 }
 const opOf = (name: string, ...families: (readonly Op[])[]): Op => [...families.flat(), ...ops.values()].find((o) => o.op === name)!;
 
-interface Case { readonly epilogue?: Epilogue; readonly operands?: readonly Tensor[]; readonly inputs: readonly (Tensor | null)[]; readonly attrs?: Record<string, AttrValue>; readonly constants?: readonly number[]; readonly outputs?: number; readonly tolerance?: number }
+interface Case { readonly epilogue?: Epilogue; readonly operands?: readonly Tensor[]; readonly inputs: readonly (Tensor | null)[]; readonly attrs?: Record<string, AttrValue>; readonly constants?: readonly number[]; readonly outputs?: number; readonly tolerance?: number; /** Allowed difference, whatever the size of the value. */ readonly within?: number }
 /** An epilogue in double precision; it knows the few functions that these tests use. */
 function finished(t: Tensor, expr: Ex, operands: readonly Tensor[]): Tensor {
   const values = [t, ...operands].map((o) => {
@@ -80,7 +82,7 @@ async function agree(op: Op, kernel: WasmKernel, c: Case, machine: WasmCaps): Pr
     const a = numbers(got[o]!), b = numbers(e);
     for (let i = 0; i < b.length; i++) {
       const d = Math.abs(a[i]! - b[i]!);
-      if (!(d <= (c.tolerance ?? 1e-4) * Math.max(1, Math.abs(b[i]!))) && !(Object.is(a[i], b[i]) || a[i] === b[i])) expect.fail(`${about}: output ${o} [${i}] is ${a[i]}, not ${b[i]}`);
+      if (!(d <= (c.within ?? 0)) && !(d <= (c.tolerance ?? 1e-4) * Math.max(1, Math.abs(b[i]!))) && !(Object.is(a[i], b[i]) || a[i] === b[i])) expect.fail(`${about}: output ${o} [${i}] is ${a[i]}, not ${b[i]}`);
     }
   });
 }
@@ -197,6 +199,32 @@ describe('pool', () => {
   });
 });
 describe('quantised', () => {
+  const bytesOf = (d: ReturnType<typeof dice>, dtype: 'uint8' | 'int8', ...shape: number[]): Tensor => fromNumbers(dtype, shape, Float64Array.from({ length: sizeOf(shape) }, () => d.int(dtype === 'int8' ? -128 : 0, dtype === 'int8' ? 127 : 255)));
+  test('MatMulInteger and QLinearMatMul', async () => {
+    const d = dice('integer');
+    for (let t = 0; t < 120; t++) {
+      const [M, N, K] = [d.pick(0, 1, 2, d.int(1, 30)), d.pick(0, 1, 8, d.int(1, 40)), d.pick(0, 1, 2, d.int(1, 70))];
+      const ta = d.pick('uint8' as const, 'int8' as const), tb = d.pick('uint8' as const, 'int8' as const);
+      const [a, b] = d.pick(() => [bytesOf(d, ta, M, K), bytesOf(d, tb, K, N)], () => [bytesOf(d, ta, 2, M, K), bytesOf(d, tb, K, N)], () => [bytesOf(d, ta, 2, 3, M, K), bytesOf(d, tb, 2, 1, K, N)])() as [Tensor, Tensor];
+      const constants = d.pick([], [0, 1, 3].slice(1)), machine = caps(undefined, hasFma && d.random() < 0.5);
+      await agree(opOf('MatMulInteger', quantization), matMulIntegerWasm, { inputs: [a, b, d.pick(null, bytesOf(d, ta)), d.pick(null, bytesOf(d, tb), bytesOf(d, tb, N))], constants, tolerance: 0 }, machine);
+      const scale = (...s: number[]): Tensor => tensor('float32', s, Float32Array.from({ length: sizeOf(s) }, () => 0.01 + d.random() / 50)), ty = d.pick('uint8' as const, 'int8' as const);
+      await agree(opOf('QLinearMatMul', quantization), qlinearMatMulWasm, { inputs: [a, scale(), bytesOf(d, ta), b, d.pick(scale(), scale(N)), d.pick(bytesOf(d, tb), bytesOf(d, tb, N)), tensor('float32', [], [0.5]), bytesOf(d, ty)], constants, tolerance: 0, within: 1 }, machine);
+    }
+  });
+  test('QuantizeLinear and DequantizeLinear by tensor, axis and block; DynamicQuantizeLinear', async () => {
+    const d = dice('linear');
+    for (let t = 0; t < 120; t++) {
+      const shape = Array.from({ length: d.int(1, 4) }, () => d.int(1, 9)), axis = d.int(0, shape.length - 1), block_size = d.pick(0, 0, 2, 3), dtype = d.pick('uint8' as const, 'int8' as const);
+      const of = block_size ? shape.map((n, i) => (i === axis ? Math.ceil(n / block_size) : n)) : d.pick([], [shape[axis]!]);
+      const scale = tensor('float32', of, Float32Array.from({ length: sizeOf(of) }, () => 0.01 + d.random() / 50)), zero = d.pick(null, bytesOf(d, dtype, ...of));
+      const x = d.reals(...shape), attrs = { axis, block_size };
+      const even = block_size === 0 || sizeOf(shape.slice(axis + 1)) > 1 || shape[axis]! % block_size === 0;
+      if (even) await agree(opOf('QuantizeLinear', quantization), quantizeLinear, { inputs: [x, scale, zero], attrs, tolerance: 0, within: 1 }, caps());
+      if (even) await agree(opOf('DequantizeLinear', quantization), dequantizeLinear, { inputs: [d.pick(bytesOf(d, dtype, ...shape)), scale, zero], attrs }, caps());
+      await agree(opOf('DynamicQuantizeLinear', quantization), dynamicQuantizeLinear, { inputs: [x], outputs: 3, tolerance: 1e-6, within: 0 }, caps());
+    }
+  });
   test('MatMulNBits: bits, blocks, zero points, few and many rows', async () => {
     const d = dice('nbits');
     for (let t = 0; t < 90; t++) {
