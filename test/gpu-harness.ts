@@ -59,7 +59,7 @@ const poison = (size: number): Uint8Array<ArrayBuffer> => new Uint8Array(size).f
 /**
  * Output tensors of one call. Buffers hold poison around and behind their data, so that a kernel that reads or writes beyond its
  * tensors (further than the padding to 16 bytes) gives wrong results or fails here.
- * @throws when the kernel does not accept the call, on validation errors, and on writes out of bounds
+ * @throws when the kernel does not accept the call, on validation errors, on faults, and on writes out of bounds
  */
 export async function runGpuKernel(
   device: GPUDevice, caps: GpuCaps, kernel: GpuKernel, call: Call, inputs: readonly (Tensor | null)[], operands: readonly Tensor[] = [],
@@ -92,8 +92,14 @@ export async function runGpuKernel(
     const ops = operands.map(upload);
     const outs = wanted.map((o) => (o === null ? null : { buffer: place(bytesOf(o.dtype, sizeOf(o.shape))), bytes: bytesOf(o.dtype, sizeOf(o.shape)) }));
     const scratch = (kernel.scratch?.(call, caps) ?? []).map((bytes) => ({ buffer: place(bytes), bytes }));
+    const faults: GPUBuffer[] = [];
     const packs = new Map<string, { buffer: GPUBuffer; bytes: number }>();
     const resolve = (ref: Ref): { buffer: GPUBuffer; bytes: number } => {
+      if ('fault' in ref) {
+        const flag = place(16, new Uint8Array(16));
+        faults.push(flag);
+        return { buffer: flag, bytes: 16 };
+      }
       if ('input' in ref && ref.pack !== undefined) {
         if (packer === undefined) throw new Error(`${kernel.name} packs input ${ref.input}: give a packer`);
         const key = JSON.stringify(ref);
@@ -150,8 +156,14 @@ export async function runGpuKernel(
       encoder.copyBufferToBuffer(o.buffer, 0, b, 0, size);
       return b;
     });
+    const flags = faults.map((f) => {
+      const b = buffer(4, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+      encoder.copyBufferToBuffer(f, GUARD, b, 0, 4);
+      return b;
+    });
     device.queue.submit([encoder.finish()]);
-    await Promise.all(readers.map((b) => b?.mapAsync(GPUMapMode.READ)));
+    await Promise.all([...readers, ...flags].map((b) => b?.mapAsync(GPUMapMode.READ)));
+    if (flags.some((b) => new Uint32Array(b.getMappedRange())[0] !== 0)) throw new Error(`${kernel.name}: fault`);
     return readers.map((b, n) => {
       if (b === null) return null as unknown as Tensor;
       const all = new Uint8Array(b.getMappedRange().slice(0));

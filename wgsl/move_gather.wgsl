@@ -1,4 +1,4 @@
-// y[outer][k][inner] = x[outer][indices[k]][inner]: rows by their numbers, which are kept inside the axis.
+// y[outer][k][inner] = x[outer][indices[k]][inner]: rows by their numbers. Slot `index` keeps them inside the axis, and sets `fault` where it had to.
 //
 // slot: fn write(q: u32, last: u32)
 // slot: fn index(k: u32, dim: u32) -> u32
@@ -11,7 +11,8 @@ struct Uniforms { count: u32, dim: u32, rows: u32, inner: u32 }
 @group(0) @binding(0) var<storage, read> x: array<XStore>;
 @group(0) @binding(1) var<storage, read> indices: array<IndicesStore>;
 @group(0) @binding(2) var<storage, read_write> y: array<YStore>;
-@group(0) @binding(3) var<uniform> u: Uniforms;
+@group(0) @binding(3) var<storage, read_write> fault: array<atomic<u32>>;
+@group(0) @binding(4) var<uniform> u: Uniforms;
 
 fn element(i: u32) -> Y {
   let row = i / u.inner;

@@ -13,7 +13,8 @@ struct Uniforms { count: u32, inner: u32, tuples: u32, whole: u32, dims: array<v
 @group(0) @binding(0) var<storage, read> x: array<XStore>;
 @group(0) @binding(1) var<storage, read> indices: array<IndicesStore>;
 @group(0) @binding(2) var<storage, read_write> y: array<YStore>;
-@group(0) @binding(3) var<uniform> u: Uniforms;
+@group(0) @binding(3) var<storage, read_write> fault: array<atomic<u32>>;
+@group(0) @binding(4) var<uniform> u: Uniforms;
 
 fn element(i: u32) -> Y {
   let tuple = i / u.inner;

@@ -12,7 +12,8 @@ struct Uniforms { count: u32, steps: u32, step: u32, dim: u32, along: u32, dims:
 @group(0) @binding(0) var<storage, read> indices: array<IndicesStore>;
 @group(0) @binding(1) var<storage, read> updates: array<UpdatesStore>;
 @group(0) @binding(2) var<storage, read_write> y: array<YStore>;
-@group(0) @binding(3) var<uniform> u: Uniforms;
+@group(0) @binding(3) var<storage, read_write> fault: array<atomic<u32>>;
+@group(0) @binding(4) var<uniform> u: Uniforms;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {

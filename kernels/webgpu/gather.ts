@@ -1,4 +1,4 @@
-/** Kernels that move elements to or from places that indices name. An index outside its axis is taken as the nearest inside. */
+/** Kernels that move elements to or from places that indices name. An index outside its axis is a fault, and nothing is touched out of bounds. */
 import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
 import { moveGather, moveGatherElements, moveGatherNd, moveScatterElements, moveScatterNd } from '../../wgsl/index.gen.ts';
@@ -28,7 +28,7 @@ export const gatherKernel: GpuKernel<{ readonly axis: number }> = {
     return {
       module: moveGather, types: { ...unit.types, indices: indicesElem(call) }, params: { WG, PER: unit.PER }, slots: { write: writeSlot(unit), index: indexSlot(indicesElem(call)) },
       uniforms: { count, dim: shape[axis]!, rows: sizeOf(call.inputs[1]!.shape), inner: run / times },
-      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }],
+      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }, { fault: true }],
     };
   },
 };
@@ -45,7 +45,7 @@ export const gatherElementsKernel: GpuKernel<{ readonly axis: number }> = {
     return {
       module: moveGatherElements, types: { ...unit.types, indices: indicesElem(call) }, params: { WG, PER: unit.PER, RANK: at.length }, slots: { write: writeSlot(unit), index: indexSlot(indicesElem(call)) },
       uniforms: { count, dim: shape[axis]!, along: strides[axis]!, dims: reversed(at), strides: reversed(strides.map((s, k) => (k === axis ? 0 : s))) },
-      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }],
+      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }, { fault: true }],
     };
   },
 };
@@ -65,7 +65,7 @@ export const gatherNDKernel: GpuKernel<{ readonly batch_dims: number }> = {
     return {
       module: moveGatherNd, types: { ...unit.types, indices: indicesElem(call) }, params: { WG, PER: unit.PER, DEPTH: depth }, slots: { write: writeSlot(unit), index: indexSlot(indicesElem(call)) },
       uniforms: { count, inner: run / times, tuples: sizeOf(at.slice(batch, -1)), whole: sizeOf(dims), dims, strides: stridesOf(dims) },
-      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }],
+      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }, { fault: true }],
     };
   },
 };
@@ -117,7 +117,7 @@ export const scatterElementsKernel: GpuKernel<Reduction & { readonly axis: numbe
         count, steps: serial ? at[axis]! : 1, step: sources[axis]!, dim: shape[axis]!, along: strides[axis]!,
         dims: reversed(dims), sources: reversed(sources), strides: reversed(strides.map((s, k) => (k === axis ? 0 : s))),
       },
-      workgroups: grid(count, WG), bind: [{ input: 1 }, { input: 2 }, { output: 0 }],
+      workgroups: grid(count, WG), bind: [{ input: 1 }, { input: 2 }, { output: 0 }, { fault: true }],
     };
     return [wholeCopy(call, 0, 0), write];
   },
@@ -142,7 +142,7 @@ export const scatterNDKernel: GpuKernel<Reduction> = {
     const write: Launch = {
       module: moveScatterNd, types: { ...types, indices: indicesElem(call) }, params: { WG, DEPTH: depth }, slots: { put, index: indexSlot(indicesElem(call)) },
       uniforms: { count, steps: serial ? tuples : 1, inner, dims, strides: stridesOf(dims) },
-      workgroups: grid(count, WG), bind: [{ input: 1 }, { input: 2 }, { output: 0 }],
+      workgroups: grid(count, WG), bind: [{ input: 1 }, { input: 2 }, { output: 0 }, { fault: true }],
     };
     return [wholeCopy(call, 0, 0), write];
   },

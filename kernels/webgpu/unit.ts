@@ -31,9 +31,11 @@ export function widest(width: number, counts: readonly number[]): { width: numbe
   return { width: width * times, times };
 }
 
-/** Slot `index(k, dim)`: entry k of the binding `indices`, kept inside an axis of `dim`. */
-export const indexSlot = (indices: Elem): string =>
-  `fn index(k: u32, dim: u32) -> u32 { return wrapped_index(${indices === 'i64' ? 'saturated_i32(load_indices(k))' : 'load_indices(k)'}, dim); }`;
+/** Slot `index(k, dim)`: entry k of the binding `indices`, kept inside an axis of `dim`; one that was outside sets the binding `fault`. */
+export const indexSlot = (indices: Elem): string => [
+  'fn index(k: u32, dim: u32) -> u32 {', `  let v = ${indices === 'i64' ? 'saturated_i32(load_indices(k))' : 'load_indices(k)'};`,
+  '  if (!index_fits(v, dim)) { atomicOr(&fault[0], 1u); }', '  return wrapped_index(v, dim);', '}',
+].join('\n');
 
 /** Is the value of these inputs, where given, known while planning? */
 export const knows = (call: Call, ...inputs: readonly number[]): boolean => inputs.every((i) => (call.inputs[i] ?? null) === null || (call.inputs[i]!.constant?.peek() ?? null) !== null);

@@ -4,6 +4,11 @@ fn wrapped_index(v: i32, dim: u32) -> u32 {
   return bitcast<u32>(clamp(select(v, v + n, v < 0), 0, n - 1));
 }
 
+fn index_fits(v: i32, dim: u32) -> bool {
+  let n = bitcast<i32>(dim);
+  return v >= -n && v < n;
+}
+
 // A 64-bit integer as 32 bits, saturated.
 fn saturated_i32(v: vec2u) -> i32 {
   let low = bitcast<i32>(v.x);
