@@ -1,7 +1,8 @@
+import type { Fact } from '../../src/core/graph.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import { map as mapModule } from '../../wgsl/index.gen.ts';
-import type { Call, GpuKernel } from '../define.ts';
+import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { hasWgsl, wgslBody } from '../expr-to-wgsl.ts';
 import { type Ex, kindOf } from '../expr.ts';
 import { elemOf, perWord } from './elem.ts';
@@ -15,7 +16,7 @@ const exprOf = (call: Call<MapAttrs>): Ex => JSON.parse(call.attrs.expr) as Ex;
 /** Word-sized elements, which may be bound four at a time. */
 const isWord = (e: Elem): boolean => e === 'f32' || e === 'i32' || e === 'u32';
 
-interface Operand { readonly name: string; readonly elem: Elem; readonly access: Access; readonly binding: number }
+interface Operand { readonly name: string; readonly elem: Elem; readonly access: Access; readonly bind: Ref }
 
 /** `sardonyx.Map`: one expression of any number of broadcast inputs, four output elements an invocation. */
 export const mapKernel: GpuKernel<MapAttrs> = {
@@ -28,23 +29,24 @@ export const mapKernel: GpuKernel<MapAttrs> = {
       && call.inputs.every((f) => f !== null && elemOf(f.dtype) !== undefined);
   },
   tunables: { WG: [32, 64, 128, 256] },
-  launch: (call, _caps, tuned) => {
-    const out = call.outputs[0]!;
-    const y = elemOf(out.dtype)!;
-    const count = sizeOf(out.shape);
-    const operands = call.inputs.map((f, n): Operand => ({ name: `in${n}`, elem: elemOf(f!.dtype)!, access: accessOf(`in${n}`, f!.shape, out.shape), binding: n }));
-    const WG = tuned.WG ?? 64;
-    return {
-      module: mapModule,
-      types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...operands.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
-      params: { WG }, uniforms: { count }, workgroups: grid(Math.ceil(count / 4), WG),
-      slots: { quad: quadText(exprOf(call), y, operands) },
-      bind: [{ output: 0 }],
-      extra: operands.map((o) => ({ name: o.name, bind: { input: o.binding } })),
-      extraUniforms: operands.flatMap((o) => o.access.uniforms),
-    };
-  },
+  launch: (call, _caps, tuned) => mapLaunch(exprOf(call), call.outputs[0]!, { output: 0 }, call.inputs.map((f, n) => ({ fact: f!, bind: { input: n } })), tuned.WG),
 };
+
+/** One dispatch that computes `expr`, whose input n is `operands[n]`, broadcast to `out`. For kernels that need elementwise work around their own. */
+export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonly fact: Fact; readonly bind: Ref }[], WG = 64): Launch {
+  const y = elemOf(out.dtype)!;
+  const count = sizeOf(out.shape);
+  const operands = from.map(({ fact, bind }, n): Operand => ({ name: `in${n}`, elem: elemOf(fact.dtype)!, access: accessOf(`in${n}`, fact.shape, out.shape), bind }));
+  return {
+    module: mapModule,
+    types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...operands.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
+    params: { WG }, uniforms: { count }, workgroups: grid(Math.ceil(count / 4), WG),
+    slots: { quad: quadText(expr, y, operands) },
+    bind: [to],
+    extra: operands.map((o) => ({ name: o.name, bind: o.bind })),
+    extraUniforms: operands.flatMap((o) => o.access.uniforms),
+  };
+}
 
 const inFours = (o: Operand): boolean => isWord(o.elem) && o.access.four !== null;
 

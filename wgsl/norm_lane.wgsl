@@ -1,0 +1,21 @@
+// As norm_group, an invocation a row, without workgroup memory: for short rows and software adapters.
+//
+// slot: fn take(row: u32, k: u32) -> vec4f
+// slot: fn again(row: u32, k: u32) -> vec4f
+// slot: fn put(row: u32, k: u32, v: vec4f)
+
+override WG: u32 = 64;
+override CENTRED: bool = true;
+
+struct Uniforms { rows: u32, n: u32, inner: u32, epsilon: f32 }
+
+@group(0) @binding(0) var<storage, read> x: array<XStore>;
+@group(0) @binding(1) var<storage, read_write> y: array<YStore>;
+@group(0) @binding(2) var<uniform> u: Uniforms;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let row = id.y * groups.x * WG + id.x;
+  if (row >= u.rows) { return; }
+  normalise_lane(row);
+}
