@@ -1,0 +1,66 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { PARAM } from '../wgsl/assemble.ts';
+
+const root = resolve(import.meta.dirname, '..');
+
+/** Who may import whom. The most specific room that holds a file is its home; a room may always import itself. */
+const MAY: Readonly<Record<string, readonly string[]>> = {
+  'src/core': [],
+  memory: [],
+  wgsl: [],
+  kernels: ['src/core', 'wgsl'],
+  'src/1-parse': ['src/core'],
+  'src/2-optimize': ['src/core', 'kernels'],
+  'src/3-plan': ['src/core', 'kernels', 'memory', 'wgsl'],
+  'src/4-run': ['src/core'],
+  src: ['src/core', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'kernels'],
+  'src/cli': ['src', 'src/core', 'src/1-parse', 'src/3-plan', 'kernels'],
+  'src/ort': ['src', 'src/core'],
+  demo: ['src'],
+  bench: ['src', 'src/core', 'src/3-plan', 'src/cli', 'kernels', 'memory'],
+};
+/** `src/core/plan.ts` describes what the planner knows of tensors alone; types may cross where values may not. */
+const roomOf = (path: string): string | undefined => Object.keys(MAY).filter((room) => path.startsWith(`${room}/`)).sort((a, b) => b.length - a.length)[0];
+const walk = (folder: string): string[] => readdirSync(join(root, folder)).flatMap((name) => {
+  const path = `${folder}/${name}`;
+  return statSync(join(root, path)).isDirectory() ? walk(path) : [path];
+});
+const files = ['src', 'kernels', 'wgsl', 'memory', 'demo', 'bench'].flatMap((f) => { try { return walk(f); } catch { return []; } });
+const sources = files.filter((f) => f.endsWith('.ts') && !f.endsWith('.d.ts'));
+
+describe('the house', () => {
+  it.each(sources)('%s imports only what its room may', (file) => {
+    const home = roomOf(file)!;
+    const text = readFileSync(join(root, file), 'utf8');
+    for (const [, spec] of text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)) {
+      const to = relative(root, resolve(root, dirname(file), spec!)).replaceAll('\\', '/');
+      const room = roomOf(to);
+      if (room === home) continue;
+      expect(room !== undefined && MAY[home]!.includes(room), `${file} may not import ${to}`).toBe(true);
+    }
+  });
+
+  it.each(sources.filter((f) => !f.endsWith('.gen.ts')))('%s has no default export, enum or namespace', (file) => {
+    const text = readFileSync(join(root, file), 'utf8');
+    expect(text).not.toMatch(/^export default /m);
+    expect(text).not.toMatch(/^\s*(export )?(const )?enum /m);
+    expect(text).not.toMatch(/^\s*(export )?namespace /m);
+  });
+
+  it.each(files.filter((f) => /^wgsl\/[^/]+\.wgsl$/.test(f)))('%s declares its parameters and bindings in the one form', (file) => {
+    const text = readFileSync(join(root, file), 'utf8');
+    expect([...text.matchAll(/^\s*(@id\(\d+\) )?override /gm)]).toHaveLength([...text.matchAll(PARAM)].length);
+    expect(text).toMatch(/^\/\/ \S/); // says what it computes
+    expect(text).toMatch(/@compute @workgroup_size/);
+  });
+
+  it('lets no file of 4-run name an operator', () => {
+    const names = new Set(files.filter((f) => f.startsWith('kernels/') && f.endsWith('.ts')).flatMap((f) => [...readFileSync(join(root, f), 'utf8').matchAll(/\bop: '(\w[\w.]*)'/g)].map((m) => m[1]!)));
+    expect(names.size).toBeGreaterThan(100);
+    for (const file of sources.filter((f) => f.startsWith('src/4-run/'))) {
+      for (const [, word] of readFileSync(join(root, file), 'utf8').matchAll(/'([A-Za-z][\w.]*)'/g)) expect(names.has(word!), `${file} names ${word}`).toBe(false);
+    }
+  });
+});
