@@ -5,10 +5,9 @@
  * finds both live. One slab would do for a CPU. WebGPU refuses a dispatch that binds one buffer both read-only and writable, even
  * where the ranges are disjoint, so there what a step writes and what it reads go to different slabs: packing with colours.
  *
- * Both halves are NP-hard; blocks are placed greedily, one after another, each where it makes the slabs grow least (and there in the
- * tightest gap). This is greedy-by-size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
+ * Both halves are NP-hard; blocks are placed greedily, one after another, each where it makes the slabs grow least. This is greedy-by-size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
  * (arXiv:2001.03288), with colours. What is searched is the order: several are tried, then the best is perturbed, above all
- * by moving blocks that end at a slab's top forward. The search counts evaluations, not time, and draws from a seeded generator: equal
+ * by moving the blocks that end at a slab's top. The search counts evaluations, not time, and draws from a seeded generator: equal
  * inputs give equal plans on every machine.
  */
 import type { Block } from './lifetimes.ts';
@@ -32,19 +31,19 @@ export interface SlabOptions {
   readonly alignment?: number;
   /** No slab grows past this, except for one block that is larger by itself. */
   readonly maxSlabBytes?: number;
-  /** Orders to evaluate after the first few; the time is linear in it. Default 40. */
+  /** Orders to evaluate after the first few; the time is linear in it. Default 60. */
   readonly effort?: number;
 }
 
 /** Places blocks in slabs so that the two blocks of a conflict never share one. */
 export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
   const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
-  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 40);
+  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60);
 }
 
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
 export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort'> = {}): MemoryPlan {
-  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 40);
+  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 60);
 }
 
 /** Bytes live at each step. */
@@ -82,7 +81,7 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   const live = liveBytes(blocks, size);
   const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
   const starts = orders(blocks, size, live);
-  const best = climb(problem, starts, counts, effort, lowerBound);
+  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, lowerBound);
   const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
   return { slabs: best.slabs, place, total: best.total, lowerBound };
 }
@@ -116,8 +115,11 @@ function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array
 /** A list longer than this is not kept sorted by insertion. */
 const LONG = 32;
 
+/** How many slabs to open, and which to take where several need not grow: the tightest gap, or else the largest slab, which keeps the small ones free. */
+interface Choice { readonly count: number; readonly snug: boolean }
+
 /** Places blocks in this order, in `count` slabs if it can; null as soon as they pass `limit` bytes. */
-function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Array, count: number, limit: number): Layout | null {
+function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Array, { count, snug }: Choice, limit: number): Layout | null {
   const slabOf = new Int32Array(size.length).fill(-1);
   const offsetOf = new Float64Array(size.length);
   const slabs: number[] = [];
@@ -152,7 +154,7 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
       if (gap === Infinity) { offset = end; gap = Math.max(bytes, slabs[k]! - end); }
       const growth = Math.max(0, offset + bytes - slabs[k]!);
       if (offset > 0 && offset + bytes > maxSlabBytes) continue;
-      if (growth < bestGrowth || (growth === bestGrowth && gap < bestGap)) { best = k; bestOffset = offset; bestGrowth = growth; bestGap = gap; }
+      if (growth < bestGrowth || (growth === bestGrowth && (snug ? gap < bestGap : slabs[k]! > slabs[best]!))) { best = k; bestOffset = offset; bestGrowth = growth; bestGap = gap; }
     }
     if (best < 0 || (slabs.length < count && bytes < bestGrowth)) {
       best = slabs.push(0) - 1; bestOffset = 0; bestGrowth = bytes;
@@ -172,11 +174,11 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
 const MANY = 64;
 
 /** The best start, then a walk from order to order that never gets worse, until `enough`. */
-function climb(problem: Problem, starts: readonly Int32Array[], counts: readonly number[], effort: number, enough: number): Layout {
+function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): Layout {
   let order = starts[0]!;
-  let best = greedy(problem, order, counts[0]!, Infinity)!;
-  for (const start of starts) for (const count of counts) {
-    const found = best.total > enough ? greedy(problem, start, count, best.total - 1) : null;
+  let best = greedy(problem, order, choices[0]!, Infinity)!;
+  for (const start of starts) for (const choice of choices) {
+    const found = best.total > enough ? greedy(problem, start, choice, best.total - 1) : null;
     if (found) { best = found; order = start; }
   }
   const n = order.length;
@@ -192,7 +194,7 @@ function climb(problem: Problem, starts: readonly Int32Array[], counts: readonly
     if (to < from) next.copyWithin(to + 1, to, from);
     else next.copyWithin(from, from + 1, to + 1);
     next[to] = order[from]!;
-    const found = greedy(problem, next, counts[i % counts.length]!, best.total);
+    const found = greedy(problem, next, choices[i % choices.length]!, best.total);
     if (found) { best = found; order = next; }
   }
   return best;

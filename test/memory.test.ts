@@ -336,7 +336,7 @@ describe('plans of models', () => {
   const ratios: number[] = [];
   // The bounds are a little over what is reached: a change that loses memory fails here.
   test.each([
-    [resnet50, 1.12], [mobilenetV2, 1.1], [bert(true), 1.0], [bert(false), 1.11], [unet, 1.17], [llama(1, true), 1.03], [llama(512, true), 1.09], [llama(512, false), 1.08],
+    [resnet50, 1.0], [mobilenetV2, 1.1], [bert(true), 1.0], [bert(false), 1.11], [unet, 1.17], [llama(1, true), 1.03], [llama(512, true), 1.09], [llama(512, false), 1.0],
   ].map(([graph, bound]) => ({ ...(graph as Sketch), bound: bound as number })))('$name within $bound of the lower bound', ({ bound, ...graph }) => {
     const { blocks, conflicts } = plain(graph);
     const slabs = planSlabs(blocks, conflicts);
@@ -351,11 +351,11 @@ describe('plans of models', () => {
   });
   test('the average', () => {
     console.log([`${'graph'.padEnd(30)} steps  lower bound  slabs       heap`, ...rows].join('\n'));
-    expect(ratios.reduce((sum, r) => sum + r, 0) / 8).toBeLessThanOrEqual(1.09);
+    expect(ratios.reduce((sum, r) => sum + r, 0) / 8).toBeLessThanOrEqual(1.07);
   });
   test('a longer search is never worse', () => {
     const { blocks, conflicts } = plain(resnet50);
-    const [none, some, much] = [0, 40, 1000].map((effort) => planSlabs(blocks, conflicts, { effort }).total) as [number, number, number];
+    const [none, some, much] = [0, 60, 1000].map((effort) => planSlabs(blocks, conflicts, { effort }).total) as [number, number, number];
     expect(some).toBeLessThanOrEqual(none);
     expect(much).toBeLessThanOrEqual(some);
   });
