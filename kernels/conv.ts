@@ -10,6 +10,7 @@ import { convInteger, qlinearConvs } from './conv-quantized.ts';
 import { convShape } from './conv-shape.ts';
 import { convAttrs, type Window, type WindowAttrs, windowOfTranspose } from './conv-window.ts';
 import { reals } from './matmul-product.ts';
+import { convWasm } from './wasm/conv.ts';
 import { activation } from './rnn-activation.ts';
 
 export { type Window, type WindowAttrs, windowOf, windowOfTranspose } from './conv-window.ts';
@@ -27,6 +28,7 @@ function convValues(call: RefCall<WindowAttrs>): { y: Float64Array; shape: reado
 
 const conv = defineOp({
   op: 'Conv', since: [1, 11, 22], inputs: ['X: T', 'W: T', 'B: T?'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: convAttrs, epilogue: true,
+  wasm: convWasm,
   infer: inferConv,
   reference: (call) => {
     const { y, shape } = convValues(call);
