@@ -11,6 +11,7 @@ import { convShape } from './conv-shape.ts';
 import { convAttrs, type Window, type WindowAttrs, windowOfTranspose } from './conv-window.ts';
 import { reals } from './matmul-product.ts';
 import { convWasm } from './wasm/conv.ts';
+import { convTransposeWasm } from './wasm/conv-transpose.ts';
 import { activation } from './rnn-activation.ts';
 
 export { type Window, type WindowAttrs, windowOf, windowOfTranspose } from './conv-window.ts';
@@ -113,6 +114,7 @@ export function convTransposeShape(x: readonly number[], w: readonly number[], b
 
 const convTranspose = defineOp({
   op: 'ConvTranspose', since: [1, 11, 22], inputs: ['X: T', 'W: T', 'B: T?'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, epilogue: true,
+  wasm: [convTransposeWasm],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: convTransposeShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs).shape }],
   reference: (call) => {
     const x = call.tensor(0), w = call.tensor(1), bias = call.optional(2);

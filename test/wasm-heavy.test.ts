@@ -11,7 +11,8 @@ import { pool } from '../kernels/pool.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
 import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
-import { convolution } from '../kernels/conv.ts';
+import { convolution, convTransposeShape } from '../kernels/conv.ts';
+import { convTransposeWasm } from '../kernels/wasm/conv-transpose.ts';
 import { convDirect } from '../kernels/wasm/conv.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from '../kernels/wasm/gemm.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
@@ -166,6 +167,21 @@ describe('conv', () => {
       const c = randomConv(d, d.pick(1, 2, 2), d.int(2, 6), 1, 1);
       const { shape } = convShape(c.x.shape, c.w.shape, null, c.attrs);
       await agree(op, convDepthwise, { inputs: [c.x, c.w, c.b], attrs: c.attrs, ...convEpilogue(d, shape) }, caps(undefined, hasFma && d.random() < 0.5));
+    }
+  });
+});
+describe('conv transpose', () => {
+  const op = opOf('ConvTranspose', convolution);
+  test('any rank, stride, dilation, padding and grouping', async () => {
+    const d = dice('transpose');
+    for (let t = 0; t < 100; t++) {
+      const rank = d.pick(1, 2, 2, 3), group = d.pick(1, 1, 2, 3), channels = d.int(1, 6), filters = d.int(1, 7);
+      const kernel = Array.from({ length: rank }, () => d.int(1, 4)), strides = kernel.map(() => d.int(1, 3)), dilations = kernel.map(() => d.int(1, 2));
+      const pads = [0, 1].flatMap(() => kernel.map(() => d.int(0, 1))), spatial = kernel.map(() => d.int(2, rank === 3 ? 4 : 9));
+      if (spatial.some((n, i) => (n - 1) * strides[i]! + (kernel[i]! - 1) * dilations[i]! + 1 - pads[i]! - pads[i + rank]! < 1)) continue;
+      const x = d.reals(d.int(1, 2), group * channels, ...spatial), w = d.reals(group * channels, filters, ...kernel), attrs = { group, strides, dilations, pads };
+      const { shape } = convTransposeShape(x.shape, w.shape, null, attrs);
+      await agree(op, convTransposeWasm, { inputs: [x, w, d.pick(null, d.reals(group * filters))], attrs, ...convEpilogue(d, shape) }, caps(undefined, hasFma && d.random() < 0.5));
     }
   });
 });

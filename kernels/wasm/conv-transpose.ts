@@ -1,0 +1,116 @@
+/**
+ * ConvTranspose: for some filters at a time, what every input contributes to every tap is one matrix product (weights × image, both read
+ * where they lie); the contributions are then added to the output where the window of their input is.
+ */
+import type { WasmCaps } from '../../src/core/plan.ts';
+import { sizeOf } from '../../src/core/tensor.ts';
+import { windowOfTranspose } from '../conv-window.ts';
+import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
+import { f32, f32x4, type Fn, i32, type Local, type Mod, v128 } from './asm.ts';
+import { finishes, finishLaunch, finishOf } from './epilogue.ts';
+import { gemm2d, type GemmSpec, gemmSpec, i32s, locals, loop, params } from './gemm-core.ts';
+import { kernelModule } from './module.ts';
+
+type Three = readonly [number, number, number];
+const three = (a: readonly number[], fill: number): Three => [...new Array<number>(3 - a.length).fill(fill), ...a] as unknown as Three;
+interface Spec {
+  readonly gemm: GemmSpec; readonly bias: boolean; readonly input: Three; readonly output: Three; readonly kernel: Three; readonly strides: Three; readonly dilations: Three; readonly pads: Three;
+  /** Filters worked on together. */
+  readonly together: number;
+}
+
+/** (columns, out): adds one filter's [tap][input position] to its output plane. */
+function scatter(m: Mod, s: Spec): Fn {
+  return m.fn('scatter', i32s(2), [], false, (f) => {
+    const { columns, out } = params(f, 'columns', 'out');
+    const [tz, ty, tx, z, y, x, oz, oy, ox, row, at] = locals(f, 'i32', 11) as Local<'i32'>[];
+    const [ID, IH, IW] = s.input, [OD, OH, OW] = s.output;
+    const start = (o: Local<'i32'>, tap: Local<'i32'>, d: number): void => f.set(o, i32.sub(i32.mul(tap, s.dilations[d]!), s.pads[d]!));
+    loop(f, tz!, 0, s.kernel[0], 1, () => loop(f, ty!, 0, s.kernel[1], 1, () => loop(f, tx!, 0, s.kernel[2], 1, () => {
+      start(oz!, tz!, 0);
+      loop(f, z!, 0, ID, 1, () => {
+        start(oy!, ty!, 1);
+        loop(f, y!, 0, IH, 1, () => {
+          f.iff(i32.and(i32.ltu(oz!, OD), i32.ltu(oy!, OH)), () => { // negative positions are large unsigned ones
+            start(ox!, tx!, 2);
+            f.set(row!, i32.add(out, i32.mul(i32.add(i32.mul(oz!, OH), oy!), 4 * OW)));
+            f.set(at!, columns);
+            loop(f, x!, 0, IW, 1, () => {
+              f.iff(i32.ltu(ox!, OW), () => {
+                const to = f.let(i32.add(row!, i32.shl(ox!, 2)));
+                f.emit(f32.store(to, f32.add(f32.load(to), f32.load(at!))));
+              });
+              f.inc(at!, 4);
+              f.inc(ox!, s.strides[2]);
+            });
+          });
+          f.inc(columns, 4 * IW);
+          f.inc(oy!, s.strides[1]);
+        });
+        f.inc(oz!, s.strides[0]);
+      });
+    })));
+  });
+}
+
+/** run(x, w, bias, out, columns, N, groups, blocks, channels): `blocks` times `together` filters in a group. */
+const transposeModule: WasmEmitter<Spec> = {
+  name: 'conv_transpose',
+  build: (s, caps: WasmCaps) => kernelModule('conv_transpose', i32s(9), caps, (f, m) => {
+    const p = params(f, 'x', 'w', 'bias', 'out', 'columns', 'N', 'groups', 'blocks', 'channels');
+    const multiply = gemm2d(m, caps, s.gemm), add = scatter(m, s);
+    const image = sizeOf(s.input), plane = sizeOf(s.output), taps = sizeOf(s.kernel), rows = s.together * taps;
+    const [w, bias, column, end] = locals(f, 'i32', 4) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+    const value = f.local('v128');
+    f.times(p.N, () => {
+      f.set(w, p.w);
+      f.set(bias, p.bias);
+      f.times(p.groups, () => {
+        f.times(p.blocks, () => {
+          f.call(multiply, w, i32.const(4), i32.mul(p.blocks, 4 * rows), p.x, i32.const(4 * image), p.columns, i32.const(4 * image), i32.const(rows), i32.const(image), p.channels);
+          f.inc(w, 4 * rows);
+          f.set(column, p.columns);
+          f.times(s.together, () => {
+            f.set(value, s.bias ? v128.load32splat(bias) : v128.zero());
+            f.set(end, i32.add(p.out, 4 * plane));
+            const at = f.let(p.out);
+            f.times(Math.floor(plane / 4), () => { f.emit(v128.store(at, value)); f.inc(at, 16); });
+            f.whileLoop(() => i32.ltu(at, end), () => { f.emit(f32.store(at, f32x4.lane(value, 0))); f.inc(at, 4); });
+            f.call(add, column, p.out);
+            f.inc(column, 4 * taps * image);
+            f.set(p.out, end);
+            if (s.bias) f.inc(bias, 4);
+          });
+        });
+        f.inc(p.x, i32.mul(p.channels, 4 * image));
+        f.inc(w, i32.mul(i32.mul(i32.sub(p.channels, 1), p.blocks), 4 * rows));
+      });
+    });
+  }),
+};
+
+/** Floats of scratch that the contributions may take, if one filter's fit. */
+const ROOM = 1 << 18;
+function resolved(call: Call): { spec: Omit<Spec, 'gemm'>; groups: number; channels: number; filters: number } {
+  const [x, w] = call.inputs, window = windowOfTranspose(call.attrs, x!.shape, w!.shape.slice(2)), rank = x!.shape.length - 2;
+  const filters = w!.shape[1]!, one = sizeOf(window.kernel) * sizeOf(x!.shape.slice(2));
+  let together = Math.max(1, Math.min(filters, Math.floor(ROOM / Math.max(1, one))));
+  while (filters % together) together--;
+  return {
+    spec: { bias: !!call.inputs[2], input: three(x!.shape.slice(2), 1), output: three(window.output, 1), kernel: three(window.kernel, 1), strides: three(window.strides, 1), dilations: three(window.dilations, 1), pads: three(window.pads.slice(0, rank), 0), together },
+    groups: window.group, channels: x!.shape[1]! / window.group, filters,
+  };
+}
+export const convTransposeWasm: WasmKernel = {
+  name: 'conv_transpose.scatter',
+  accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && call.inputs[1]!.shape[1]! > 0 && finishes(finishOf(call), call.outputs[0]!),
+  scratch: (call) => { const { spec: s } = resolved(call); return [4 * s.together * sizeOf(s.kernel) * sizeOf(s.input) + 16]; },
+  launch: (call, caps) => {
+    const { spec: s, groups, channels, filters } = resolved(call);
+    const spec: Spec = { ...s, gemm: gemmSpec(caps, s.together * sizeOf(s.kernel), sizeOf(s.input), true) };
+    return [
+      { emit: transposeModule, spec, args: [{ input: 0 }, { input: 1 }, s.bias ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, call.inputs[0]!.shape[0]!, groups, filters / s.together, channels] },
+      ...finishLaunch(finishOf(call), call.outputs[0]!),
+    ];
+  },
+};
