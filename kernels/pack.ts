@@ -77,7 +77,22 @@ const nbitsZeros: Packer = (t, args) => {
   return out;
 };
 
+/**
+ * "matrix.rows" [count, rows, cols, row, col]: `count` matrices, one after the other, whose element (i, j) is at i·row + j·col, as rows of `cols`
+ * rounded up to 4, zeros behind. Elements keep their type.
+ */
+const matrixRows: Packer = (t, args) => {
+  const [count, rows, cols, row, col] = ints(args) as [number, number, number, number, number];
+  const from = t.data as Float32Array<ArrayBuffer>, wide = up(cols, 4);
+  const out = new (from.constructor as Float32ArrayConstructor)(count * rows * wide);
+  for (let m = 0; m < count; m++) for (let i = 0; i < rows; i++) {
+    for (let j = 0, at = m * rows * cols + i * row, to = (m * rows + i) * wide; j < cols; j++, at += col) out[to + j] = from[at]!;
+  }
+  return bytes(out);
+};
+
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
-  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
+  ['matrix.rows', matrixRows], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

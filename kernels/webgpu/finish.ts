@@ -1,0 +1,71 @@
+/** What heavy kernels do with a value before they store it, and how they store four neighbours. */
+import type { Fact } from '../../src/core/graph.ts';
+import type { GpuCaps } from '../../src/core/plan.ts';
+import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
+import type { Call, Launch } from '../define.ts';
+import { constant, input, kindOf, substitute, x } from '../expr.ts';
+import { elemOf, isPacked } from './elem.ts';
+import { epilogueFits, epilogueOf } from './epilogue.ts';
+import type { Member } from './operands.ts';
+
+/** An input, `times` a number, that is added to what a kernel computed before the call's epilogue. `shape` broadcasts to the output's. */
+export interface Addend { readonly input: number; readonly shape: readonly number[]; readonly times: number }
+
+/** Parts of a launch. */
+export interface Parts {
+  readonly types: Readonly<Record<string, Elem>>;
+  readonly text: string;
+  readonly extra: NonNullable<Launch['extra']>;
+  readonly extraUniforms: readonly Member[];
+}
+
+/** `fn epilogue(v, i)`: alpha v + the addends, then the call's own epilogue. */
+export function finishOf(call: Call, addends: readonly Addend[] = [], alpha = 1, kind: 'f32' | 'i32' | 'u32' = 'f32'): Parts {
+  const parts = epilogueOf(joined(call, addends, alpha, kind), kind);
+  const own = call.epilogue?.operands.length ?? 0;
+  const extra = parts.extra.map((e, n) => (n < own ? e : { name: e.name, bind: { input: addends[n - own]!.input } }));
+  return { types: parts.types, text: parts.slots.epilogue, extra, extraUniforms: parts.extraUniforms };
+}
+
+/** Can `finishOf` write it, in a shader with `own` storage bindings itself? */
+export const finishFits = (call: Call, caps: GpuCaps, own: number, addends: readonly Addend[] = [], kind: 'f32' | 'i32' | 'u32' = 'f32'): boolean =>
+  addends.every((a) => kindOf(call.inputs[a.input]!.dtype) !== undefined) && epilogueFits(joined(call, addends, 1, kind), caps, own);
+
+function joined(call: Call, addends: readonly Addend[], alpha: number, kind: 'f32' | 'i32' | 'u32'): Call {
+  if (addends.length === 0 && alpha === 1) return call;
+  const own = call.epilogue ?? { expr: x.cast(input(0, kind), kindOf(call.outputs[0]!.dtype)!), operands: [] };
+  const product = input(0, kind);
+  let v = alpha === 1 ? product : x.mul(product, constant(alpha, kind));
+  addends.forEach((a, n) => {
+    const operand = x.cast(input(1 + own.operands.length + n, kindOf(call.inputs[a.input]!.dtype)!), kind);
+    v = x.add(v, a.times === 1 ? operand : x.mul(operand, constant(a.times, kind)));
+  });
+  const facts = addends.map((a): Fact => ({ dtype: call.inputs[a.input]!.dtype, shape: a.shape }));
+  return { ...call, epilogue: { expr: substitute(own.expr, [v]), operands: [...own.operands, ...facts] } };
+}
+
+/** Can four neighbours be stored one by one, or only from an index that four divides? */
+export const storesOne = (call: Call, caps: GpuCaps): boolean => !isPacked(elemOf(call.outputs[0]!.dtype)!, caps);
+
+/**
+ * `fn put(i: u32, v: vec4<kind>, left: u32)`: finishes and stores elements i .. i+3 of output 0 in binding `y`. `whole`: four divides i, and
+ * what lies behind `left` may be overwritten; else only the first `left` are stored, which needs `storesOne`.
+ */
+export function putOf(call: Call, caps: GpuCaps, whole: boolean, finish: Parts, kind: 'f32' | 'i32' | 'u32' = 'f32'): Parts {
+  const elem = elemOf(call.outputs[0]!.dtype)!;
+  const head = `fn put(i: u32, v: vec4<${kind}>, left: u32) {`;
+  const four = ['v.x, i', 'v.y, i + 1u', 'v.z, i + 2u', 'v.w, i + 3u'].map((a) => `epilogue(${a})`);
+  const word = elem === 'f32' || elem === 'i32' || elem === 'u32';
+  const half = elem === 'f16' && caps.f16;
+  // Under a name that no binding has, a type only says which features the shader needs.
+  if (whole && (word || half)) {
+    const stored = `vec4<${word ? elem : 'f16'}>(${half ? `vec4f(${four.join(', ')})` : four.join(', ')})`;
+    return { ...finish, types: { ...finish.types, ...(half ? { half: 'f16' } : {}) }, text: `alias YStore = vec4<${word ? elem : 'f16'}>;\n${finish.text}\n${head} y[i >> 2u] = ${stored}; }` };
+  }
+  const text = whole ? `store4_y(i >> 2u, ${four.join(', ')});`
+    : `store_y(i, ${four[0]}); if (left > 1u) { store_y(i + 1u, ${four[1]}); } if (left > 2u) { store_y(i + 2u, ${four[2]}); } if (left > 3u) { store_y(i + 3u, ${four[3]}); }`;
+  return { ...finish, types: { ...finish.types, y: elem }, text: `${finish.text}\n${head} ${text} }` };
+}
+
+/** The type that a binding's elements have in arithmetic, as an alias. */
+export const valueAlias = (e: Elem): string => `alias Value = ${VALUE_TYPE[e]};`;

@@ -1,0 +1,65 @@
+/** Cases of products, convolutions, pooling, quantised and recurrent operators. */
+import type { DType } from '../src/core/dtype.ts';
+import { fromNumbers } from '../src/core/numbers.ts';
+import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import type { Case } from './gpu-case.ts';
+
+/** Numbers of both signs without pattern, each a multiple of 1/8 below 2: their products and short sums are exact in every type. */
+export const rough = (dtype: DType, shape: readonly number[], seed = 1): Tensor =>
+  fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => ((Math.imul(i + 1, 40503 + 2 * seed) >>> 4) % 31 - 15) / 8));
+/** Small whole numbers: 0 .. 14, or -7 .. 7. */
+export const whole = (dtype: DType, shape: readonly number[], seed = 1): Tensor =>
+  fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => (Math.imul(i + 1, 40503 + 2 * seed) >>> 4) % 15 - (dtype.startsWith('u') ? 0 : 7)));
+
+const near = { rtol: 2e-5, atol: 2e-5 };
+const F: readonly DType[] = ['float32', 'float16', 'bfloat16'];
+const product = (op: string, d: DType, a: readonly number[], b: readonly number[], more: Partial<Case> = {}): Case => ({ op, inputs: [rough(d, a), rough(d, b, 2)], ...near, ...(d === 'float32' ? {} : { atol: 1e-2 }), ...more });
+
+const both = (make: (known: readonly number[]) => Case[]): Case[] => [...make([]), ...make([1])];
+const matmul: readonly Case[] = [
+  ...F.flatMap((d) => both((known) => [
+    product('MatMul', d, [5, 7], [7, 11], { known }), product('MatMul', d, [9, 16], [16, 12], { known }), product('MatMul', d, [2, 3, 8], [8, 5], { known }), product('MatMul', d, [3, 13], [13, 4], { known }),
+  ])),
+  ...both((known) => [
+    product('MatMul', 'float32', [7], [7], { known }), product('MatMul', 'float32', [8], [8, 3], { known }), product('MatMul', 'float32', [3, 8], [8], { known }), product('MatMul', 'float32', [2, 1, 3, 4], [5, 4, 6], { known }),
+    product('MatMul', 'float32', [5, 2, 3, 4], [5, 1, 4, 6], { known }), product('MatMul', 'float32', [1, 1], [1, 1], { known }), product('MatMul', 'float32', [1, 67], [67, 130], { known }), product('MatMul', 'float32', [2, 3, 2, 3, 4], [1, 3, 1, 4, 2], { known }),
+    product('MatMul', 'float32', [37, 1], [1, 29], { known }), product('MatMul', 'float32', [0, 3], [3, 4], { known }), product('MatMul', 'float32', [2, 0], [0, 3], { known }),
+    product('MatMul', 'float32', [6, 12], [6, 12, 20], { known }), product('MatMul', 'float32', [65, 100], [100, 68], { known }),
+  ]),
+  ...(['int32', 'uint32'] as const).map((d): Case => ({ op: 'MatMul', inputs: [whole(d, [3, 5]), whole(d, [5, 6], 2)] })),
+];
+const turned: readonly Case[] = [[0, 1], [1, 0], [1, 1]].flatMap(([transA, transB]) => both((known) => {
+  const of = (m: number, k: number, n: number): [number[], number[]] => [transA ? [k, m] : [m, k], transB ? [n, k] : [k, n]];
+  const attrs = { transA: transA!, transB: transB!, alpha: 0.5 };
+  return [[5, 8, 6], [9, 7, 8], [4, 12, 12]].flatMap(([m, k, n]) => {
+    const [a, b] = of(m!, k!, n!);
+    return [
+      product('Gemm', 'float32', a, b, { attrs, known }), product('com.microsoft.FusedMatMul', 'float32', [2, ...a], [2, ...b], { attrs, known }), product('Gemm', 'float16', a, b, { attrs, known }),
+      ...[[m!, n!], [n!], [m!, 1], [1], []].map((c): Case => ({ op: 'Gemm', inputs: [rough('float32', a), rough('float32', b, 2), rough('float32', c, 3)], attrs: { ...attrs, beta: 1.5 }, known, ...near })),
+    ];
+  });
+}));
+const stacks: readonly Case[] = [
+  product('com.microsoft.FusedMatMul', 'float32', [3, 2, 8], [2, 2, 8, 3].slice(1), { attrs: { transBatchA: 1, transBatchB: 0 } }),
+  product('com.microsoft.FusedMatMul', 'float32', [4, 2, 5], [4, 2, 5], { attrs: { transBatchA: 1, transBatchB: 1, transB: 1, alpha: 2 } }),
+  product('com.microsoft.FusedMatMul', 'float32', [2, 4, 3, 8], [2, 4, 5, 8], { attrs: { transB: 1 } }),
+  { op: 'Gemm', inputs: [rough('float32', [0, 3]), rough('float32', [3, 4]), rough('float32', [4])] }, { op: 'Gemm', inputs: [rough('float32', [2, 0]), rough('float32', [0, 5]), rough('float32', [5])], ...near },
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks };
+
+/** Variants that the adapters of tests would not take, by name, with parameters. */
+export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
+  'matmul.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [
+    ...both((known) => [product('MatMul', 'float32', [35, 33], [33, 37], { known }), product('MatMul', 'float32', [2, 35, 20], [2, 20, 40], { known })]), product('MatMul', 'float16', [33, 20], [20, 40], { known: [1] }),
+  ] },
+  'matmul.tile 64': { tuned: { BM: 64, BN: 64, BK: 16, TX: 16, TY: 16 }, cases: [product('MatMul', 'float32', [70, 40], [40, 68], { known: [1] })] },
+  'matmul.tile 128': { tuned: { BM: 128, BN: 128, BK: 8, TX: 16, TY: 16 }, cases: [product('MatMul', 'float32', [130, 12], [12, 132], { known: [1] })] },
+  'gemm.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [
+    { op: 'Gemm', inputs: [rough('float32', [18, 35]), rough('float32', [37, 18]), rough('float32', [37])], attrs: { transA: 1, transB: 1, alpha: 0.5, beta: 2 }, ...near },
+  ] },
+  'matmul.small': { tuned: { PARTS: 4 }, cases: both((known) => [1, 2, 5, 8].map((m) => product('MatMul', 'float32', [m, 35], [35, 68], { known }))) },
+  'matmul.splitk': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [product('MatMul', 'float32', [34, 700], [700, 37], { known: [1], rtol: 1e-4, atol: 1e-3 }), product('MatMul', 'float32', [2, 34, 530], [2, 530, 36], { rtol: 1e-4, atol: 1e-3 })] },
+  'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
+  'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
+};

@@ -1,0 +1,60 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import { type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
+import { constant, input, x } from '../kernels/expr.ts';
+import { ops } from '../kernels/index.ts';
+import { packers } from '../kernels/pack.ts';
+import { type Case, compare, describeCase } from './gpu-case.ts';
+import { FORCED, HEAVY, rough } from './gpu-cases-heavy.ts';
+import { callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';
+
+let gpu: Gpu;
+beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
+
+const pack: Packer = ({ name, args }, t) => packers.get(name)!(t, args);
+
+/** Runs a case by kernels that a software adapter would take, and by `forced` ones whatever they accept by size. */
+async function run(c: Case, kernels: (all: readonly GpuKernel[]) => readonly GpuKernel[], software: boolean, tuned: Readonly<Record<string, number>> = {}): Promise<number> {
+  const op = ops.get(c.op)!;
+  const attrs = parseAttrs(op.attrs, c.attrs ?? {});
+  const expected = (await op.reference(refCall(c.inputs, attrs, c.outputs ?? 1))) as readonly (Tensor | null)[];
+  if (expected.every((e) => e === null || sizeOf(e.shape) === 0)) return 1;
+  const call = callWith(c.inputs, expected, attrs, c.known ?? []);
+  const caps = { ...gpu.caps, software };
+  let ran = 0;
+  const seen = new Set<string>();
+  for (const kernel of kernels(op.webgpu ?? [])) {
+    if (kernel.accepts && !kernel.accepts(call, caps)) continue;
+    const key = JSON.stringify(shadersOf(kernel, call, caps, tuned).map(({ shader, launch }) => [shader.code, launch.uniforms]));
+    if (seen.has(key)) continue;
+    seen.add(key);
+    const got = await runGpuKernel(gpu.device, caps, kernel, call, c.inputs, [], tuned, pack);
+    expected.forEach((e, n) => { if (e !== null) compare(got[n]!, e, c.rtol ?? 1e-6, c.atol ?? 0, `${kernel.name} output ${n}`); });
+    ran++;
+  }
+  return ran;
+}
+const told = async (c: Case, kernels: (all: readonly GpuKernel[]) => readonly GpuKernel[], software: boolean, tuned: Readonly<Record<string, number>> = {}): Promise<void> => {
+  const ran = await run(c, kernels, software, tuned).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
+  if (ran === 0) throw new Error(`no kernel runs ${describeCase(c)}`);
+};
+
+describe('on software adapters', () => {
+  for (const [name, cases] of Object.entries(HEAVY)) test(name, async () => { for (const c of cases) await told(c, (all) => all, true); });
+});
+
+/** Variants for hardware, also where they would pay too little to be accepted. */
+describe('variants for hardware', () => {
+  const only = (name: string) => (all: readonly GpuKernel[]): readonly GpuKernel[] => all.filter((k) => k.name === name).map(({ accepts: _, ...k }) => k);
+  for (const [name, { tuned, cases }] of Object.entries(FORCED)) test(`${name} ${JSON.stringify(tuned)}`, async () => { for (const c of cases) await told(c, only(name.split(' ')[0]!), false, tuned); });
+
+  test.each([
+    ['MatMul', [64, 128], [128, 64], true, 'matmul.tile'], ['MatMul', [64, 128], [128, 64], false, 'matmul.direct'], ['MatMul', [1, 128], [128, 64], true, 'matmul.direct'],
+    ['MatMul', [512, 512], [512, 512], false, 'matmul.tile'], ['MatMul', [1, 512], [512, 512], false, 'matmul.small'], ['MatMul', [64, 4096], [4096, 64], false, 'matmul.splitk'],
+  ] as const)('%s %s %s', (op, a, b, software, name) => {
+    const call = callWith([rough('float32', a), rough('float32', b)], [{ dtype: 'float32', shape: [a[0], b[1]] }]);
+    const caps = { ...gpu.caps, software };
+    expect(ops.get(op)!.webgpu!.find((k) => !k.accepts || k.accepts(call, caps))!.name).toBe(software ? 'matmul.direct' : name);
+  });
+});
