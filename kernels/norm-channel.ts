@@ -7,7 +7,7 @@ import { noHints, without } from './elementwise.ts';
 import { moments } from './norm.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
-import { normKernels } from './webgpu/rows.ts';
+import { normKernels } from './rows.ts';
 
 /** [batch, channels, inner]: a tensor of images or signals, channels first. */
 function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
@@ -99,7 +99,7 @@ const instanceNorm: Op = defineOp({
     const [scale, bias] = [numbers(call.tensor(1)), numbers(call.tensor(2))];
     return [fromNumbers(t.dtype, t.shape, groupNorm(numbers(t), batch, channels, inner, channels, call.attrs.epsilon, (v, c) => v * scale[c]! + bias[c]!))];
   },
-  webgpu: normKernels('instancenorm', (call) => {
+  ...normKernels('instancenorm', (call) => {
     const { batch, channels, inner } = planes(call.inputs[0]!.shape);
     const own = [channels, 1];
     return { rows: batch * channels, n: inner, epsilon: call.attrs.epsilon, centred: true, shape: [batch, channels, inner], scale: { input: 1, shape: own }, bias: { input: 2, shape: own } };
@@ -129,7 +129,7 @@ const groupNormalization: Op = defineOp({
     const per = call.attrs.scale_per_group ? channels / groups : 1;
     return [fromNumbers(t.dtype, t.shape, groupNorm(numbers(t), batch, channels, inner, groups, call.attrs.epsilon, (v, c) => v * scale[Math.floor(c / per)]! + bias[Math.floor(c / per)]!))];
   },
-  webgpu: normKernels('groupnorm', (call) => {
+  ...normKernels('groupnorm', (call) => {
     const { batch, channels, inner } = planes(call.inputs[0]!.shape);
     const groups = call.attrs.num_groups!;
     const n = (channels / groups) * inner;

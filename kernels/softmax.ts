@@ -2,7 +2,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, int, type NormalizeCall, type Normalized, type Op } from './define.ts';
 import { axisOf, sameAs } from './shapes.ts';
-import { softmaxKernels } from './webgpu/rows.ts';
+import { softmaxKernels } from './rows.ts';
 
 /** Below opset 13 the axis is 1 by default, and all dims from it on are normalised together. */
 const normalize = ({ attrs, opset }: NormalizeCall): Normalized =>
@@ -36,7 +36,7 @@ const family = (op: 'Softmax' | 'LogSoftmax'): Op => defineOp({
     }
     return [fromNumbers(t.dtype, t.shape, to)];
   },
-  webgpu: softmaxKernels(op === 'LogSoftmax', (call) => rowsOf(call.inputs[0]!.shape, call.attrs)),
+  ...softmaxKernels(op === 'LogSoftmax', (call) => rowsOf(call.inputs[0]!.shape, call.attrs)),
 });
 
 /** 1 at the first of the greatest elements, 0 elsewhere. https://onnx.ai/onnx/operators/onnx__Hardmax.html */

@@ -29,13 +29,28 @@ export const mapEmitter: WasmEmitter<MapSpec> = {
     const moving = operands.filter((o) => !o.flat).length;
     const params = 2 + operands.length + outer * (1 + moving);
     return kernelModule('map', new Array<'i32'>(params).fill('i32'), caps, (f, m) => {
-      const c = context(f, m, caps.fma);
+      const span = m.fn('map span', new Array<'i32'>(2 + operands.length).fill('i32'), [], false, (g) => {
+        const c = context(g, m, caps.fma);
+        const at = operands.map((_, i) => g.arg('i32', 1 + i));
+        (isVector(spec.expr) ? vectorLoop : scalarLoop)(c, spec, g.arg('i32', 0), at, g.arg('i32', 1 + operands.length));
+      });
       const out = f.arg('i32', 0);
       const at = operands.map((_, i) => f.arg('i32', 1 + i));
       const n = f.arg('i32', 1 + operands.length);
-      const vector = isVector(spec.expr);
+      const left = f.local('i32');
+      const now = f.local('i32');
       const level = (d: number): void => {
-        if (d === outer) { (vector ? vectorLoop : scalarLoop)(c, spec, out, at, n); return; }
+        if (d === outer) {
+          f.set(left, n);
+          f.whileLoop(() => left, () => {
+            f.set(now, i32.select(i32.ltu(left, SPAN), left, SPAN));
+            f.call(span, out, ...at, now);
+            f.inc(out, i32.mul(now, widthOf(spec.out)));
+            operands.forEach((o, i) => { if (o.inner === 'each') f.inc(at[i]!, i32.mul(now, widthOf(o.dtype))); });
+            f.set(left, i32.sub(left, now));
+          });
+          return;
+        }
         const first = 2 + operands.length + d * (1 + moving);
         f.times(f.arg('i32', first), () => {
           level(d + 1);
@@ -47,6 +62,8 @@ export const mapEmitter: WasmEmitter<MapSpec> = {
     });
   },
 };
+/** Elements per call of the inner function: engines replace a function by its optimised form only between calls. */
+const SPAN = 8192;
 
 /** Is the value the same for all of the innermost loop? */
 const isFixed = (spec: MapSpec, e: Ex): boolean => e.f === 'const' || (e.f === 'in' ? spec.operands[e.i]!.inner === 'one' : e.a.every((a) => isFixed(spec, a)));
