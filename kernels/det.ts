@@ -48,6 +48,7 @@ function col2im(call: RefCall): Tensor[] {
   const { channels, image, block, blocks, dilations, begins, strides, out: { dtype, shape } } = blocksOf(givenRun(call));
   const values = numbers(call.tensor(0));
   const out = new Float64Array(sizeOf(shape));
+  if (out.length === 0 || values.length === 0) return [fromNumbers(dtype, shape, out)];
   const [cells, columns, plane] = [sizeOf(block), sizeOf(blocks), sizeOf(image)];
   const [blockSteps, columnSteps, imageSteps] = [stridesOf(block), stridesOf(blocks), stridesOf(image)];
   for (let cell = 0; cell < cells; cell++) for (let column = 0; column < columns; column++) {

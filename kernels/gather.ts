@@ -75,7 +75,6 @@ function scatter(data: Tensor, updates: Tensor, place: (i: number) => number, re
     for (let i = 0; i < count; i++) copyRun(from, i, to, place(i), 1);
     return fromCells(data.dtype, data.shape, to);
   }
-  if (data.dtype === 'string' || data.dtype.startsWith('complex')) fail('type_mismatch', `${data.dtype} has no reduction ${reduction}`);
   if (isFloat(data.dtype) || data.dtype === 'bool') {
     const to = Float64Array.from(numbers(data));
     const from = numbers(updates);
@@ -96,9 +95,10 @@ const fromBigints = (dtype: DType, shape: readonly number[], values: readonly bi
   dtype === 'int64' ? { dtype, shape, data: BigInt64Array.from(values) } : dtype === 'uint64' ? { dtype, shape, data: BigUint64Array.from(values) } : fromNumbers(dtype, shape, values.map(Number));
 
 const likeData = (check: (g: Given) => unknown) => (g: Given): OutFact[] => {
-  reductionOf(g.attrs.reduction);
+  const [reduction, dtype] = [reductionOf(g.attrs.reduction), g.dtype(0)];
+  if (reduction !== 'none' && (dtype === 'string' || dtype.startsWith('complex'))) fail('type_mismatch', `${dtype} has no reduction ${reduction}`);
   check(g);
-  return [{ dtype: g.dtype(0), shape: g.shape(0) }];
+  return [{ dtype, shape: g.shape(0) }];
 };
 const scatterElements = likeData((g) => {
   elementwise(g);

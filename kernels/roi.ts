@@ -45,7 +45,7 @@ function roiAlign(call: RefCall<AlignAttrs>): Tensor[] {
   const [rows, columns] = [attrs.output_height, attrs.output_width];
   const shape = [images.length, channels, rows, columns];
   const out = new Float64Array(sizeOf(shape));
-  for (let r = 0; r < images.length; r++) {
+  for (let r = 0; r < (out.length > 0 ? images.length : 0); r++) {
     const image = images[r]!;
     if (!(image >= 0 && image < batch)) fail('value_invalid', `batch_indices[${r}] is ${image}; the batch has ${batch}`);
     const [x0, y0, x1, y1] = [0, 1, 2, 3].map((i) => rois[r * 4 + i]! * attrs.spatial_scale - (half ? 0.5 : 0)) as [number, number, number, number];
@@ -53,7 +53,7 @@ function roiAlign(call: RefCall<AlignAttrs>): Tensor[] {
     const [stepY, stepX] = [long(y0, y1) / rows, long(x0, x1) / columns];
     const countY = attrs.sampling_ratio || Math.ceil(stepY);
     const countX = attrs.sampling_ratio || Math.ceil(stepX);
-    if (!(Math.max(countY, 0) * Math.max(countX, 0) <= MAX_POINTS)) fail('value_invalid', `region ${r} of ${long(x0, x1)} by ${long(y0, y1)} needs too many sampling points`);
+    if (!(Math.max(countY, 0) * Math.max(countX, 0) <= MAX_POINTS && Math.max(countY * rows, countX * columns) <= 16 * MAX_POINTS)) fail('value_invalid', `region ${r} of ${long(x0, x1)} by ${long(y0, y1)} needs too many sampling points`);
     const along = (start: number, step: number, count: number, bins: number, n: number): ReturnType<typeof sample>[][] =>
       Array.from({ length: bins }, (_, p) => Array.from({ length: Math.max(0, count) }, (_, i) => sample(start + p * step + ((i + 0.5) * step) / count, n)));
     const ys = along(y0, stepY, countY, rows, height);
@@ -90,7 +90,7 @@ function maxRoiPool(call: RefCall<{ readonly pooled_shape: readonly number[]; re
   const count = rois.length / 5;
   const shape = [count, channels, rows, columns];
   const out = new Float64Array(sizeOf(shape));
-  for (let r = 0; r < count; r++) {
+  for (let r = 0; r < (out.length > 0 ? count : 0); r++) {
     const image = rois[r * 5]!;
     if (!(Number.isInteger(image) && image >= 0 && image < batch)) fail('value_invalid', `region ${r} is of image ${image}; the batch has ${batch}`);
     const [x0, y0, x1, y1] = [1, 2, 3, 4].map((i) => Math.round(rois[r * 5 + i]! * call.attrs.spatial_scale)) as [number, number, number, number];

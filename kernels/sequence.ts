@@ -24,11 +24,15 @@ function positionOf(call: RefCall, i: number, count: number): number {
   return at < 0 ? at + count : at;
 }
 
+/** Most tensors that one axis is cut into when no list of lengths is given. */
+const MAX_PIECES = 2 ** 20;
+
 function splitToSequence(call: RefCall<{ readonly axis: number; readonly keepdims: number }>): Sequence[] {
   const t = call.tensor(0);
   const given = call.optional(1);
   const axis = axisOf(call.attrs.axis, t.shape.length);
   const dim = t.shape[axis]!;
+  if (dim > MAX_PIECES && (!given || given.shape.length === 0)) fail('model_too_large', `an axis of ${dim} is split into too many tensors`);
   if (!given && !call.attrs.keepdims) return [sequenceOf(Array.from({ length: dim }, (_, i) => entry(t, axis, i)))];
   const split = given ? integers(given) : [1];
   if (split.some((n) => !(n >= 0)) || (given && given.shape.length > 1)) fail('value_invalid', `split [${split}] must be one length or a list of them`);

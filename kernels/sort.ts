@@ -30,7 +30,7 @@ function topK(call: RefCall<{ readonly axis: number; readonly largest: number; r
   const values = newCells(dtype, sizeOf(shape));
   const indices = new BigInt64Array(sizeOf(shape));
   const rows = sizeOf(shape) === 0 ? 0 : sizeOf(t.shape.slice(0, axis)) * inner;
-  const order = new Uint32Array(n);
+  const order = new Uint32Array(rows > 0 ? n : 0);
   for (let r = 0; r < rows; r++) {
     const start = Math.floor(r / inner) * n * inner + (r % inner);
     const compare = (a: number, b: number): number => {

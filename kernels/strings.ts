@@ -5,7 +5,7 @@ import { defineOp, floats, INDEX, int, ints, type InferCall, type Op, type OutFa
 import { sized } from './elements.ts';
 import { int64s } from './given.ts';
 import { fullMatcher } from './regex.ts';
-import { broadcast, broadcasting, broadcastStrides, eachOffset } from './shapes.ts';
+import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 
 const textOf = (call: RefCall, i: number): string[] => call.tensor(i).data as string[];
 const texts = (shape: readonly number[], data: string[]): Tensor => ({ dtype: 'string', shape, data });
@@ -126,7 +126,7 @@ export const strings: readonly Op[] = [
     attrs: { case_change_action: string('NONE'), is_case_sensitive: int(0), locale: string(''), stopwords: stringsAttr([]) }, reference: normalizeStrings,
   }),
   defineOp({
-    op: 'StringConcat', since: [20], inputs: ['X: string', 'Y: string'], outputs: ['Z: string'], types: {}, attrs: {}, infer: broadcasting(),
+    op: 'StringConcat', since: [20], inputs: ['X: string', 'Y: string'], outputs: ['Z: string'], types: {}, attrs: {}, infer: (call) => [sized('string', broadcast(call.fact(0).shape, call.fact(1).shape))],
     reference: (call) => {
       const [a, b] = [call.tensor(0), call.tensor(1)];
       const shape = broadcast(a.shape, b.shape);

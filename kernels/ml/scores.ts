@@ -14,7 +14,9 @@ export const FEATURE: readonly DType[] = ['float32', 'float64', 'int64', 'int32'
 /** [rows, features] of a matrix; a vector is one row. */
 export function rowsOf({ shape }: { readonly shape: readonly number[] }): [rows: number, features: number] {
   if (shape.length !== 1 && shape.length !== 2) fail('shape_mismatch', `the features have shape [${shape}]; they must be [N, F] or [F]`);
-  return shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
+  const [rows, features] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!];
+  if (features === 0 && rows > 2 ** 20) fail('model_too_large', `[${shape}] has too many rows of nothing`);
+  return [rows, features];
 }
 /** Calls `visit` with each row of features. */
 export function eachRow(t: Tensor, visit: (row: Float64Array, r: number) => void): void {
