@@ -2,12 +2,12 @@
 import type { DType } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import { numbers } from '../src/core/numbers.ts';
-import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, type InferCall, int, ints, type Op, type OutFact, type RefCall, required, string } from './define.ts';
 import { toChannelsFirst, toChannelsLast } from './conv-direct.ts';
 import { averaged, poolShape } from './pool.ts';
 import { saturated, single } from './quantize-round.ts';
-import { axisOf, broadcast, broadcastStrides, eachOffset } from './shapes.ts';
+import { axesOf, axisOf, broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 import { rowsOf } from './softmax.ts';
 
 const BYTE: readonly DType[] = ['uint8', 'int8'];
@@ -150,5 +150,43 @@ const globalAveragePool = defineOp({
   reference: (call) => pooled(call, call.attrs.channels_last !== 0, whole),
 });
 
+const where = defineOp({
+  op: 'com.microsoft.QLinearWhere', since: [1], inputs: ['condition: bool', 'X: T', 'x_scale: float32', 'x_zero_point: T', 'Y: T', 'y_scale: float32', 'y_zero_point: T', 'z_scale: float32', 'z_zero_point: T'], outputs: ['Z: T'], types: { T: BYTE }, attrs: {},
+  infer: (call) => {
+    for (const i of [2, 3, 5, 6, 7, 8]) single(call.fact(i).shape, `input ${i}`);
+    return [{ dtype: call.fact(1).dtype, shape: broadcast(call.fact(0).shape, call.fact(1).shape, call.fact(4).shape) }];
+  },
+  reference: (call) => {
+    const ct = call.tensor(0), xt = call.tensor(1), yt = call.tensor(4), shape = broadcast(ct.shape, xt.shape, yt.shape), condition = numbers(ct);
+    const x = widened(xt, call.tensor(2), call.tensor(3)), y = widened(yt, call.tensor(5), call.tensor(6)), z = new Float64Array(sizeOf(shape));
+    const other = new Float64Array(z.length);
+    eachOffset(shape, broadcastStrides(xt.shape, shape), (i, from) => { z[i] = x[from]!; });
+    eachOffset(shape, broadcastStrides(yt.shape, shape), (i, from) => { other[i] = y[from]!; });
+    eachOffset(shape, broadcastStrides(ct.shape, shape), (i, from) => { if (condition[from] === 0) z[i] = other[i]!; });
+    return [narrowed(xt.dtype, shape, z, call.tensor(7), call.tensor(8))];
+  },
+});
+
+/** Without axes all dims are reduced. */
+const reduceMean = defineOp({
+  op: 'com.microsoft.QLinearReduceMean', since: [1], inputs: ['data: T', 'data_scale: float32', 'data_zero_point: T?', 'reduced_scale: float32', 'reduced_zero_point: T?'], outputs: ['reduced: T'], types: { T: BYTE }, attrs: { axes: ints(), keepdims: int(1) },
+  infer: (call) => {
+    checkSingle(call, 1);
+    return [{ dtype: call.fact(0).dtype, shape: reducedShape(call.fact(0).shape, call.attrs).shape }];
+  },
+  reference: (call) => {
+    const t = call.tensor(0), x = widened(t, call.tensor(1), call.optional(2)), { kept, shape } = reducedShape(t.shape, call.attrs), y = new Float64Array(sizeOf(kept));
+    const strides = stridesOf(kept).map((s, i) => (kept[i] === 1 ? 0 : s));
+    eachOffset(t.shape, strides, (i, to) => { y[to]! += x[i]!; });
+    const count = x.length / y.length;
+    return [narrowed(t.dtype, shape, y.map((v) => v / count), call.tensor(3), call.optional(4))];
+  },
+});
+/** The shape with reduced dims of 1, and as `keepdims` wants it. */
+function reducedShape(x: Shape, a: { readonly axes: Shape | undefined; readonly keepdims: number }): { kept: Shape; shape: Shape } {
+  const axes = a.axes?.length ? axesOf(a.axes, x.length) : x.map((_, i) => i);
+  return { kept: x.map((d, i) => (axes.includes(i) ? 1 : d)), shape: a.keepdims ? x.map((d, i) => (axes.includes(i) ? 1 : d)) : x.filter((_, i) => !axes.includes(i)) };
+}
+
 /** ContribOperators.md of onnxruntime. */
-export const quantizedElementwise: readonly Op[] = [binary('QLinearAdd', (a, b) => a + b), binary('QLinearMul', (a, b) => a * b), sigmoid, leakyRelu, softmax, concat, averagePool, globalAveragePool];
+export const quantizedElementwise: readonly Op[] = [binary('QLinearAdd', (a, b) => a + b), binary('QLinearMul', (a, b) => a * b), sigmoid, leakyRelu, softmax, concat, where, reduceMean, averagePool, globalAveragePool];

@@ -5,6 +5,7 @@ import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, INDEX, int, type Op, required, type WasmKernel } from './define.ts';
 import { product, reals } from './matmul-product.ts';
+import { matMulBnb4 } from './quantize-bnb4.ts';
 import { axisOf, eachOffset } from './shapes.ts';
 import { matMulNBits as matMulNBitsWasm } from './wasm/quant-nbits.ts';
 
@@ -146,4 +147,4 @@ const gatherBlockQuantized = defineOp({
 });
 
 /** ContribOperators.md of onnxruntime. */
-export const quantizedBits: readonly Op[] = [matMulNBits, gatherBlockQuantized];
+export const quantizedBits: readonly Op[] = [matMulNBits, matMulBnb4, gatherBlockQuantized];

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Call, type InferCall, NeedsValue, type Op, parseAttrs, refCall } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
+import { BNB4 } from '../kernels/quantize-bnb4.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { SardonyxError } from '../src/core/errors.ts';
 import { type Attrs, constantOf, type Fact } from '../src/core/graph.ts';
@@ -120,6 +121,15 @@ describe('convolution', () => {
       expect(Math.abs(dot(y, g))).toBeGreaterThan(0.1);
     }
   });
+  test('CausalConvWithState carries on where it stopped, also dilated', async () => {
+    const x = random(2, 3, 7), w = random(3, 1, 3), b = random(3), op = 'com.microsoft.CausalConvWithState', attrs = { activation: 'silu', dilation: 2 };
+    const [y, state] = await run(op, [x, w, b], attrs, 2) as [Tensor, Tensor];
+    const plain = await one('Conv', [concat(2, map(random(2, 3, 4), () => 0), x), w, b], { group: 3, dilations: [2] });
+    alike(y, map(plain, (v) => v / (1 + Math.exp(-v))));
+    const [start, held] = await run(op, [slice(x, 2, 0, 3), w, b], attrs, 2) as [Tensor, Tensor], [rest, last] = await run(op, [slice(x, 2, 3, 7), w, b, held], attrs, 2) as [Tensor, Tensor];
+    alike(concat(2, start, rest), y);
+    alike(last, state);
+  });
   test('QLinearConv is Conv of the real numbers, rounded; its zero point pads', async () => {
     const x = integers('uint8', 0, 255, 1, 3, 5, 5), w = integers('int8', -128, 127, 2, 3, 3, 3), bias = integers('int32', -999, 999, 2);
     const scale = [0.02, 0.03], wide = map(x, (v) => (v - 100) * 0.1), filters = map(w, (v, i) => (v - [3, -4][Math.floor(i / 27)]!) * scale[Math.floor(i / 27)]!);
@@ -174,6 +184,14 @@ describe('quantised products', () => {
     const order = fromNumbers('int32', [K], Array.from({ length: K }, (_, k) => (k * 7) % blocks));
     alike(await one('com.microsoft.MatMulNBits', [a, b, scales, null, order], attrs), await one('MatMul', [a, weights(() => 2 ** (bits - 1), (k) => (k * 7) % blocks)]), 1e-3);
   });
+  test.each([0, 1])('MatMulBnb4 of type %i', async (quant_type) => {
+    const [N, K] = [5, 20], codes = Array.from({ length: N * K }, (_, i) => (i * 7) % 16), absmax = random(7), table = BNB4[quant_type]!, a = random(3, K);
+    const b = fromNumbers('uint8', [(N * K) / 2], Array.from({ length: (N * K) / 2 }, (_, i) => codes[2 * i]! * 16 + codes[2 * i + 1]!)), attrs = { N, K, block_size: 16, quant_type };
+    const wide = fromNumbers('float32', [N, K], codes.map((c, i) => table[c]! * numbers(absmax)[Math.floor(i / 16)]!));
+    alike(await one('com.microsoft.MatMulBnb4', [a, b, absmax], attrs), await one('MatMul', [a, transpose(wide, 1, 0)]));
+    const c = random(2, N);
+    alike(await one('com.microsoft.MatMulBnb4', [c, b, absmax], { ...attrs, transB: 0 }), await one('MatMul', [c, wide]));
+  });
   test('GatherBlockQuantized widens the rows it takes', async () => {
     const rows = 5, width = 48, raw = Array.from({ length: rows * width }, () => Math.floor(((noise() + 1) / 2) * 16)), scales = random(rows, 3), zero = Array.from({ length: rows * 3 }, (_, i) => i % 16), indices = of('int64', [2, 2], 4, 0, -2, 9), attrs = { block_size: 16, quantize_axis: 1, gather_axis: 0 };
     const want = (z: (s: number) => number): Tensor => fromNumbers('float32', [2, 2, width], [4, 0, 3, -1].flatMap((r) => Array.from({ length: width }, (_, i) => (r < 0 ? 0 : (raw[r * width + i]! - z(r * 3 + Math.floor(i / 16))) * numbers(scales)[r * 3 + Math.floor(i / 16)]!))));
@@ -203,6 +221,9 @@ describe('quantised products', () => {
     alike(await one('com.microsoft.QLinearLeakyRelu', five, { alpha: 0.2 }), round(map(wide, (v) => (v < 0 ? 0.2 * v : v)), 0.01, 9), 1);
     alike(await one('com.microsoft.QLinearSoftmax', five, { axis: 1, opset: 13 }), round(await one('Softmax', [wide], { axis: 1 }), 0.01, 9), 1);
     alike(await one('com.microsoft.QLinearSoftmax', five, { axis: 1, opset: 12 }), round(await one('Softmax', [wide], { axis: 1 }, 12), 0.01, 9), 1);
+    const chosen = fromNumbers('bool', [4, 1], [1, 0, 0, 1]), picked = map(wide, (v, i) => (Math.floor(i / 4) % 4 === 0 || Math.floor(i / 4) % 4 === 3 ? v : (numbers(b)[Math.floor(i / 16) * 4 + (i % 4)]! - 3) * 0.02));
+    alike(await one('com.microsoft.QLinearWhere', [chosen, a, s(0.05), z(128), b, s(0.02), z(3), s(0.06), z(100)]), round(picked, 0.06, 100), 1);
+    for (const reduce of [{ axes: [1, 3], keepdims: 0 }, { axes: [-2], keepdims: 1 }, { keepdims: 1 }] as Attrs[]) alike(await one('com.microsoft.QLinearReduceMean', [a, s(0.05), z(128), s(0.02), z(99)], reduce), round(await one('ReduceMean', [wide], reduce, 11), 0.02, 99), 1);
     const pool = { kernel_shape: [2, 3], pads: [1, 0, 0, 1], count_include_pad: 1 };
     alike(await one('com.microsoft.QLinearAveragePool', [a, s(0.05), z(128), s(0.04), z(99)], pool), round(await one('AveragePool', [wide], pool), 0.04, 99), 1);
     alike(transpose(await one('com.microsoft.QLinearGlobalAveragePool', [transpose(a, 0, 2, 3, 1), s(0.05), z(128), s(0.02), z(99)], { channels_last: 1 }), 0, 3, 1, 2), round(await one('GlobalAveragePool', [wide]), 0.02, 99), 1);
