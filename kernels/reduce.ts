@@ -5,6 +5,7 @@ import { sizeOf, stridesOf, type Tensor, tensor, zeros } from '../src/core/tenso
 import { defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
 import { without } from './elementwise.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
+import { positionKernel, reduceKernel, type Reduction, scanKernel } from './webgpu/reduce.ts';
 
 /** Which dims of a shape are reduced, and what is left. `axes` null: not given. */
 export function reduction(shape: readonly number[], axes: readonly number[] | null, attrs: { readonly keepdims: number; readonly noop_with_empty_axes: number }): { axes: number[]; shape: number[] } {
@@ -113,6 +114,10 @@ const reducer = (op: string): Op => {
       const { axes, shape } = reduction(t.shape, given && integers(given), call.attrs);
       return [reduce(t, axes, shape, bools ? extreme(op === 'ReduceMax', t.dtype) : HOW[op]!)];
     },
+    webgpu: [reduceKernel(op.slice('Reduce'.length) as Reduction, (call) => {
+      const given = call.inputs[1] ? (call.inputs[1].constant?.peek() ?? undefined) : null;
+      return given === undefined ? null : reduction(call.inputs[0]!.shape, given && integers(given), call.attrs).axes;
+    })],
   });
 };
 
@@ -141,6 +146,7 @@ const position = (op: 'ArgMax' | 'ArgMin'): Op => defineOp({
     });
     return [out];
   },
+  webgpu: [positionKernel(op === 'ArgMax', (call) => axisOf(call.attrs.axis, call.inputs[0]!.shape.length))],
 });
 
 const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
@@ -171,6 +177,7 @@ const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
     else scan(numbers(t), op === 'CumSum' ? 0 : 1, (a, b) => (op === 'CumSum' ? (a + b) | 0 : Math.imul(a, b)), write);
     return [out];
   },
+  webgpu: [scanKernel(op === 'CumProd', (call) => { const given = call.inputs[1]?.constant?.peek(); return given ? axisOf(soleOf(given), call.inputs[0]!.shape.length) : null; })],
 });
 const soleOf = (t: Tensor): number => (sizeOf(t.shape) === 1 ? integers(t)[0]! : fail('shape_mismatch', `axis must be one number, not of shape [${t.shape}]`));
 

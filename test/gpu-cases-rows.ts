@@ -2,7 +2,7 @@
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
-import type { Case } from './gpu-case.ts';
+import { type Case, counted, list } from './gpu-case.ts';
 
 const REALS: readonly DType[] = ['float32', 'float16', 'bfloat16'];
 const over = (make: (dtype: DType) => readonly Case[], dtypes: readonly DType[]): Case[] => dtypes.flatMap(make);
@@ -38,4 +38,36 @@ const norms = over((d): Case[] => [
 ], ['float32', 'float16'])
   .concat({ op: 'com.microsoft.SkipLayerNormalization', inputs: [wavy('float32', [2, 7]), wavy('float32', [2, 7], 0.5), wavy('float32', [7]), wavy('float32', [7])], outputs: 4, ...close });
 
-export const ROWS: Readonly<Record<string, readonly Case[]>> = { softmaxes, norms };
+const REDUCTIONS = ['ReduceSum', 'ReduceMean', 'ReduceProd', 'ReduceL1', 'ReduceL2', 'ReduceSumSquare', 'ReduceLogSum', 'ReduceLogSumExp', 'ReduceMax', 'ReduceMin'];
+const INTEGERS = ['ReduceSum', 'ReduceProd', 'ReduceL1', 'ReduceSumSquare', 'ReduceMax', 'ReduceMin'];
+/** Positive for those that take logarithms; near 1 where a product would overflow. */
+const fit = (op: string, t: Tensor): Tensor => (t.dtype.startsWith('float') || t.dtype === 'bfloat16') && (op === 'ReduceLogSum' || op === 'ReduceProd')
+  ? fromNumbers(t.dtype, t.shape, Array.from({ length: sizeOf(t.shape) }, (_, i) => 0.75 + (i % 17) / 32)) : t;
+const reductions = REDUCTIONS.flatMap((op): Case[] => [
+  [[7], null], [[2, 3, 4], [1]], [[5, 3, 2, 4], [0, 2]], [[3, 40], [1]], [[40, 3], [0]],
+].map(([shape, axes]): Case => ({ op, inputs: [fit(op, wavy('float32', shape as number[])), axes === null ? null : list(...(axes as number[]))], known: [1], attrs: { keepdims: shape!.length % 2 }, ...close, atol: 2e-5 })))
+  .concat(
+    ...['ReduceSum', 'ReduceMax', 'ReduceMean'].map((op): Case => ({ op, inputs: [wavy('float32', [3, 20000]), list(1)], known: [1], ...close, atol: 1e-3 })),
+    ...['ReduceSum', 'ReduceMin'].map((op): Case => ({ op, inputs: [wavy('float32', [1300, 5]), list(0)], known: [1], ...close, atol: 1e-3 })),
+    ...INTEGERS.flatMap((op): Case[] => (['int32', 'int64', 'uint8', 'int8'] as const).filter((d) => d !== 'int8' || op === 'ReduceMax' || op === 'ReduceSum').flatMap((d): Case[] => [
+      { op, inputs: [counted(d, [3, 5]), list(1)], known: [1] }, { op, inputs: [counted(d, [2, 130]), list(-1)], known: [1] }])),
+    ...['ReduceMax', 'ReduceMin'].flatMap((op): Case[] => [
+      { op, inputs: [counted('bool', [3, 5]), list(1)], known: [1] }, { op, inputs: [fromNumbers('float32', [2, 3], [1, NaN, 2, -Infinity, -5, -7]), list(1)], known: [1] }, { op, inputs: [fromNumbers('int8', [2, 0], []), list(1)], known: [1] },
+    ]),
+    ...['ReduceSum', 'ReduceLogSumExp'].flatMap((op): Case[] => [
+      { op, inputs: [wavy('float16', [3, 70]), list(1)], known: [1], ...coarse('float16') }, { op, inputs: [wavy('float16', [5, 3]), list(0)], known: [1], ...coarse('float16') }, { op, inputs: [wavy('float32', [2, 3]), list()], known: [1], attrs: { noop_with_empty_axes: 1 }, ...close },
+    ]),
+    { op: 'ReduceLogSumExp', inputs: [fromNumbers('float32', [3, 3], [-Infinity, -Infinity, -Infinity, 1000, 1000, 1, Infinity, 1, -Infinity]), list(1)], known: [1], ...close },
+    { op: 'ReduceSum', inputs: [fromNumbers('float32', [2, 0], []), list(1)], known: [1] }, { op: 'ReduceSum', inputs: [wavy('float32', []), null], ...close },
+  );
+const positions = (['ArgMax', 'ArgMin'] as const).flatMap((op) => (['float32', 'float16', 'int32', 'int64', 'uint8'] as const).flatMap((d): Case[] => [
+  { op, inputs: [counted(d, [130])] }, { op, inputs: [counted(d, [3, 7, 5])], attrs: { axis: 1 } },
+  ...(d === 'float32' || d === 'int64' ? [{ op, inputs: [counted(d, [3, 200])], attrs: { axis: -1, keepdims: 0, select_last_index: 1 } }] : []),
+]));
+const scans = (['float32', 'float16', 'int32', 'int64'] as const).flatMap((d): Case[] => [
+  { op: 'CumSum', inputs: [counted(d, [7], 0.25), list(0)], known: [1] }, { op: 'CumSum', inputs: [counted(d, [2, 5, 3]), list(1)], known: [1], attrs: { exclusive: 1 } },
+  { op: 'CumSum', inputs: [counted(d, [3, 5]), list(-1)], known: [1], attrs: { reverse: 1 } }, { op: 'CumSum', inputs: [counted(d, [2, 1001]), list(1)], known: [1], attrs: { exclusive: 1, reverse: 1 }, atol: 1e-3 },
+  { op: 'CumSum', inputs: [counted(d, [997, 2], 0.5), list(0)], known: [1], atol: 1e-3 }, { op: 'CumProd', inputs: [fromNumbers(d, [2, 6], [1, 2, -1, 3, 1, 2, 2, 2, 1, 1, -1, 5]), list(1)], known: [1] },
+]);
+
+export const ROWS: Readonly<Record<string, readonly Case[]>> = { softmaxes, norms, reductions, positions, scans };
