@@ -7,6 +7,8 @@ import { quantization } from '../kernels/quantize.ts';
 import { matMulIntegerWasm, qlinearMatMulWasm } from '../kernels/wasm/quant-gemm.ts';
 import { dequantizeLinear, dynamicQuantizeLinear, quantizeLinear } from '../kernels/wasm/quant.ts';
 import { matMulNBits } from '../kernels/wasm/quant-nbits.ts';
+import { rnn } from '../kernels/rnn.ts';
+import { rnnWasm } from '../kernels/wasm/rnn.ts';
 import { pool } from '../kernels/pool.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
@@ -248,6 +250,19 @@ describe('quantised', () => {
       const bytes = (...shape: number[]): Tensor => tensor('uint8', shape, Uint8Array.from({ length: sizeOf(shape) }, () => d.int(0, 255)));
       const inputs = [d.reals(...d.pick([], [2]), d.pick(1, 1, 2, 3, 5, 9, 20, 31), K), bytes(N, blocks, (block_size * bits) / 8), d.reals(N, blocks), d.pick(null, bytes(N, Math.ceil((blocks * bits) / 8))), null, d.pick(null, d.reals(N))];
       await agree(opOf('com.microsoft.MatMulNBits', quantization), matMulNBits, { inputs, constants: [1, 2, 3], attrs: { K, N, bits, block_size }, tolerance: bits === 8 ? 2e-3 : 2e-4 }, caps(undefined, hasFma && d.random() < 0.5));
+    }
+  });
+});
+describe('recurrent', () => {
+  for (const name of ['LSTM', 'GRU', 'RNN'] as const) test(name, async () => {
+    const d = dice(name), gates = { LSTM: 4, GRU: 3, RNN: 1 }[name], lstm = name === 'LSTM';
+    for (let t = 0; t < 50; t++) {
+      const [steps, batch, n, hidden, layout] = [d.int(1, 6), d.int(1, 5), d.int(1, 11), d.int(1, 18), d.pick(0, 1)], direction = d.pick('forward', 'reverse', 'bidirectional'), D = direction === 'bidirectional' ? 2 : 1;
+      const state = (): Tensor => (layout ? d.reals(batch, D, hidden) : d.reals(D, batch, hidden));
+      const lengths = tensor('int32', [batch], Int32Array.from({ length: batch }, () => d.int(0, steps)));
+      const inputs = [layout ? d.reals(batch, steps, n) : d.reals(steps, batch, n), d.reals(D, gates * hidden, n), d.reals(D, gates * hidden, hidden), d.pick(null, d.reals(D, 2 * gates * hidden)), d.pick(null, lengths), d.pick(null, state()), ...(lstm ? [d.pick(null, state()), d.pick(null, d.reals(D, 3 * hidden))] : [])];
+      const special: Record<string, AttrValue> = lstm ? { input_forget: d.pick(0, 0, 1) } : name === 'GRU' ? { linear_before_reset: d.pick(0, 1) } : {};
+      await agree(opOf(name, rnn), rnnWasm[name][0]!, { inputs, constants: [1, 2], outputs: lstm ? 3 : 2, attrs: { direction, layout, hidden_size: hidden, ...d.pick({}, { clip: 0.5 }), ...special }, tolerance: 2e-4 }, caps(undefined, hasFma && d.random() < 0.5));
     }
   });
 });
