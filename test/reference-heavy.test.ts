@@ -300,6 +300,12 @@ describe('attention', () => {
     const alone = await one(gqa, [joined(q), joined(k), joined(v), null, null, of('int32', [1], 2), total(3), cos, sin], attrs);
     alike(slice(next[0], 0, 1, 2), slice(alone, 1, 2, 3));
   });
+  test('LinearAttention of com.microsoft shares a query head among key heads', async () => {
+    const q = random(2, 5, 2 * D), k = random(2, 5, 4 * D), v = random(2, 5, 4 * 3), decay = map(random(2, 5, 4), (x) => -Math.abs(x)), beta = random(2, 5, 4), twice = concat(2, ...[0, 0, 1, 1].map((h) => slice(q, 2, h * D, (h + 1) * D)));
+    const got = await run('com.microsoft.LinearAttention', [q, k, v, null, decay, beta], { q_num_heads: 2, kv_num_heads: 4 }, 2), want = await run('LinearAttention', [twice, k, v, null, decay, beta], { q_num_heads: 4, kv_num_heads: 4 }, 2, 27);
+    alike(got[0]!, want[0]!);
+    alike(got[1]!, want[1]!);
+  });
   test('windows of Attention bound the keys on both sides', async () => {
     const q = random(1, 1, 4, D), k = random(1, 1, 6, D), v = random(1, 1, 6, D), allowed = fromNumbers('bool', [4, 6], Array.from({ length: 24 }, (_, n) => { const i = Math.floor(n / 6), j = n % 6; return Number(j >= i - 2 && j <= i + 1); }));
     alike(await one('Attention', [q, k, v], { left_window_size: 2, right_window_size: 1 }), await one('Attention', [q, k, v, allowed]));
