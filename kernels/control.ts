@@ -47,7 +47,9 @@ async function loop(call: RefCall<{ readonly body: Graph }>): Promise<Value[]> {
   const trips = most ? bigints(most)[0]! : 2n ** 63n;
   let carried = call.inputs.slice(2).map((v, i) => v ?? fail('input_missing', `initial value ${i} of the Loop is missing`));
   const scans = body.outputs.length - 1 - carried.length;
-  if (body.inputs.length !== carried.length + 2 || scans < 0) fail('shape_mismatch', `the Loop carries ${carried.length} values, its body takes ${body.inputs.length} inputs and makes ${body.outputs.length} outputs`);
+  if (body.inputs.length !== carried.length + 2 || scans < 0) {
+    fail('shape_mismatch', `the Loop carries ${carried.length} values, its body takes ${body.inputs.length} inputs and makes ${body.outputs.length} outputs`);
+  }
   const kept: Tensor[][] = Array.from({ length: scans }, () => []);
   let going = first === null || truth(first);
   for (let i = 0n; going && i < trips; i++) {
@@ -72,7 +74,9 @@ interface ScanAttrs {
 /** One scan: `state` values, then `over` entries of each of `inputs`; gives the final state and the entries kept for each scan output. */
 async function scanOnce(call: RefCall<ScanAttrs>, state: readonly Value[], inputs: readonly Tensor[], axes: readonly number[], steps: number): Promise<{ state: readonly Value[]; kept: Tensor[][] }> {
   const { body, scan_input_directions: directions } = call.attrs;
-  if (body.inputs.length !== state.length + inputs.length || body.outputs.length < state.length) fail('shape_mismatch', `the Scan gives its body ${state.length + inputs.length} inputs; it takes ${body.inputs.length} and makes ${body.outputs.length} outputs`);
+  if (body.inputs.length !== state.length + inputs.length || body.outputs.length < state.length) {
+    fail('shape_mismatch', `the Scan gives its body ${state.length + inputs.length} inputs; it takes ${body.inputs.length} and makes ${body.outputs.length} outputs`);
+  }
   const kept: Tensor[][] = Array.from({ length: body.outputs.length - state.length }, () => []);
   let current = state;
   for (let i = 0; i < steps; i++) {

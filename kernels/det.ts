@@ -26,7 +26,17 @@ function determinant(m: Float64Array, n: number): number {
   return det;
 }
 
-interface Blocks { readonly channels: number; readonly image: readonly number[]; readonly block: readonly number[]; readonly blocks: readonly number[]; readonly dilations: readonly number[]; readonly begins: readonly number[]; readonly strides: readonly number[]; readonly out: OutFact }
+interface Blocks {
+  readonly channels: number;
+  readonly image: readonly number[];
+  readonly block: readonly number[];
+  /** How many there are along each axis. */
+  readonly blocks: readonly number[];
+  readonly dilations: readonly number[];
+  readonly begins: readonly number[];
+  readonly strides: readonly number[];
+  readonly out: OutFact;
+}
 
 /** How the columns of a Col2Im lie in its image. @throws shape_mismatch, attribute_invalid */
 function blocksOf(g: Given): Blocks {
@@ -34,12 +44,21 @@ function blocksOf(g: Given): Blocks {
   const image = listOf(g, 1, 'image_shape')!;
   const block = listOf(g, 2, 'block_shape')!;
   const rank = image.length;
-  if (from.length !== 3 || rank === 0 || block.length !== rank) fail('shape_mismatch', `input [${from}] must be [N, C * block, L]; image_shape [${image}] and block_shape [${block}] must have a number for each axis`);
-  const { dilations = block.map(() => 1), strides = block.map(() => 1), pads = [...block, ...block].map(() => 0) } = g.attrs as { dilations?: readonly number[]; strides?: readonly number[]; pads?: readonly number[] };
-  if (dilations.length !== rank || strides.length !== rank || pads.length !== 2 * rank) fail('attribute_invalid', `dilations [${dilations}], strides [${strides}] and pads [${pads}] do not fit ${rank} axes`);
-  if ([...block, ...image, ...dilations, ...strides].some((n) => n <= 0)) fail('value_invalid', `image_shape [${image}], block_shape [${block}], dilations [${dilations}] and strides [${strides}] must be above 0`);
+  if (from.length !== 3 || rank === 0 || block.length !== rank) {
+    fail('shape_mismatch', `input [${from}] must be [N, C * block, L]; image_shape [${image}] and block_shape [${block}] must have a number for each axis`);
+  }
+  const given = g.attrs as { readonly dilations?: readonly number[]; readonly strides?: readonly number[]; readonly pads?: readonly number[] };
+  const { dilations = block.map(() => 1), strides = block.map(() => 1), pads = [...block, ...block].map(() => 0) } = given;
+  if (dilations.length !== rank || strides.length !== rank || pads.length !== 2 * rank) {
+    fail('attribute_invalid', `dilations [${dilations}], strides [${strides}] and pads [${pads}] do not fit ${rank} axes`);
+  }
+  if ([...block, ...image, ...dilations, ...strides].some((n) => n <= 0)) {
+    fail('value_invalid', `image_shape [${image}], block_shape [${block}], dilations [${dilations}] and strides [${strides}] must be above 0`);
+  }
   const blocks = image.map((n, i) => Math.floor((n + pads[i]! + pads[i + rank]! - dilations[i]! * (block[i]! - 1) - 1) / strides[i]!) + 1);
-  if (from[1]! % sizeOf(block) !== 0 || from[2] !== sizeOf(blocks) || blocks.some((n) => n < 0)) fail('shape_mismatch', `columns [${from}] are not those of image [${image}] in blocks [${block}]: there would be [${blocks}] of them`);
+  if (from[1]! % sizeOf(block) !== 0 || from[2] !== sizeOf(blocks) || blocks.some((n) => n < 0)) {
+    fail('shape_mismatch', `columns [${from}] are not those of image [${image}] in blocks [${block}]: there would be [${blocks}] of them`);
+  }
   const channels = from[1]! / sizeOf(block);
   return { channels, image, block, blocks, dilations, begins: pads.slice(0, rank), strides, out: sized(g.dtype(0), [from[0]!, channels, ...image]) };
 }

@@ -77,7 +77,7 @@ const VIEW: Readonly<Record<DType, Over>> = {
 /** Copies `count` consecutive elements. */
 export function copyRun(from: Cells, i: number, to: Cells, j: number, count: number): void {
   const { lanes } = from;
-  if (from.cells instanceof Array) {
+  if (Array.isArray(from.cells)) {
     for (let k = 0; k < count; k++) (to.cells as string[])[j + k] = from.cells[i + k]!;
   } else if (count * lanes < 16) {
     const a = from.cells;
@@ -92,18 +92,6 @@ export function copyRun(from: Cells, i: number, to: Cells, j: number, count: num
 export function fillRun(value: Cells, to: Cells, start: number, count: number): void {
   if (value.lanes === 1) (to.cells as Uint8Array).fill(value.cells[0] as number, start, start + count);
   else for (let k = 0; k < count; k++) copyRun(value, 0, to, start + k, 1);
-}
-
-/** A new tensor whose element k is element `indexOf(k)` of `t`; a negative index leaves zero (an empty string). */
-export function gatherElements(t: Tensor, shape: readonly number[], indexOf: (k: number) => number): Tensor {
-  const from = cellsOf(t);
-  const count = sizeOf(shape);
-  const to = newCells(t.dtype, count);
-  for (let k = 0; k < count; k++) {
-    const i = indexOf(k);
-    if (i >= 0) copyRun(from, i, to, k, 1);
-  }
-  return fromCells(t.dtype, shape, to);
 }
 
 /** A new tensor of `shape` that reads `t` from element `start` on by `strides` (in elements, of any sign, 0 to repeat). */

@@ -116,7 +116,9 @@ function checkCache(call: InferCall<{ readonly axis: number; readonly mode: stri
   const axis = axisOf(call.attrs.axis, shape.length);
   if (call.attrs.mode !== 'linear' && call.attrs.mode !== 'circular') fail('attribute_invalid', `mode ${JSON.stringify(call.attrs.mode)} must be linear or circular`);
   if (axis === 0) fail('attribute_invalid', 'axis of TensorScatter must not be the batch axis');
-  if (update.shape.length !== shape.length || update.shape.some((d, i) => (i === axis ? d > shape[i]! : d !== shape[i]))) fail('shape_mismatch', `update [${update.shape}] does not fit into the cache [${shape}] along axis ${axis}`);
+  if (update.shape.length !== shape.length || update.shape.some((d, i) => (i === axis ? d > shape[i]! : d !== shape[i]))) {
+    fail('shape_mismatch', `update [${update.shape}] does not fit into the cache [${shape}] along axis ${axis}`);
+  }
   const at = call.inputs[2];
   if (at && String(at.shape) !== String([shape[0]])) fail('shape_mismatch', `write_indices has shape [${at.shape}]; the batch is ${shape[0]}`);
   return [{ dtype, shape }];
@@ -135,7 +137,9 @@ function tensorScatter(call: RefCall<{ readonly axis: number; readonly mode: str
   for (let r = 0; r < rows; r++) {
     const b = Math.floor(r / perBatch);
     const start = starts[b] ?? 0;
-    if (start < 0 || (call.attrs.mode === 'linear' && start + short > long)) fail('value_invalid', `write_indices[${b}] is ${start}: ${short} entries from there on do not fit into a cache of ${long}`);
+    if (start < 0 || (call.attrs.mode === 'linear' && start + short > long)) {
+      fail('value_invalid', `write_indices[${b}] is ${start}: ${short} entries from there on do not fit into a cache of ${long}`);
+    }
     for (let s = 0; s < short; s++) copyRun(from, (r * short + s) * run, to, (r * long + ((start + s) % long)) * run, run);
   }
   return [fromCells(cache.dtype, cache.shape, to)];

@@ -20,7 +20,8 @@ export interface Given<A = any> {
   value(i: number): Tensor;
 }
 
-const of = <A>(call: { readonly inputs: readonly unknown[]; readonly attrs: A; readonly outputs: number }, fact: (i: number) => { readonly dtype: DType; readonly shape: readonly number[] }, value: (i: number) => Tensor): Given<A> => ({
+interface Asked<A> { readonly inputs: readonly unknown[]; readonly attrs: A; readonly outputs: number }
+const of = <A>(call: Asked<A>, fact: (i: number) => OutFact, value: (i: number) => Tensor): Given<A> => ({
   attrs: call.attrs, outputs: call.outputs, count: call.inputs.length,
   has: (i) => (call.inputs[i] ?? null) !== null,
   shape: (i) => fact(i).shape, dtype: (i) => fact(i).dtype, value,
@@ -28,7 +29,7 @@ const of = <A>(call: { readonly inputs: readonly unknown[]; readonly attrs: A; r
 
 /** A shape function as a whole `infer`. */
 export const infers = <A>(shapes: (given: Given<A>) => readonly OutFact[]) => (call: InferCall<A>): readonly OutFact[] => shapes(givenInfer(call));
-export const givenInfer = <A>(call: InferCall<A>): Given<A> => of(call, (i) => call.fact(i), (i) => call.value(i));
+const givenInfer = <A>(call: InferCall<A>): Given<A> => of(call, (i) => call.fact(i), (i) => call.value(i));
 /** The same questions, asked of a node that runs. */
 export const givenRun = <A>(call: RefCall<A>): Given<A> => of(call, (i) => call.tensor(i), (i) => call.tensor(i));
 

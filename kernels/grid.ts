@@ -22,7 +22,9 @@ function gridShape({ attrs, fact }: InferCall<GridAttrs>): OutFact[] {
     fail('shape_mismatch', `grid [${grid.shape}] must be [${shape[0]}, …, ${rank}] with ${shape.length} dims to sample [${shape}]`);
   }
   if (!['linear', 'nearest', 'cubic'].includes(attrs.mode)) fail('attribute_invalid', `mode ${JSON.stringify(attrs.mode)} must be linear, nearest or cubic`);
-  if (!['zeros', 'border', 'reflection'].includes(attrs.padding_mode)) fail('attribute_invalid', `padding_mode ${JSON.stringify(attrs.padding_mode)} must be zeros, border or reflection`);
+  if (!['zeros', 'border', 'reflection'].includes(attrs.padding_mode)) {
+    fail('attribute_invalid', `padding_mode ${JSON.stringify(attrs.padding_mode)} must be zeros, border or reflection`);
+  }
   return [sized(dtype, [shape[0]!, shape[1]!, ...grid.shape.slice(1, -1)])];
 }
 
@@ -87,7 +89,9 @@ function affineShape(g: Given): OutFact[] {
   const theta = g.shape(0);
   const size = listOf(g, 1, 'size')!;
   const rank = size.length - 2;
-  if ((rank !== 2 && rank !== 3) || String(theta) !== String([size[0], rank, rank + 1])) fail('shape_mismatch', `theta [${theta}] must be [N, 2, 3] or [N, 3, 4], for a size (here [${size}]) of 4 or 5 numbers`);
+  if ((rank !== 2 && rank !== 3) || String(theta) !== String([size[0], rank, rank + 1])) {
+    fail('shape_mismatch', `theta [${theta}] must be [N, 2, 3] or [N, 3, 4], for a size (here [${size}]) of 4 or 5 numbers`);
+  }
   return [sized(g.dtype(0), [size[0]!, ...size.slice(2), rank])];
 }
 

@@ -5,7 +5,7 @@ import { ALL, defineOp, float, INDEX, ints, NUMERIC, type Op, type OutFact, stri
 import { cellsOf, indexed, sized, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf, broadcast, broadcastStrides } from './shapes.ts';
-import { padKernel, stridedKernels } from './webgpu/move.ts';
+import { padKernels, stridedKernels } from './moves.ts';
 
 const MODES = ['constant', 'reflect', 'edge', 'wrap'];
 
@@ -100,7 +100,7 @@ export const pad: readonly Op[] = [
       const given = call.optional(2) ?? (t.dtype === 'string' || call.attrs.value === 0 ? null : fromNumbers(t.dtype, [1], [call.attrs.value]));
       return [indexed(t, out.shape, t.shape.map((d, i) => padTable(d, before[i]!, after[i]!, call.attrs.mode)), given && cellsOf(given))];
     },
-    webgpu: [padKernel('pad', (g) => ({ ...padShape(g).padding, mode: g.attrs.mode }), [1, 3], 2)],
+    ...padKernels('pad', (g) => ({ ...padShape(g).padding, mode: g.attrs.mode }), [1, 3], 2),
   }),
   defineOp({
     op: 'CenterCropPad', since: [18], inputs: ['input_data: T', 'shape: I'], outputs: ['output_data: T'], types: { T: ALL, I: INDEX }, attrs: { axes: ints() },
@@ -112,7 +112,7 @@ export const pad: readonly Op[] = [
       if (shape.includes(0)) return [strided(t, shape, shape.map(() => 0))];
       return [indexed(t, shape, t.shape.map((d, i) => padTable(d, before[i]!, after[i]!, 'constant')))];
     },
-    webgpu: [padKernel('crop', (g) => ({ ...centred(g), mode: 'constant' }), [1])],
+    ...padKernels('crop', (g) => ({ ...centred(g), mode: 'constant' }), [1]),
   }),
   defineOp({
     op: 'Tile', since: [1, 6, 13], inputs: ['input: T', 'repeats: R', 'axis: R?'], outputs: ['output: T'], types: { T: ALL, R: NUMERIC }, attrs: {},
@@ -125,7 +125,7 @@ export const pad: readonly Op[] = [
       const tiles = strided(t, t.shape.flatMap((d, i) => [shape[i]! / d, d]), strides.flatMap((s) => [0, s]));
       return [{ ...tiles, shape }];
     },
-    webgpu: stridedKernels('tile', (g) => {
+    ...stridedKernels('tile', (g) => {
       const [from, { shape }] = [g.shape(0), tiledShape(g)[0]!];
       return [{ shape: from.flatMap((d, i) => [shape[i]! / d, d]), strides: stridesOf(from).flatMap((s) => [0, s]) }];
     }, [1, 2]),
@@ -138,6 +138,6 @@ export const pad: readonly Op[] = [
       const { shape } = expandedShape(givenRun(call))[0]!;
       return [strided(t, shape, broadcastStrides(t.shape, shape))];
     },
-    webgpu: stridedKernels('expand', (g) => { const { shape } = expandedShape(g)[0]!; return [{ shape, strides: broadcastStrides(g.shape(0), shape) }]; }, [1]),
+    ...stridedKernels('expand', (g) => { const { shape } = expandedShape(g)[0]!; return [{ shape, strides: broadcastStrides(g.shape(0), shape) }]; }, [1]),
   }),
 ];

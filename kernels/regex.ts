@@ -168,7 +168,8 @@ function parse(pattern: string): Tree {
     at += found[0].length;
     take('?');
     if (/^[*+?]$/.test(text[at] ?? '')) bad('a repetition of a repetition');
-    const [min = 0, max = min] = found[0] === '*' ? [0, Infinity] : found[0] === '+' ? [1, Infinity] : found[0] === '?' ? [0, 1] : found[0].slice(1, -1).split(',').map((n) => (n === '' ? Infinity : Number(n)));
+    const short: Readonly<Record<string, readonly number[]>> = { '*': [0, Infinity], '+': [1, Infinity], '?': [0, 1] };
+    const [min = 0, max = min] = short[found[0]] ?? found[0].slice(1, -1).split(',').map((n) => (n === '' ? Infinity : Number(n)));
     if (min > max || min > MAX_REPEAT || (max !== Infinity && max > MAX_REPEAT)) bad(`no repetition ${found[0]}`);
     const last = items.at(-1) ?? bad('nothing to repeat');
     return [...items.slice(0, -1), { is: 'repeat', of: last, min, max }];

@@ -118,9 +118,11 @@ const OLD = { coordinate_transformation_mode: 'asymmetric', nearest_mode: 'simpl
 
 /** Upsample, and Resize of opset 10, as a Resize: the scales are input 2, and corners are not aligned. */
 function upsampled({ attrs, inputs, constant }: NormalizeCall): Normalized {
-  const listed = Array.isArray(attrs.scales) ? (attrs.scales as number[]) : typeof attrs.height_scale === 'number' && typeof attrs.width_scale === 'number' ? [1, 1, attrs.height_scale, attrs.width_scale] : null;
+  const { height_scale: height, width_scale: width } = attrs;
+  const listed = Array.isArray(attrs.scales) ? (attrs.scales as number[]) : typeof height === 'number' && typeof width === 'number' ? [1, 1, height, width] : null;
   const scales = listed ? constant(tensor('float32', [listed.length], Float32Array.from(listed))) : (inputs[1] ?? null);
-  return { op: 'Resize', attrs: { ...without(attrs, 'scales', 'height_scale', 'width_scale'), ...OLD, mode: attrs.mode === 'bilinear' ? 'linear' : (attrs.mode ?? 'nearest') }, inputs: [inputs[0] ?? null, null, scales] };
+  const mode = attrs.mode === 'bilinear' ? 'linear' : (attrs.mode ?? 'nearest');
+  return { op: 'Resize', attrs: { ...without(attrs, 'scales', 'height_scale', 'width_scale'), ...OLD, mode }, inputs: [inputs[0] ?? null, null, scales] };
 }
 
 const resize11 = defineOp({

@@ -19,9 +19,13 @@ const MAX_POINTS = 2 ** 20;
 function alignShape({ attrs, fact }: InferCall<AlignAttrs>): OutFact[] {
   const [x, rois, batch] = [fact(0), fact(1), fact(2)];
   rankOf(x, 'X', 4);
-  if (rois.shape.length !== 2 || rois.shape[1] !== 4 || String(batch.shape) !== String([rois.shape[0]])) fail('shape_mismatch', `rois [${rois.shape}] must be [n, 4] and batch_indices [${batch.shape}] [n]`);
+  if (rois.shape.length !== 2 || rois.shape[1] !== 4 || String(batch.shape) !== String([rois.shape[0]])) {
+    fail('shape_mismatch', `rois [${rois.shape}] must be [n, 4] and batch_indices [${batch.shape}] [n]`);
+  }
   if (attrs.mode !== 'avg' && attrs.mode !== 'max') fail('attribute_invalid', `mode ${JSON.stringify(attrs.mode)} must be avg or max`);
-  if (!['half_pixel', 'output_half_pixel'].includes(attrs.coordinate_transformation_mode)) fail('attribute_invalid', `coordinate_transformation_mode ${JSON.stringify(attrs.coordinate_transformation_mode)} must be half_pixel or output_half_pixel`);
+  if (!['half_pixel', 'output_half_pixel'].includes(attrs.coordinate_transformation_mode)) {
+    fail('attribute_invalid', `coordinate_transformation_mode ${JSON.stringify(attrs.coordinate_transformation_mode)} must be half_pixel or output_half_pixel`);
+  }
   if (!(attrs.output_height > 0 && attrs.output_width > 0)) fail('attribute_invalid', `the output is ${attrs.output_height} by ${attrs.output_width}`);
   if (!(attrs.sampling_ratio >= 0 && attrs.sampling_ratio ** 2 <= MAX_POINTS)) fail('attribute_invalid', `sampling_ratio is ${attrs.sampling_ratio}`);
   return [sized(x.dtype, [rois.shape[0]!, x.shape[1]!, attrs.output_height, attrs.output_width])];
@@ -53,7 +57,9 @@ function roiAlign(call: RefCall<AlignAttrs>): Tensor[] {
     const [stepY, stepX] = [long(y0, y1) / rows, long(x0, x1) / columns];
     const countY = attrs.sampling_ratio || Math.ceil(stepY);
     const countX = attrs.sampling_ratio || Math.ceil(stepX);
-    if (!(Math.max(countY, 0) * Math.max(countX, 0) <= MAX_POINTS && Math.max(countY * rows, countX * columns) <= 16 * MAX_POINTS)) fail('value_invalid', `region ${r} of ${long(x0, x1)} by ${long(y0, y1)} needs too many sampling points`);
+    if (!(Math.max(countY, 0) * Math.max(countX, 0) <= MAX_POINTS && Math.max(countY * rows, countX * columns) <= 16 * MAX_POINTS)) {
+      fail('value_invalid', `region ${r} of ${long(x0, x1)} by ${long(y0, y1)} needs too many sampling points`);
+    }
     const along = (start: number, step: number, count: number, bins: number, n: number): ReturnType<typeof sample>[][] =>
       Array.from({ length: bins }, (_, p) => Array.from({ length: Math.max(0, count) }, (_, i) => sample(start + p * step + ((i + 0.5) * step) / count, n)));
     const ys = along(y0, stepY, countY, rows, height);

@@ -85,7 +85,9 @@ export const select: readonly Op[] = [
       const condition = call.tensor(1);
       const { slices, shaped } = slicesAlong(t, call.attrs.axis);
       const which = nonZero(condition);
-      if (condition.shape.length !== 1 || (which.at(-1) ?? -1) >= slices.count) fail('shape_mismatch', `condition [${condition.shape}] names more than the ${slices.count} slices of [${t.shape}]`);
+      if (condition.shape.length !== 1 || (which.at(-1) ?? -1) >= slices.count) {
+        fail('shape_mismatch', `condition [${condition.shape}] names more than the ${slices.count} slices of [${t.shape}]`);
+      }
       return [take(t, slices, which, shaped(which.length))];
     },
   }),

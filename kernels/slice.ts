@@ -5,7 +5,7 @@ import { ALL, defineOp, INDEX, int, type NormalizeCall, type Normalized, type Op
 import { cellsOf, copyRun, fromCells, newCells, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf } from './shapes.ts';
-import { concatKernel, stridedKernels, type StridedView } from './webgpu/move.ts';
+import { concatKernels, stridedKernels, type StridedView } from './moves.ts';
 
 /** Where a slice of `shape` begins, what it steps by (in elements along each axis), and its shape. */
 export interface Sliced { readonly starts: readonly number[]; readonly steps: readonly number[]; readonly shape: readonly number[] }
@@ -107,7 +107,7 @@ const slice10 = defineOp({
   normalize: (node) => (node.opset < 10 ? asInputs('starts', 'ends', 'axes')(node) : {}),
   infer: infers((g) => [{ dtype: g.dtype(0), shape: sliceOf(g).shape }]),
   reference: (call) => [sliced(call.tensor(0), sliceOf(givenRun(call)))],
-  webgpu: stridedKernels('slice', (g) => [viewOf(g.shape(0), sliceOf(g))], [1, 2, 3, 4]),
+  ...stridedKernels('slice', (g) => [viewOf(g.shape(0), sliceOf(g))], [1, 2, 3, 4]),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Slice.html, Split, Concat, ReverseSequence, Trilu */
@@ -128,7 +128,7 @@ export const slice: readonly Op[] = [
         return piece;
       });
     },
-    webgpu: stridedKernels('split', (g) => {
+    ...stridedKernels('split', (g) => {
       const axis = axisOf(g.attrs.axis, g.shape(0).length);
       let at = 0;
       return splitShapes(g).map(({ shape }) => viewOf(g.shape(0), { starts: shape.map((_, i) => (i === axis ? (at += shape[axis]!) - shape[axis]! : 0)), steps: shape.map(() => 1), shape }));
@@ -139,7 +139,7 @@ export const slice: readonly Op[] = [
     normalize: ({ attrs, opset }) => (opset < 4 ? { attrs: { axis: 1, ...attrs } } : {}),
     infer: (call) => [{ dtype: call.fact(0).dtype, shape: concatenated(call.inputs.map((_, i) => call.fact(i).shape), call.attrs.axis) }],
     reference: (call) => [concatenate(call.inputs.map((_, i) => call.tensor(i)), call.attrs.axis)],
-    webgpu: [concatKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
+    ...concatKernels((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length)),
   }),
   defineOp({
     op: 'ReverseSequence', since: [10], inputs: ['input: T', 'sequence_lens: int64'], outputs: ['Y: T'], types: { T: ALL }, attrs: { time_axis: int(0), batch_axis: int(1) },

@@ -35,7 +35,7 @@ function normalizeStrings(call: RefCall<{ readonly case_change_action: string; r
 }
 
 /** Python's str.split: at runs of white space when there is no delimiter, at most `most` times. */
-export function splitText(s: string, delimiter: string, most: number): string[] {
+function splitText(s: string, delimiter: string, most: number): string[] {
   const out: string[] = [];
   if (delimiter !== '') {
     let from = 0;
@@ -79,10 +79,14 @@ function gramsOf(attrs: GramAttrs): Map<string, number> {
   attrs.ngram_counts.forEach((start, i) => {
     const end = attrs.ngram_counts[i + 1] ?? pool.length;
     const n = i + 1;
-    if (!(start >= 0 && start <= end && end <= pool.length) || (end - start) % n !== 0) fail('attribute_invalid', `ngram_counts [${attrs.ngram_counts}] do not divide a pool of ${pool.length}`);
+    if (!(start >= 0 && start <= end && end <= pool.length) || (end - start) % n !== 0) {
+      fail('attribute_invalid', `ngram_counts [${attrs.ngram_counts}] do not divide a pool of ${pool.length}`);
+    }
     for (let at = start; at < end; at += n) grams.set(keyOf(pool.slice(at, at + n)), number++);
   });
-  if (number !== attrs.ngram_indexes.length || (attrs.weights && attrs.weights.length !== number)) fail('attribute_invalid', `${number} n-grams, but ${attrs.ngram_indexes.length} ngram_indexes and ${attrs.weights?.length ?? number} weights`);
+  if (number !== attrs.ngram_indexes.length || (attrs.weights && attrs.weights.length !== number)) {
+    fail('attribute_invalid', `${number} n-grams, but ${attrs.ngram_indexes.length} ngram_indexes and ${attrs.weights?.length ?? number} weights`);
+  }
   return grams;
 }
 function gramShape(attrs: GramAttrs, shape: readonly number[]): OutFact[] {
@@ -126,7 +130,8 @@ export const strings: readonly Op[] = [
     attrs: { case_change_action: string('NONE'), is_case_sensitive: int(0), locale: string(''), stopwords: stringsAttr([]) }, reference: normalizeStrings,
   }),
   defineOp({
-    op: 'StringConcat', since: [20], inputs: ['X: string', 'Y: string'], outputs: ['Z: string'], types: {}, attrs: {}, infer: (call) => [sized('string', broadcast(call.fact(0).shape, call.fact(1).shape))],
+    op: 'StringConcat', since: [20], inputs: ['X: string', 'Y: string'], outputs: ['Z: string'], types: {}, attrs: {},
+    infer: (call) => [sized('string', broadcast(call.fact(0).shape, call.fact(1).shape))],
     reference: (call) => {
       const [a, b] = [call.tensor(0), call.tensor(1)];
       const shape = broadcast(a.shape, b.shape);

@@ -3,7 +3,7 @@ import { stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { ALL, defineOp, int, ints, type Op, required, string } from './define.ts';
 import { strided } from './elements.ts';
 import { axesOf, rankOf } from './shapes.ts';
-import { stridedKernels, type StridedView } from './webgpu/move.ts';
+import { stridedKernels, type StridedView } from './moves.ts';
 
 /** The order of axes: reversed when none is given. @throws attribute_invalid */
 export function permOf(perm: readonly number[] | undefined, rank: number): number[] {
@@ -27,7 +27,9 @@ function rearranged(t: Tensor, as: readonly number[], perm: readonly number[], t
  * DepthToSpace and SpaceToDepth as a transpose: the input under the shape `as`, its axes in the order `perm`, the result under the shape `to`.
  * @throws attribute_invalid, shape_mismatch
  */
-export function blocksOf(op: 'DepthToSpace' | 'SpaceToDepth', shape: readonly number[], { blocksize: b, mode }: { readonly blocksize: number; readonly mode: string }): { as: number[]; perm: number[]; to: number[] } {
+export function blocksOf(
+  op: 'DepthToSpace' | 'SpaceToDepth', shape: readonly number[], { blocksize: b, mode }: { readonly blocksize: number; readonly mode: string },
+): { as: number[]; perm: number[]; to: number[] } {
   const [n = 0, c = 0, h = 0, w = 0] = shape;
   if (!(b > 0)) fail('attribute_invalid', `blocksize is ${b}`);
   if (op === 'SpaceToDepth') {
@@ -53,7 +55,7 @@ const blocks = (op: 'DepthToSpace' | 'SpaceToDepth', since: readonly number[]): 
     const { as, perm, to } = blocksOf(op, t.shape, call.attrs);
     return [rearranged(t, as, perm, to)];
   },
-  webgpu: stridedKernels('blocks', (g) => { const { as, perm } = blocksOf(op, g.shape(0), g.attrs); return [permuted(as, perm)]; }),
+  ...stridedKernels('blocks', (g) => { const { as, perm } = blocksOf(op, g.shape(0), g.attrs); return [permuted(as, perm)]; }),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Transpose.html, https://onnx.ai/onnx/operators/onnx__DepthToSpace.html, https://onnx.ai/onnx/operators/onnx__SpaceToDepth.html */
@@ -69,7 +71,7 @@ export const transpose: readonly Op[] = [
       const perm = permOf(call.attrs.perm, t.shape.length);
       return [rearranged(t, t.shape, perm, perm.map((p) => t.shape[p]!))];
     },
-    webgpu: stridedKernels('transpose', (g) => [permuted(g.shape(0), permOf(g.attrs.perm, g.shape(0).length))]),
+    ...stridedKernels('transpose', (g) => [permuted(g.shape(0), permOf(g.attrs.perm, g.shape(0).length))]),
   }),
   blocks('DepthToSpace', [1, 11, 13]),
   blocks('SpaceToDepth', [1, 13]),

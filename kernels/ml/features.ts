@@ -16,7 +16,12 @@ function perFeature(values: readonly number[] | undefined, features: number, nam
 }
 const lastOf = (shape: readonly number[]): number => shape.at(-1) ?? 1;
 
-interface ImputerAttrs { readonly imputed_value_floats: readonly number[] | undefined; readonly imputed_value_int64s: readonly number[] | undefined; readonly replaced_value_float: number; readonly replaced_value_int64: number }
+interface ImputerAttrs {
+  readonly imputed_value_floats: readonly number[] | undefined;
+  readonly imputed_value_int64s: readonly number[] | undefined;
+  readonly replaced_value_float: number;
+  readonly replaced_value_int64: number;
+}
 function imputing(attrs: ImputerAttrs, dtype: DType, features: number): { from: number; to: (i: number) => number } {
   const values = isFloat(dtype) ? attrs.imputed_value_floats : attrs.imputed_value_int64s;
   if (!values || values.length === 0) fail('attribute_invalid', `an Imputer of ${dtype} needs ${isFloat(dtype) ? 'imputed_value_floats' : 'imputed_value_int64s'}`);
@@ -184,7 +189,8 @@ export const features: readonly Op[] = [
       const keys: readonly (string | bigint)[] = strings.length > 0 ? strings : (call.attrs.classlabels_int64s ?? []).map(BigInt);
       if (keys.length !== width) fail('shape_mismatch', `${keys.length} keys for ${width} columns`);
       const data = t.data as Float32Array;
-      return [{ kind: 'sequence', items: Array.from({ length: rows }, (_, r): Dictionary => ({ kind: 'map', keys, values: { dtype: 'float32', shape: [width], data: data.slice(r * width, (r + 1) * width) } })) }];
+      const row = (r: number): Dictionary => ({ kind: 'map', keys, values: { dtype: 'float32', shape: [width], data: data.slice(r * width, (r + 1) * width) } });
+      return [{ kind: 'sequence', items: Array.from({ length: rows }, (_, r) => row(r)) }];
     },
   }),
 ];

@@ -1,7 +1,7 @@
 import { type DType, isFloat } from '../../src/core/dtype.ts';
 import { fail } from '../../src/core/errors.ts';
-import { bigints, numbers } from '../../src/core/numbers.ts';
-import { sizeOf, type Tensor, tensor } from '../../src/core/tensor.ts';
+import { bigints, fromNumbers, numbers } from '../../src/core/numbers.ts';
+import { sizeOf, type Tensor } from '../../src/core/tensor.ts';
 import { defineOp, float, floats, int, ints, type Op, string, strings, tensorAttr } from '../define.ts';
 import { cellsOf, copyRun, fromCells, newCells } from '../elements.ts';
 import { int64s } from '../given.ts';
@@ -17,22 +17,30 @@ const singles = (values: readonly number[]): Tensor => ({ dtype: 'float32', shap
 
 interface EncoderAttrs {
   readonly classes_strings: readonly string[] | undefined;
-  readonly keys_floats: readonly number[] | undefined; readonly keys_int64s: readonly number[] | undefined; readonly keys_strings: readonly string[] | undefined; readonly keys_tensor: Tensor | undefined;
-  readonly values_floats: readonly number[] | undefined; readonly values_int64s: readonly number[] | undefined; readonly values_strings: readonly string[] | undefined; readonly values_tensor: Tensor | undefined;
-  readonly default_float: number; readonly default_int64: number; readonly default_string: string; readonly default_tensor: Tensor | undefined;
+  readonly keys_floats: readonly number[] | undefined;
+  readonly keys_int64s: readonly number[] | undefined;
+  readonly keys_strings: readonly string[] | undefined;
+  readonly keys_tensor: Tensor | undefined;
+  readonly values_floats: readonly number[] | undefined;
+  readonly values_int64s: readonly number[] | undefined;
+  readonly values_strings: readonly string[] | undefined;
+  readonly values_tensor: Tensor | undefined;
+  readonly default_float: number;
+  readonly default_int64: number;
+  readonly default_string: string;
+  readonly default_tensor: Tensor | undefined;
 }
 
 /** The one list of keys, or of values, that the attributes give. */
 function given(attrs: EncoderAttrs, what: 'keys' | 'values'): Tensor {
-  const found = [
-    attrs[`${what}_tensor`], attrs[`${what}_strings`] && texts(attrs[`${what}_strings`]!), attrs[`${what}_int64s`] && int64s(attrs[`${what}_int64s`]!), attrs[`${what}_floats`] && singles(attrs[`${what}_floats`]!),
-  ].filter((t) => t !== undefined);
+  const { [`${what}_strings` as const]: words, [`${what}_int64s` as const]: numbers, [`${what}_floats` as const]: floats } = attrs;
+  const found = [attrs[`${what}_tensor`], words && texts(words), numbers && int64s(numbers), floats && singles(floats)].filter((t) => t !== undefined);
   return found.length === 1 ? found[0]! : fail('attribute_invalid', `one of the ${what}_* attributes must be given, not ${found.length}`);
 }
 
 /** What a value becomes that is no key. */
 function fallbackOf(attrs: EncoderAttrs, dtype: DType): Tensor {
-  const chosen = attrs.default_tensor ?? (dtype === 'string' ? texts([attrs.default_string]) : isFloat(dtype) ? tensor(dtype, [1], dtype === 'float32' ? singles([attrs.default_float]).data as never : [attrs.default_float]) : tensor(dtype, [1], [attrs.default_int64]));
+  const chosen = attrs.default_tensor ?? (dtype === 'string' ? texts([attrs.default_string]) : fromNumbers(dtype, [1], [isFloat(dtype) ? attrs.default_float : attrs.default_int64]));
   if (chosen.dtype !== dtype || sizeOf(chosen.shape) !== 1) fail('attribute_invalid', `the default is ${chosen.dtype}[${chosen.shape}]; the values are ${dtype}`);
   return chosen;
 }
@@ -65,7 +73,8 @@ function encode(t: Tensor, { keys, values, fallback }: Mapping): Tensor {
 interface MapperAttrs { readonly cats_int64s: readonly number[] | undefined; readonly cats_strings: readonly string[] | undefined; readonly default_int64: number; readonly default_string: string }
 function categoriesOf({ cats_int64s, cats_strings, default_int64, default_string }: MapperAttrs, dtype: DType): Mapping {
   if (!cats_int64s || !cats_strings || cats_int64s.length !== cats_strings.length) return fail('attribute_invalid', 'cats_int64s and cats_strings must be of one length');
-  return dtype === 'string' ? { keys: texts(cats_strings), values: int64s(cats_int64s), fallback: int64s([default_int64]) } : { keys: int64s(cats_int64s), values: texts(cats_strings), fallback: texts([default_string]) };
+  if (dtype === 'string') return { keys: texts(cats_strings), values: int64s(cats_int64s), fallback: int64s([default_int64]) };
+  return { keys: int64s(cats_int64s), values: texts(cats_strings), fallback: texts([default_string]) };
 }
 
 const LABEL: readonly DType[] = ['string', 'int64', 'float32', 'int32', 'int16', 'float64'];
@@ -75,8 +84,9 @@ export const labels: readonly Op[] = [
   defineOp({
     op: 'ai.onnx.ml.LabelEncoder', since: [1, 2, 4], inputs: ['X: T1'], outputs: ['Y: T2'], types: { T1: LABEL, T2: LABEL },
     attrs: {
-      classes_strings: strings(), keys_floats: floats(), keys_int64s: ints(), keys_strings: strings(), keys_tensor: tensorAttr(), values_floats: floats(), values_int64s: ints(), values_strings: strings(),
-      values_tensor: tensorAttr(), default_float: float(-0), default_int64: int(-1), default_string: string('_Unused'), default_tensor: tensorAttr(),
+      classes_strings: strings(), keys_floats: floats(), keys_int64s: ints(), keys_strings: strings(), keys_tensor: tensorAttr(),
+      values_floats: floats(), values_int64s: ints(), values_strings: strings(), values_tensor: tensorAttr(),
+      default_float: float(-0), default_int64: int(-1), default_string: string('_Unused'), default_tensor: tensorAttr(),
     },
     infer: (call) => [{ dtype: mappingOf(call.attrs, call.fact(0).dtype).values.dtype, shape: call.fact(0).shape }],
     reference: (call) => [encode(call.tensor(0), mappingOf(call.attrs, call.tensor(0).dtype))],

@@ -26,7 +26,11 @@ export function eachRow(t: Tensor, visit: (row: Float64Array, r: number) => void
 }
 
 /** Class labels: numbers or strings. */
-export interface Labels { readonly classlabels_ints?: readonly number[] | undefined; readonly classlabels_int64s?: readonly number[] | undefined; readonly classlabels_strings?: readonly string[] | undefined }
+export interface Labels {
+  readonly classlabels_ints?: readonly number[] | undefined;
+  readonly classlabels_int64s?: readonly number[] | undefined;
+  readonly classlabels_strings?: readonly string[] | undefined;
+}
 export function labelsOf(attrs: Labels): readonly (number | string)[] {
   const ints = attrs.classlabels_ints ?? attrs.classlabels_int64s ?? [];
   const strings = attrs.classlabels_strings ?? [];
@@ -54,7 +58,7 @@ export function transformOf(name: string | number): Transform {
 export const logistic = (v: number): number => (v >= 0 ? 1 / (1 + Math.exp(-v)) : 1 - 1 / (1 + Math.exp(v)));
 
 /** The quantile function of the normal distribution, by Acklam's rational approximation; relative error 1.2e-9. */
-export function probit(p: number): number {
+function probit(p: number): number {
   if (!(p > 0 && p < 1)) return p === 0 ? -Infinity : p === 1 ? Infinity : NaN;
   const poly = (x: number, ...c: readonly number[]): number => c.reduce((sum, k) => sum * x + k, 0);
   const tail = (q: number): number =>

@@ -36,14 +36,18 @@ function partsOf(attrs: ClassifierAttrs, features: number): { labels: readonly (
   if (attrs.vectors_per_class.some((n) => n < 0)) fail('attribute_invalid', `vectors_per_class is [${attrs.vectors_per_class}]`);
   const pairs = (k * (k - 1)) / 2;
   if (vectors === 0) {
-    if (attrs.coefficients.length !== k * features || attrs.rho.length < 1) fail('attribute_invalid', `${attrs.coefficients.length} coefficients and ${attrs.rho.length} rho for ${k} classes of ${features} features`);
+    if (attrs.coefficients.length !== k * features || attrs.rho.length < 1) {
+      fail('attribute_invalid', `${attrs.coefficients.length} coefficients and ${attrs.rho.length} rho for ${k} classes of ${features} features`);
+    }
     return { labels, vectors, pairs, proba: false, columns: k };
   }
   if (k < 2 || attrs.vectors_per_class.length !== k || attrs.support_vectors.length !== vectors * features || attrs.coefficients.length < (k - 1) * vectors || attrs.rho.length < pairs) {
     fail('attribute_invalid', `${attrs.support_vectors.length} elements of support vectors, ${attrs.coefficients.length} coefficients and ${attrs.rho.length} rho do not fit ${vectors} vectors of ${features} features in ${k} classes`);
   }
   const proba = attrs.prob_a.length > 0;
-  if (proba && (attrs.prob_a.length < pairs || attrs.prob_b.length < pairs)) fail('attribute_invalid', `${attrs.prob_a.length} prob_a and ${attrs.prob_b.length} prob_b for ${pairs} pairs of classes`);
+  if (proba && (attrs.prob_a.length < pairs || attrs.prob_b.length < pairs)) {
+    fail('attribute_invalid', `${attrs.prob_a.length} prob_a and ${attrs.prob_b.length} prob_b for ${pairs} pairs of classes`);
+  }
   return { labels, vectors, pairs, proba, columns: proba ? k : k === 2 ? 2 : pairs };
 }
 

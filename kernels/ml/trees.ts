@@ -56,7 +56,8 @@ function tally(f: Forest, row: Float64Array, targets: number, aggregate: string)
       const target = f.votes.target[v]!;
       const weight = f.votes.weight[v]!;
       const before = sums[target]!;
-      sums[target] = aggregate === 'MIN' && voted[target] ? Math.min(before, weight) : aggregate === 'MAX' && voted[target] ? Math.max(before, weight) : aggregate === 'MIN' || aggregate === 'MAX' ? weight : before + weight;
+      if (aggregate !== 'MIN' && aggregate !== 'MAX') sums[target] = before + weight;
+      else sums[target] = !voted[target] ? weight : aggregate === 'MIN' ? Math.min(before, weight) : Math.max(before, weight);
       voted[target] = true;
     }
   }
@@ -111,9 +112,12 @@ function forestOfNodes(a: Lists, prefix: 'class' | 'target', limit: number): For
   mode.forEach((m, i) => { if (m !== LEAF) inner.add(yes[i]!).add(no[i]!); });
   const roots = trees.flatMap((_, i) => (inner.has(i) ? [] : [i]));
   if (roots.length !== new Set(trees).size) fail('attribute_invalid', `${new Set(trees).size} trees have ${roots.length} roots`);
-  const [voteTrees, voteNodes, voteTargets] = [`${prefix}_treeids`, `${prefix}_nodeids`, `${prefix}_ids`].map((name) => (a[name] ?? []) as readonly number[]) as [readonly number[], readonly number[], readonly number[]];
+  const ofVotes = (name: string): readonly number[] => a[`${prefix}_${name}`] ?? [];
+  const [voteTrees, voteNodes, voteTargets] = [ofVotes('treeids'), ofVotes('nodeids'), ofVotes('ids')];
   const weights = listOf(a, `${prefix}_weights`);
-  if (voteNodes.length !== voteTrees.length || voteTargets.length !== voteTrees.length || weights.length !== voteTrees.length) fail('attribute_invalid', `${prefix}_* lists differ in length`);
+  if (voteNodes.length !== voteTrees.length || voteTargets.length !== voteTrees.length || weights.length !== voteTrees.length) {
+    fail('attribute_invalid', `${prefix}_* lists differ in length`);
+  }
   const at = voteTrees.map((tree, i) => index.get(`${tree}:${voteNodes[i]}`) ?? fail('attribute_invalid', `vote ${i} is of node ${voteNodes[i]} of tree ${tree}, which is not there`));
   return {
     roots, mode, yes, no, members: new Map(), missing: fill(n, list('nodes_missing_value_tracks_true', true)),
@@ -224,7 +228,10 @@ const nodes = {
   nodes_missing_value_tracks_true: ints(), nodes_modes: strings(), nodes_nodeids: ints(), nodes_treeids: ints(), nodes_truenodeids: ints(), nodes_values: floats(), nodes_values_as_tensor: tensorAttr(),
   post_transform: string('NONE'),
 };
-const aggregateOf = (name: string | number): string => (typeof name === 'number' ? AGGREGATES[name] : AGGREGATES.find((n) => n === name)) ?? fail('attribute_invalid', `aggregate_function ${JSON.stringify(name)} must be one of ${AGGREGATES.join(', ')}`);
+function aggregateOf(name: string | number): string {
+  const found = typeof name === 'number' ? AGGREGATES[name] : AGGREGATES.find((n) => n === name);
+  return found ?? fail('attribute_invalid', `aggregate_function ${JSON.stringify(name)} must be one of ${AGGREGATES.join(', ')}`);
+}
 
 /** https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsemble.html, TreeEnsembleClassifier, TreeEnsembleRegressor */
 export const trees: readonly Op[] = [
@@ -244,7 +251,9 @@ export const trees: readonly Op[] = [
   }),
   defineOp({
     op: 'ai.onnx.ml.TreeEnsembleRegressor', since: [1, 3, 5], inputs: ['X: T'], outputs: ['Y: float32'], types: { T: FEATURE },
-    attrs: { ...nodes, aggregate_function: string('SUM'), n_targets: int(), target_ids: ints(), target_nodeids: ints(), target_treeids: ints(), target_weights: floats(), target_weights_as_tensor: tensorAttr() },
+    attrs: {
+      ...nodes, aggregate_function: string('SUM'), n_targets: int(), target_ids: ints(), target_nodeids: ints(), target_treeids: ints(), target_weights: floats(), target_weights_as_tensor: tensorAttr(),
+    },
     infer: (call) => {
       checkFeatures(targetForest(call.attrs), rowsOf(call.fact(0))[1]);
       baseOf(call.attrs, targetsOf(call.attrs));
