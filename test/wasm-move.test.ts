@@ -1,0 +1,76 @@
+import { describe, expect, test } from 'vitest';
+import type { DType } from '../src/core/dtype.ts';
+import { type Tensor, tensor } from '../src/core/tensor.ts';
+import { gather } from '../kernels/gather.ts';
+import { pad } from '../kernels/pad.ts';
+import { slice } from '../kernels/slice.ts';
+import { transpose } from '../kernels/transpose.ts';
+import { agree, DIMS, runOp, SHARED, type Source, source } from './wasm-device.ts';
+
+const op = (name: string) => [...transpose, ...slice, ...pad, ...gather].find((o) => o.op === name)!;
+const TYPES: readonly DType[] = ['float32', 'int64', 'uint8', 'float16', 'int32', 'bool', 'complex128'];
+const exact = { atol: 0, rtol: 0 };
+const ints = (v: readonly number[]): Tensor => tensor('int64', [v.length], v);
+const shapeOf = (s: Source, low: number, high: number, dims: readonly number[] = DIMS.slice(0, 8)): number[] => Array.from({ length: s.int(low, high) }, () => s.pick(dims));
+/** A tensor whose elements all differ, as far as the dtype can tell them apart. */
+function distinct(dtype: DType, shape: readonly number[]): Tensor {
+  const n = shape.reduce((a, b) => a * b, 1);
+  return dtype === 'complex128' ? { dtype, shape, data: Float64Array.from({ length: 2 * n }, (_, i) => i) } : tensor(dtype, shape, Array.from({ length: n }, (_, i) => (dtype === 'bool' ? i % 3 & 1 : dtype === 'uint8' ? i % 251 : dtype === 'float16' ? i % 31000 : i)));
+}
+
+describe('strided copies', () => {
+  test('transpose', async () => {
+    const s = source();
+    for (let n = 0; n < 120; n++) {
+      const shape = shapeOf(s, 1, 5, n % 4 ? [1, 2, 3, 4, 5] : DIMS);
+      while (shape.reduce((a, b) => a * b, 1) > 20000) shape.pop();
+      if (n % 20 === 0) shape[0] = 0;
+      const perm = shape.map((_, i) => i).sort(() => s.next() - 0.5);
+      await agree(op('Transpose'), { attrs: { perm }, inputs: [distinct(TYPES[n % TYPES.length]!, shape)], caps: n % 9 ? undefined : SHARED, ...exact } as never);
+    }
+  });
+  test('blocks to space and back', async () => {
+    for (const mode of ['DCR', 'CRD']) await agree(op('DepthToSpace'), { attrs: { blocksize: 2, mode }, inputs: [distinct('float32', [2, 12, 3, 5])], ...exact });
+    await agree(op('SpaceToDepth'), { attrs: { blocksize: 3 }, inputs: [distinct('float16', [1, 2, 6, 9])], ...exact });
+  });
+  test('slice, split, concat', async () => {
+    const s = source();
+    for (let n = 0; n < 120; n++) {
+      const shape = shapeOf(s, 1, 4);
+      const d = TYPES[n % TYPES.length]!;
+      const steps = shape.map(() => s.pick([1, 1, 1, 2, 3, -1, -2]));
+      const bound = (i: number): number => s.int(-shape[i]! - 2, shape[i]! + 2);
+      const starts = shape.map((_, i) => (steps[i]! < 0 && n % 2 ? 2 ** 31 : bound(i)));
+      const ends = shape.map((_, i) => (n % 2 ? (steps[i]! < 0 ? -(2 ** 31) : 2 ** 31) : bound(i)));
+      await agree(op('Slice'), { inputs: [distinct(d, shape), ints(starts), ints(ends), null, ints(steps)], constants: [1, 2, 3, 4], ...exact });
+      const axis = s.int(0, shape.length - 1);
+      const parts = s.int(1, 3);
+      const sizes = Array.from({ length: parts }, () => s.int(0, 4));
+      const whole = shape.map((v, i) => (i === axis ? sizes.reduce((a, b) => a + b, 0) : v));
+      await agree(op('Split'), { attrs: { axis }, inputs: [distinct(d, whole), ints(sizes)], constants: [1], outputs: parts, ...exact });
+      await agree(op('Concat'), { attrs: { axis: axis - shape.length }, inputs: sizes.map((k) => distinct(d, shape.map((v, i) => (i === axis ? k : v)))), ...exact });
+    }
+  });
+  test('expand and tile', async () => {
+    const s = source();
+    for (let n = 0; n < 60; n++) {
+      const shape = shapeOf(s, 0, 4, [1, 2, 3, 5]);
+      const d = TYPES[n % TYPES.length]!;
+      await agree(op('Expand'), { inputs: [distinct(d, shape.map((v) => (s.next() < 0.4 ? 1 : v))), ints([...(n % 3 ? [] : [2]), ...shape])], constants: [1], ...exact });
+      await agree(op('Tile'), { inputs: [distinct(d, shape), ints(shape.map(() => s.int(n % 8 ? 1 : 0, 3)))], constants: [1], ...exact });
+    }
+  });
+  test('pad', async () => {
+    const s = source();
+    for (let n = 0; n < 120; n++) {
+      const mode = s.pick(['constant', 'edge', 'reflect', 'wrap']);
+      const shape = shapeOf(s, 1, 3, [2, 3, 4, 7]);
+      const pads = [...shape, ...shape].map((d) => s.int(-1, n % 3 ? d - 1 : 2 * d));
+      for (let i = 0; i < shape.length; i++) if (shape[i]! + Math.min(0, pads[i]!) + Math.min(0, pads[i + shape.length]!) <= 0) pads[i] = 0;
+      const d = s.pick(TYPES.slice(0, 6));
+      await agree(op('Pad'), { attrs: { mode }, inputs: [distinct(d, shape), ints(pads), n % 2 ? tensor(d, [], [1]) : null], constants: [1], ...exact });
+      if (n % 10 === 0) await agree(op('CenterCropPad'), { inputs: [distinct(d, shape), ints(shape.map((v) => s.int(0, 2 * v)))], constants: [1], ...exact });
+    }
+    await agree(op('Pad'), { attrs: { value: 1.5 }, inputs: [distinct('float32', [3]), ints([2, 1])], constants: [1], ...exact });
+  });
+});
