@@ -66,8 +66,9 @@ export class Session implements AsyncDisposable {
     this.device = backend.caps.kind;
     this.inputs = model.graph.inputs.map((v) => portOf(model.graph, v));
     this.outputs = model.graph.outputs.map((v) => portOf(model.graph, v));
+    const random = mulberry32(options.seed ?? 0);
     this.#runner = makeRunner(model.graph, {
-      model: name, ops, backend, work: hostWork(), random: mulberry32(options.seed ?? 0), optimize: options.optimize ?? true, ...(options.tuning ? { tuning: options.tuning } : {}),
+      model: name, ops, backend, work: hostWork(random), random, optimize: options.optimize ?? true, ...(options.tuning ? { tuning: options.tuning } : {}),
       planned: (plan) => {
         if (options.strict) refuseLeaving(plan, name);
         this.#plans.push(plan);
@@ -214,11 +215,11 @@ function refuseLeaving(plan: Plan, model: string): void {
   if (left.length > 0) fail('not_on_device', `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`, [`model ${model}`]);
 }
 
-function hostWork(): HostWork {
+function hostWork(random: () => number): HostWork {
   return {
     run: (step, inputs) => {
       const op = ops.get(step.op)!;
-      if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length));
+      if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
       return runWithEpilogue(op, step, inputs);
     },
     pack: (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args),
