@@ -23,11 +23,28 @@ interface Forest {
   readonly votes: { readonly target: Int32Array; readonly weight: Float64Array };
 }
 
-/** The leaf that a row of features reaches from `root`. @throws attribute_invalid when the nodes go round in a circle */
+/** Every way through the trees must end in a leaf. @throws attribute_invalid when nodes go round in a circle */
+function checkEnds(f: Forest): Forest {
+  const state = new Uint8Array(f.mode.length); // 1: on the way here, 2: known to end
+  const open = [...f.roots];
+  for (let at = open.at(-1); at !== undefined; at = open.at(-1)) {
+    const ahead = f.mode[at] === LEAF || state[at] === 2 ? [] : [f.yes[at]!, f.no[at]!].filter((k) => state[k] !== 2);
+    if (state[at] === 1 || ahead.length === 0) {
+      if (ahead.length > 0) fail('attribute_invalid', `the tree of node ${at} goes round in a circle`);
+      state[at] = 2;
+      open.pop();
+    } else {
+      state[at] = 1;
+      open.push(...ahead);
+    }
+  }
+  return f;
+}
+
+/** The leaf that a row of features reaches from `root`. */
 function leafOf(f: Forest, root: number, row: Float64Array): number {
   let at = root;
-  for (let steps = 0; steps <= f.mode.length; steps++) {
-    if (f.mode[at] === LEAF) return at;
+  while (f.mode[at] !== LEAF) {
     const x = row[f.feature[at]!]!;
     const s = f.split[at]!;
     let yes: boolean;
@@ -43,7 +60,7 @@ function leafOf(f: Forest, root: number, row: Float64Array): number {
     if (x !== x && f.missing[at]) yes = true;
     at = yes ? f.yes[at]! : f.no[at]!;
   }
-  return fail('attribute_invalid', `the tree of node ${root} goes round in a circle`);
+  return at;
 }
 
 /** Votes for each target over all trees; `voted` says which had any. */
@@ -72,7 +89,7 @@ const listOf = (a: Lists, name: string): readonly number[] => (a[`${name}_as_ten
 const MADE = new WeakMap<object, Forest>();
 const once = (attrs: object, make: () => Forest): Forest => {
   let forest = MADE.get(attrs);
-  if (forest === undefined) MADE.set(attrs, (forest = make()));
+  if (forest === undefined) MADE.set(attrs, (forest = checkEnds(make())));
   return forest;
 };
 
