@@ -9,6 +9,7 @@ import { appendKeys, attend, type HeadLayout, headsFirst, type Heads, moveHeads,
 import { product, reals } from './matmul-product.ts';
 import { single, singleOrPer } from './quantize-round.ts';
 import { broadcastStrides } from './shapes.ts';
+import { multiHeadWasm } from './wasm/attention.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -185,6 +186,7 @@ const multiHeadAttention = defineOp({
   op: 'com.microsoft.MultiHeadAttention', since: [1],
   inputs: ['query: T', 'key: T?', 'value: T?', 'bias: T?', 'key_padding_mask: int32?', 'attention_bias: T?', 'past_key: T?', 'past_value: T?', 'past_sequence_length: int32?', 'cache_indirection: int32?'],
   outputs: ['output: T', 'present_key: T?', 'present_value: T?', 'qk: T?'], types: { T: REAL }, attrs: { mask_filter_value: float(-10000), num_heads: required(int()), scale: float(0), unidirectional: int(0) },
+  wasm: multiHeadWasm,
   infer: (call) => {
     if (call.inputs[8] || call.inputs[9]) fail('attribute_invalid', 'past_sequence_length and cache_indirection (shared buffers) are not supported');
     const s = multiShape(call.inputs, call.attrs), { dtype } = call.fact(0);

@@ -9,6 +9,8 @@ import { dequantizeLinear, dynamicQuantizeLinear, quantizeLinear } from '../kern
 import { matMulNBits } from '../kernels/wasm/quant-nbits.ts';
 import { rnn } from '../kernels/rnn.ts';
 import { rnnWasm } from '../kernels/wasm/rnn.ts';
+import { attentions } from '../kernels/attention.ts';
+import { attentionWasm, groupedWasm, multiHeadWasm } from '../kernels/wasm/attention.ts';
 import { pool } from '../kernels/pool.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
@@ -263,6 +265,41 @@ describe('recurrent', () => {
       const inputs = [layout ? d.reals(batch, steps, n) : d.reals(steps, batch, n), d.reals(D, gates * hidden, n), d.reals(D, gates * hidden, hidden), d.pick(null, d.reals(D, 2 * gates * hidden)), d.pick(null, lengths), d.pick(null, state()), ...(lstm ? [d.pick(null, state()), d.pick(null, d.reals(D, 3 * hidden))] : [])];
       const special: Record<string, AttrValue> = lstm ? { input_forget: d.pick(0, 0, 1) } : name === 'GRU' ? { linear_before_reset: d.pick(0, 1) } : {};
       await agree(opOf(name, rnn), rnnWasm[name][0]!, { inputs, constants: [1, 2], outputs: lstm ? 3 : 2, attrs: { direction, layout, hidden_size: hidden, ...d.pick({}, { clip: 0.5 }), ...special }, tolerance: 2e-4 }, caps(undefined, hasFma && d.random() < 0.5));
+    }
+  });
+});
+describe('attention', () => {
+  const machine = (d: ReturnType<typeof dice>): WasmCaps => caps(undefined, hasFma && d.random() < 0.5);
+  test('Attention', async () => {
+    const d = dice('attention');
+    for (let t = 0; t < 80; t++) {
+      const [B, kv, per, S, T, P, size, valueSize] = [d.int(1, 2), d.int(1, 2), d.int(1, 3), d.pick(1, 2, 5, d.int(1, 60)), d.int(1, 30), d.pick(0, 0, d.int(1, 9)), d.int(1, 20), d.int(1, 20)], H = kv * per, packed = d.random() < 0.5, keys = T + P;
+      const heads = (n: number, steps: number, width: number): Tensor => (packed ? d.reals(B, steps, n * width) : d.reals(B, n, steps, width));
+      const bool = (...shape: number[]): Tensor => tensor('bool', shape, Uint8Array.from({ length: sizeOf(shape) }, () => d.int(0, 1)));
+      const mask = d.pick(null, d.reals(S, keys), d.reals(B, 1, S, keys), bool(S, keys), bool(B, H, 1, keys));
+      const attrs: Record<string, AttrValue> = { is_causal: d.pick(0, 1), softcap: d.pick(0, 2), left_window_size: d.pick(-1, -1, 3), right_window_size: d.pick(-1, -1, 2), ...(packed ? { q_num_heads: H, kv_num_heads: kv } : {}) };
+      await agree(opOf('Attention', attentions), attentionWasm[0]!, { inputs: [heads(H, S, size), heads(kv, T, size), heads(kv, T, valueSize), mask, P ? d.reals(B, kv, P, size) : null, P ? d.reals(B, kv, P, valueSize) : null], attrs, outputs: d.pick(1, 3) }, machine(d));
+    }
+  });
+  test('MultiHeadAttention', async () => {
+    const d = dice('multi');
+    for (let t = 0; t < 40; t++) {
+      const [B, H, S, T, P, size] = [d.int(1, 2), d.int(1, 3), d.pick(1, 3, d.int(1, 20)), d.int(1, 30), d.pick(0, 0, d.int(1, 9)), d.int(1, 20)], past = (): Tensor | null => (P ? d.reals(B, H, P, size) : null);
+      await agree(opOf('com.microsoft.MultiHeadAttention', attentions), multiHeadWasm[0]!, {
+        inputs: [d.reals(B, S, H * size), d.reals(B, T, H * size), d.reals(B, T, H * size), null, null, d.pick(null, d.reals(d.pick(1, B), d.pick(1, H), S, T + P)), past(), past()], attrs: { num_heads: H, unidirectional: d.pick(0, 1) }, outputs: d.pick(1, 3),
+      }, machine(d));
+    }
+  });
+  test('GroupQueryAttention: prompts and steps, rotary, windows, packed queries', async () => {
+    const d = dice('grouped');
+    for (let t = 0; t < 60; t++) {
+      const [B, kv, per, size] = [d.int(1, 2), d.int(1, 2), d.int(1, 3), 2 * d.int(1, 10)], H = kv * per, prompt = d.random() < 0.5, S = prompt ? d.int(1, 20) : d.pick(1, 1, 3), old = prompt ? 0 : d.int(1, 12), total = S + old;
+      const cache = prompt ? d.pick(0, 0, total + d.int(0, 3)) : d.pick(old, total + d.int(0, 3)), packed = d.random() < 0.3, angles = 40, do_rotary = d.pick(0, 1), turned = d.pick(size, 2);
+      const one = (n: number): Tensor => tensor('int32', [1], Int32Array.of(n)), past = (): Tensor | null => (cache ? d.reals(B, kv, cache, size) : null);
+      await agree(opOf('com.microsoft.GroupQueryAttention', attentions), groupedWasm[0]!, {
+        inputs: [d.reals(B, S, (packed ? H + 2 * kv : H) * size), packed ? null : d.reals(B, S, kv * size), packed ? null : d.reals(B, S, kv * size), past(), past(), tensor('int32', [B], new Int32Array(B).fill(total - 1)), one(total), ...(do_rotary ? [d.reals(angles, turned / 2), d.reals(angles, turned / 2)] : [null, null])],
+        attrs: { num_heads: H, kv_num_heads: kv, do_rotary, rotary_interleaved: d.pick(0, 1), local_window_size: d.pick(-1, 4), softcap: d.pick(0, 3) }, outputs: 3, constants: [6],
+      }, machine(d));
     }
   });
 });
