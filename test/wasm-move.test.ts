@@ -74,3 +74,58 @@ describe('strided copies', () => {
     await agree(op('Pad'), { attrs: { value: 1.5 }, inputs: [distinct('float32', [3]), ints([2, 1])], constants: [1], ...exact });
   });
 });
+
+describe('gather and scatter', () => {
+  const REDUCED: readonly DType[] = ['float32', 'int64', 'int32', 'uint8', 'float16'];
+  const indices = (s: Source, shape: readonly number[], dim: (k: number) => number): Tensor => tensor(s.next() < 0.5 ? 'int32' : 'int64', shape, Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, k) => s.int(-dim(k), dim(k) - 1)));
+  test('gather', async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const shape = shapeOf(s, 1, 4);
+      const axis = s.int(0, shape.length - 1);
+      const d = TYPES[n % TYPES.length]!;
+      await agree(op('Gather'), { attrs: { axis: n % 2 ? axis : axis - shape.length }, inputs: [distinct(d, shape), indices(s, shapeOf(s, 0, 2, [0, 1, 2, 3, 5]), () => shape[axis]!)], ...exact });
+      if (d === 'complex128') continue;
+      const at = shape.map((v, i) => (i === axis ? s.int(0, 6) : s.int(1, v)));
+      await agree(op('GatherElements'), { attrs: { axis }, inputs: [distinct(d, shape), indices(s, at, () => shape[axis]!)], ...exact });
+    }
+  });
+  test('gather and scatter tuples', async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const shape = shapeOf(s, 1, 4, [1, 2, 3, 5]);
+      const batch = s.int(0, shape.length - 1);
+      const depth = s.int(1, shape.length - batch);
+      const at = [...shape.slice(0, batch), ...(n % 3 ? [s.int(0, 4)] : []), depth];
+      const d = TYPES[n % TYPES.length]!;
+      await agree(op('GatherND'), { attrs: { batch_dims: batch }, inputs: [distinct(d, shape), indices(s, at, (k) => shape[batch + (k % depth)]!)], ...exact });
+      const reduction = n % 2 ? 'none' : s.pick(['add', 'mul', 'max', 'min']);
+      const e = reduction === 'none' ? d : s.pick(REDUCED);
+      const places = tensor('int64', [...at.slice(batch), ].length > 1 ? [3, depth] : [depth], Array.from({ length: at.slice(batch).length > 1 ? 3 * depth : depth }, (_, k) => s.int(-shape[k % depth]!, shape[k % depth]! - 1)));
+      const updates = s.tensor(e === 'complex128' ? 'float32' : e, [...places.shape.slice(0, -1), ...shape.slice(depth)]);
+      await agree(op('ScatterND'), { attrs: { reduction }, inputs: [s.tensor(updates.dtype, shape), places, updates], ...(reduction === 'none' ? exact : { atol: 1e-2, rtol: 1e-2 }) });
+    }
+  });
+  test('scatter elements', async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const shape = shapeOf(s, 1, 4, [1, 2, 3, 5]);
+      const axis = s.int(0, shape.length - 1);
+      const at = shape.map((v, i) => (i === axis ? s.int(0, 5) : s.int(1, v)));
+      const reduction = n % 2 ? 'none' : s.pick(['add', 'mul', 'max', 'min']);
+      const d = s.pick(REDUCED);
+      await agree(op('ScatterElements'), { attrs: { axis, reduction }, inputs: [s.tensor(d, shape), indices(s, at, () => shape[axis]!), s.tensor(d, at)], ...(reduction === 'none' ? exact : { atol: 1e-2, rtol: 1e-2 }) });
+    }
+  });
+  test('an index out of range is found, and touches nothing', () => {
+    for (const [type, bad] of [['int64', 3n], ['int64', -4n], ['int64', 2n ** 32n], ['int64', -(2n ** 63n)], ['int32', 3], ['int32', -4], ['int32', -(2 ** 31)]] as const) {
+      const at = (shape: readonly number[]): Tensor => tensor(type, shape, (type === 'int64' ? [0n, bad] : [0, bad]) as number[]);
+      const [data, row] = [distinct('float32', [3]), distinct('float32', [2])];
+      expect(runOp(op('Gather'), { inputs: [data, at([2])] }).status).toBe(1);
+      expect(runOp(op('GatherElements'), { inputs: [data, at([2])] }).status).toBe(1);
+      expect(runOp(op('GatherND'), { inputs: [data, at([2, 1])] }).status).toBe(1);
+      expect(runOp(op('ScatterElements'), { inputs: [data, at([2]), row] }).status).toBe(1);
+      if (type === 'int64') expect(runOp(op('ScatterND'), { inputs: [data, at([2, 1]), row] }).status).toBe(1);
+    }
+  });
+});
