@@ -17,7 +17,7 @@ import { matmul, matmulShape } from '../kernels/matmul.ts';
 import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
 import { convolution, convTransposeShape } from '../kernels/conv.ts';
 import { convTransposeWasm } from '../kernels/wasm/conv-transpose.ts';
-import { convDirect } from '../kernels/wasm/conv.ts';
+import { convDirect, convWasm } from '../kernels/wasm/conv.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from '../kernels/wasm/gemm.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
 import { convDepthwise } from '../kernels/wasm/conv-depthwise.ts';
@@ -200,7 +200,7 @@ describe('pool', () => {
       const x = d.reals(d.int(1, 2), d.int(1, 3), ...kernel_shape.map((k, i) => (k - 1) * dilations[i]! + 1 + d.int(0, rank === 3 ? 5 : 20)));
       const more = name === 'AveragePool' ? { count_include_pad: d.pick(0, 1) } : name === 'LpPool' ? { p: d.pick(1, 2, 3) } : d.pick({}, { storage_order: 1 });
       const indexed = name === 'MaxPool' && d.random() < 0.5;
-      await agree(opOf(name, pool), poolWasm[name]![indexed ? 1 : 0]!, { inputs: [x], attrs: { kernel_shape, dilations, strides, pads, ceil_mode: d.pick(0, 1), ...more }, outputs: indexed ? 2 : 1 }, caps());
+      await agree(opOf(name, pool), poolWasm[name]!.at(indexed ? -1 : 0)!, { inputs: [x], attrs: { kernel_shape, dilations, strides, pads, ceil_mode: d.pick(0, 1), ...more }, outputs: indexed ? 2 : 1 }, caps());
     }
   });
   test('MaxPool of bytes', async () => {
@@ -208,7 +208,7 @@ describe('pool', () => {
     for (let t = 0; t < 20; t++) {
       const dtype = d.pick('int8' as const, 'uint8' as const), shape = [1, 2, d.int(3, 12), d.int(3, 12)];
       const x = fromNumbers(dtype, shape, Float64Array.from({ length: sizeOf(shape) }, () => d.int(dtype === 'int8' ? -128 : 0, 127)));
-      await agree(opOf('MaxPool', pool), poolWasm.MaxPool![1]!, { inputs: [x], attrs: { kernel_shape: [3, 2], pads: [1, 0, 1, 1] } }, caps());
+      await agree(opOf('MaxPool', pool), poolWasm.MaxPool!.at(-1)!, { inputs: [x], attrs: { kernel_shape: [3, 2], pads: [1, 0, 1, 1] } }, caps());
     }
   });
   test('global', async () => {
@@ -300,6 +300,20 @@ describe('attention', () => {
         inputs: [d.reals(B, S, (packed ? H + 2 * kv : H) * size), packed ? null : d.reals(B, S, kv * size), packed ? null : d.reals(B, S, kv * size), past(), past(), tensor('int32', [B], new Int32Array(B).fill(total - 1)), one(total), ...(do_rotary ? [d.reals(angles, turned / 2), d.reals(angles, turned / 2)] : [null, null])],
         attrs: { num_heads: H, kv_num_heads: kv, do_rotary, rotary_interleaved: d.pick(0, 1), local_window_size: d.pick(-1, 4), softcap: d.pick(0, 3) }, outputs: 3, constants: [6],
       }, machine(d));
+    }
+  });
+});
+describe('half precision', () => {
+  test('the same kernels on float16 and bfloat16', async () => {
+    const d = dice('half');
+    for (let t = 0; t < 40; t++) {
+      const dtype = d.pick('float16' as const, 'bfloat16' as const), tolerance = dtype === 'float16' ? 4e-3 : 3e-2;
+      const half = (x: Tensor | null): Tensor | null => x && fromNumbers(dtype, x.shape, numbers(x));
+      const [M, N, K] = [d.int(1, 20), d.int(1, 20), d.int(1, 20)], constants = d.pick([], [1]);
+      await agree(opOf('Gemm', matmul), gemmWasm[1]!, { inputs: [d.reals(M, K), d.reals(K, N), d.pick(null, d.reals(N))].map(half), constants, tolerance }, caps());
+      const c = randomConv(d, 2, 1, d.int(1, 4), d.int(1, 5)), operands = [half(d.reals(1, c.w.shape[0]!, 1, 1))!];
+      await agree(opOf('Conv', convolution), convWasm.find((k) => k.name === 'conv.direct_half')!, { inputs: [c.x, c.w, c.b].map(half), attrs: c.attrs, constants, epilogue: { expr: x.max(x.add(input(0, 'f32'), input(1, 'f32')), constant(0, 'f32')), operands }, operands, tolerance }, caps());
+      await agree(opOf('GlobalAveragePool', pool), poolWasm.GlobalAveragePool![1]!, { inputs: [half(d.reals(2, 3, d.int(1, 9)))], tolerance }, caps());
     }
   });
 });

@@ -8,6 +8,7 @@ import { broadcastStrides } from '../shapes.ts';
 import { f32, i32, type Local, memory } from './asm.ts';
 import { attentionLaunch, attentionScratch, type AttentionCall, type Lies } from './attention-core.ts';
 import { i32s, locals, loop, params } from './gemm-core.ts';
+import { withHalf } from './half.ts';
 import { kernelModule } from './module.ts';
 
 interface RowSpec {
@@ -164,6 +165,6 @@ function ofGrouped(call: Call): Resolved | null {
 /** Caches that are as long as the present ones may be the same memory. */
 const shared = (call: Call): [number, number][] => (call.inputs[3] && call.outputs[1] && sizeOf(call.inputs[3].shape) === sizeOf(call.outputs[1].shape) ? [[1, 3], [2, 4]] : []);
 
-export const attentionWasm: readonly WasmKernel[] = [kernel('attention.blocks', ofAttention)];
-export const multiHeadWasm: readonly WasmKernel[] = [kernel('attention.multi_head', ofMultiHead)];
-export const groupedWasm: readonly WasmKernel[] = [kernel('attention.grouped', ofGrouped, { inPlace: shared })];
+export const attentionWasm: readonly WasmKernel[] = withHalf([kernel('attention.blocks', ofAttention)]);
+export const multiHeadWasm: readonly WasmKernel[] = withHalf([kernel('attention.multi_head', ofMultiHead)]);
+export const groupedWasm: readonly WasmKernel[] = withHalf([kernel('attention.grouped', ofGrouped, { inPlace: shared })]);

@@ -9,6 +9,7 @@ import { convDepthwise } from './conv-depthwise.ts';
 import { storeSpec } from './conv-finish.ts';
 import { type Finish, finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { i32s, locals } from './gemm-core.ts';
+import { withHalf } from './half.ts';
 import { kernelModule } from './module.ts';
 
 interface Spec extends ConvSpec { readonly packs: boolean; readonly groups: boolean }
@@ -110,4 +111,4 @@ export const convDirect: WasmKernel = {
   scratch: (call, caps) => convScratch(ofConv(call), caps, isConstant(call)),
   launch: (call, caps) => convLaunches(ofConv(call), caps, { x: { input: 0 }, w: { input: 1, constant: isConstant(call) }, bias: call.inputs[2] ? { input: 2 } : 0, out: { output: 0 } }, call.outputs[0]!, finishOf(call)),
 };
-export const convWasm: readonly WasmKernel[] = [convDepthwise, convDirect];
+export const convWasm: readonly WasmKernel[] = withHalf([convDepthwise, convDirect]);

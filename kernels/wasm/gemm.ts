@@ -7,6 +7,7 @@ import { constant, type Ex, input, kindOf, substitute, x } from '../expr.ts';
 import { i32 } from './asm.ts';
 import { type Finish, finishArgCount, finishes, finishLaunch, finishOf, type FinishPlan, finishPlan, finishRows, type FinishSpec } from './epilogue.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, packPanels, panelFloats, params } from './gemm-core.ts';
+import { withHalf } from './half.ts';
 import { kernelModule } from './module.ts';
 
 /** One dimension of a batch: its size, and how far A and B move along it, in elements. */
@@ -163,6 +164,6 @@ function productKernel(name: string, shaped: Shaped): WasmKernel {
   };
 }
 
-export const matmulWasm: readonly WasmKernel[] = [productKernel('matmul.tile', ofMatMul)];
-export const gemmWasm: readonly WasmKernel[] = [productKernel('gemm.tile', ofGemm)];
-export const fusedMatmulWasm: readonly WasmKernel[] = [productKernel('fused_matmul.tile', ofFused)];
+export const matmulWasm: readonly WasmKernel[] = withHalf([productKernel('matmul.tile', ofMatMul)]);
+export const gemmWasm: readonly WasmKernel[] = withHalf([productKernel('gemm.tile', ofGemm)]);
+export const fusedMatmulWasm: readonly WasmKernel[] = withHalf([productKernel('fused_matmul.tile', ofFused)]);

@@ -7,6 +7,7 @@ import { type Fn, f32x4, i32, i32x4, type Local, memory, type Mod, type V, v128 
 import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, tapsOf } from './conv-core.ts';
 import { type Ctx, context, pow } from './float.ts';
 import { i32s, locals, loop, storeLanes } from './gemm-core.ts';
+import { withHalf } from './half.ts';
 import { kernelModule } from './module.ts';
 import { poolIndexed } from './pool-indexed.ts';
 
@@ -180,6 +181,6 @@ const globalPool = (by: RowSpec['by']): WasmKernel => ({
 
 /** Kernels of each pooling operator, by its name. */
 export const poolWasm: Readonly<Record<string, readonly WasmKernel[]>> = {
-  MaxPool: [maxPool, poolIndexed], AveragePool: [averagePool], LpPool: [lpPool],
-  GlobalAveragePool: [globalPool('mean')], GlobalMaxPool: [globalPool('max')], GlobalLpPool: [globalPool('norm')],
+  MaxPool: [...withHalf([maxPool]), poolIndexed], AveragePool: withHalf([averagePool]), LpPool: withHalf([lpPool]),
+  GlobalAveragePool: withHalf([globalPool('mean')]), GlobalMaxPool: withHalf([globalPool('max')]), GlobalLpPool: withHalf([globalPool('norm')]),
 };

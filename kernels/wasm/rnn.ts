@@ -7,6 +7,7 @@ import { type RnnShape, rnnShape } from '../rnn-shape.ts';
 import { f32x4, type Fn, i32, type I32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { type Ctx, context, sigmoid, tanh } from './float.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, locals, loop, panelFloats, params } from './gemm-core.ts';
+import { withHalf } from './half.ts';
 import { kernelModule } from './module.ts';
 
 type Op = 'LSTM' | 'GRU' | 'RNN';
@@ -154,4 +155,4 @@ const kernel = (op: Op): WasmKernel => ({
   },
 });
 /** Kernels by operator. */
-export const rnnWasm: Readonly<Record<Op, readonly WasmKernel[]>> = { LSTM: [kernel('LSTM')], GRU: [kernel('GRU')], RNN: [kernel('RNN')] };
+export const rnnWasm: Readonly<Record<Op, readonly WasmKernel[]>> = { LSTM: withHalf([kernel('LSTM')]), GRU: withHalf([kernel('GRU')]), RNN: withHalf([kernel('RNN')]) };
