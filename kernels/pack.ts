@@ -4,6 +4,7 @@
  */
 import { numbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
+import { packTaps } from './webgpu/resize.ts';
 
 export type Packer = (t: Tensor, args: readonly (number | string)[]) => Uint8Array<ArrayBuffer>;
 const bytes = (a: Float32Array<ArrayBuffer> | Int16Array<ArrayBuffer>): Uint8Array<ArrayBuffer> => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
@@ -93,6 +94,7 @@ const matrixRows: Packer = (t, args) => {
 
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
+  ['resize.taps', (_, args) => packTaps(args[0] as string)],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
   ['matrix.rows', matrixRows], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

@@ -7,6 +7,7 @@ import { indexed, sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf, without } from './given.ts';
 import { axesOf } from './shapes.ts';
 import { axisTaps, COORDINATE_MODES, type Interpolation, NEAREST_MODES, type ResizedAxis } from './taps.ts';
+import { resizeKernel } from './webgpu/resize.ts';
 
 interface ResizeAttrs extends Interpolation {
   readonly axes: readonly number[] | undefined;
@@ -133,6 +134,7 @@ const resize11 = defineOp({
   },
   normalize: (node) => (node.opset < 11 ? upsampled(node) : {}),
   infer: infers(resizedShape), reference: resizeReference,
+  webgpu: [resizeKernel((g) => resizedAxes(g).map((axis) => (keeps(g.attrs, axis) ? null : axis)))],
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Resize.html, https://onnx.ai/onnx/operators/onnx__Upsample.html */

@@ -5,6 +5,7 @@ import { ALL, defineOp, INDEX, int, type NormalizeCall, type Normalized, type Op
 import { cellsOf, copyRun, fromCells, newCells, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf } from './shapes.ts';
+import { reverseKernel, triluKernel } from './webgpu/make.ts';
 import { concatKernels, stridedKernels, type StridedView } from './moves.ts';
 
 /** Where a slice of `shape` begins, what it steps by (in elements along each axis), and its shape. */
@@ -170,6 +171,7 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
+    webgpu: [reverseKernel((call) => axesOf([call.attrs.batch_axis], call.inputs[0]!.shape.length)[0]!)],
   }),
   ...(['Trilu', 'com.microsoft.Trilu'] as const).map((op) => defineOp({
     op, since: op === 'Trilu' ? [14] : [1], inputs: ['input: T', 'k: int64?'], outputs: ['output: T'], types: { T: ALL }, attrs: { upper: int(1) },
@@ -195,5 +197,6 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
+    webgpu: [triluKernel],
   })),
 ];

@@ -56,4 +56,37 @@ const combining = (['float32', 'int32', 'uint32', 'int64'] as const).flatMap((d)
   { op: 'ScatterND', inputs: [counted(d, [4, 3]), int64([5, 1], [1, 1, 0, 1, 0]), counted(d, [5, 3], 2)], attrs: { reduction } },
 ]));
 
-export const MOVES: Readonly<Record<string, readonly Case[]>> = { transposes, slices, concats, pads, gathers, scatters, combining };
+const makes: readonly Case[] = [
+  ...(['float32', 'float16', 'int64', 'uint8', 'bool', 'int32'] as const).flatMap((d): Case[] => [
+    { op: 'Trilu', inputs: [counted(d, [2, 3, 5])] }, { op: 'Trilu', inputs: [counted(d, [4, 3]), int64([], [-1])], attrs: { upper: 0 }, known: [1] }, { op: 'Trilu', inputs: [counted(d, [3, 4]), int64([], [2 ** 40])], known: [1] },
+    { op: 'ReverseSequence', inputs: [counted(d, [4, 3]), list(4, 2, 1)] }, { op: 'ReverseSequence', inputs: [counted(d, [2, 4, 2]), list(0, 3)], attrs: { time_axis: 1, batch_axis: 0 } },
+    { op: 'OneHot', inputs: [list(0, 3, -1, 7, -9, 1), list(4), counted(d, [2])], known: [1] },
+  ]),
+  { op: 'OneHot', inputs: [fromNumbers('float32', [2, 3], [0, 1, 2, -1, 2, 5]), list(3), fromNumbers('int32', [2], [-5, 9])], attrs: { axis: 1 }, known: [1] },
+  { op: 'OneHot', inputs: [fromNumbers('int32', [], [2]), list(3), counted('float32', [2])], attrs: { axis: 0 }, known: [1] },
+  ...[1, 2, 6, 7, 9, 10].map((dtype): Case => ({ op: 'EyeLike', inputs: [counted('float32', [3, 5])], attrs: { dtype, k: dtype - 6 } })),
+  { op: 'Range', inputs: [0.5, 9, 0.25].map((v) => fromNumbers('float32', [], [v])), known: [0, 1, 2] }, { op: 'Range', inputs: [10, -11, -3].map((v) => int64([], [v])), known: [0, 1, 2] },
+  { op: 'Range', inputs: [3, 17, 2].map((v) => fromNumbers('int32', [], [v])), known: [0, 1, 2] },
+  { op: 'ConstantOfShape', inputs: [list(2, 7)], known: [0] },
+];
+
+interface Sizes { readonly scales?: readonly number[]; readonly sizes?: readonly number[]; readonly roi?: readonly number[] }
+const resized = (d: DType, shape: readonly number[], to: Sizes, attrs: Record<string, string | number> = {}): Case => ({
+  op: 'Resize', inputs: [counted(d, shape), to.roi ? fromNumbers('float32', [to.roi.length], to.roi) : null, to.scales ? fromNumbers('float32', [to.scales.length], to.scales) : null, to.sizes ? list(...to.sizes) : null],
+  known: [1, 2, 3], attrs, rtol: 1e-5, atol: d === 'float16' ? 0.05 : 1e-4,
+});
+const crop = { sizes: [1, 1, 3, 3], roi: [0, 0, 0.4, 0.6, 1, 1, 1.2, 1.7] };
+const resizes = over((d) => [
+  resized(d, [1, 2, 3, 4], { scales: [1, 1, 2, 2] }), resized(d, [2, 5], { sizes: [2, 3] }, { nearest_mode: 'ceil' }),
+  resized(d, [1, 4, 5, 3], { scales: [1, 0.6, 1.7, 1] }, { coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' }), resized(d, [3, 2, 8], { sizes: [7, 2, 8] }, { coordinate_transformation_mode: 'align_corners', nearest_mode: 'round_prefer_ceil' }),
+]).concat(
+  ...(['float32', 'float16', 'uint8', 'int8'] as const).map((d): Case[] => [
+    resized(d, [1, 2, 3, 4], { scales: [1, 1, 2, 2] }, { mode: 'linear' }), resized(d, [1, 1, 5, 4], { sizes: [1, 1, 3, 7] }, { mode: 'linear', coordinate_transformation_mode: 'align_corners' }),
+    resized(d, [1, 6, 5, 3], { sizes: [1, 4, 9, 3] }, { mode: 'cubic', cubic_coeff_a: -0.5, exclude_outside: 1 }), resized(d, [2, 3, 4, 5], { sizes: [4, 6, 2, 5] }, { mode: 'linear' }),
+    resized(d, [1, 1, 4, 4], crop, { mode: 'linear', coordinate_transformation_mode: 'tf_crop_and_resize', extrapolation_value: 10 }),
+  ]),
+  resized('float32', [1, 1, 8, 8], { scales: [1, 1, 0.4, 0.6] }, { mode: 'cubic', antialias: 1 }), resized('float32', [1, 1, 4, 4], crop, { coordinate_transformation_mode: 'tf_crop_and_resize', extrapolation_value: 10 }),
+  resized('float32', [2, 3], { sizes: [2, 3] }, { mode: 'linear' }),
+);
+
+export const MOVES: Readonly<Record<string, readonly Case[]>> = { transposes, slices, concats, pads, gathers, scatters, combining, makes, resizes };
