@@ -106,10 +106,11 @@ function literal(value: number, type: string): string {
 /** Lib texts that `text` uses, and those that they use. */
 function libraryFor(text: string, lib: ReadonlyMap<string, string>): string[] {
   const found = new Set<string>();
+  const own = new Set(Array.from(text.matchAll(/\bfn (\w+)\(/g), (m) => m[1]!)); // a slot or module may use a name of the library for itself
   const visit = (t: string): void => {
     for (const [, word] of t.matchAll(/\b([A-Za-z_]\w*)\b/g)) {
       const source = lib.get(word!);
-      if (source !== undefined && !found.has(source)) {
+      if (source !== undefined && !found.has(source) && !own.has(word!)) {
         found.add(source);
         visit(source);
       }

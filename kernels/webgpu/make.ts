@@ -63,16 +63,17 @@ export const rangeKernel: GpuKernel = {
 };
 
 export const triluKernel: GpuKernel<{ readonly upper: number }> = {
-  name: 'move.trilu', accepts: (call) => widthOf(call.inputs[0]!.dtype) > 0 && widthOf(call.inputs[0]!.dtype) <= 8 && knows(call, 1),
+  name: 'move.trilu', accepts: (call) => widthOf(call.inputs[0]!.dtype) > 0 && widthOf(call.inputs[0]!.dtype) <= 8,
   launch: (call) => {
     const { dtype, shape } = call.inputs[0]!;
     const unit = unitOf(widthOf(dtype));
-    const k = call.inputs[1] ? numbers(valueOf(call, 1))[0]! : 0;
+    const given = (call.inputs[1] ?? null) !== null;
     const count = sizeOf(shape);
     return {
-      module: moveTrilu, types: unit.types, params: { WG, PER: unit.PER, UPPER: call.attrs.upper ? 1 : 0 }, slots: { write: writeSlot(unit) },
-      uniforms: { count, rows: shape.at(-2)!, columns: shape.at(-1)!, diagonal: Math.max(-(2 ** 30), Math.min(2 ** 30, k)) },
-      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { output: 0 }],
+      module: moveTrilu, types: { ...unit.types, ...(given ? { diagonals: 'i64' } : {}) }, params: { WG, PER: unit.PER, UPPER: call.attrs.upper ? 1 : 0 },
+      slots: { write: writeSlot(unit), diagonal: `fn diagonal() -> i32 { return ${given ? 'saturated_i32(load_diagonals(0u))' : '0'}; }` },
+      uniforms: { count, rows: shape.at(-2)!, columns: shape.at(-1)! },
+      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { output: 0 }], ...(given ? { extra: [{ name: 'diagonals', bind: { input: 1 } }] } : {}),
     };
   },
 };

@@ -31,13 +31,15 @@ fn nan_sign(v: f32) -> f32 {
   return select(sign(v), v, is_nan(v));
 }
 
-// Some drivers make a number of NaN.
+// Some drivers make a number of NaN, or of the logarithm of 0.
 fn nan_exp(v: f32) -> f32 {
   return select(exp(v), v, is_nan(v));
 }
 
 fn nan_log(v: f32) -> f32 {
   if (is_nan(v) || v < 0.0) { return from_bits(0x7fc00000u); }
+  if (!is_nonzero(v)) { return from_bits(0xff800000u); }
+  if (is_inf(v)) { return v; }
   return log(v);
 }
 
