@@ -2,9 +2,10 @@ import { type DType, isInt64 } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import { bigints, integers, numbers, writer } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor, tensor, zeros } from '../src/core/tensor.ts';
-import { defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
+import { type Call, defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
 import { without } from './elementwise.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
+import * as wasm from './wasm/reduce.ts';
 import { positionKernel, reduceKernel, type Reduction, scanKernel } from './webgpu/reduce.ts';
 
 /** Which dims of a shape are reduced, and what is left. `axes` null: not given. */
@@ -96,8 +97,15 @@ const axesInput = (until: number) => ({ attrs, inputs, opset, constant }: Normal
   return { attrs: without(attrs, 'axes'), inputs: [inputs[0]!, axes === undefined ? null : constant(tensor('int64', [axes.length], axes))] };
 };
 
+/** The axes that a call reduces; null: known only at run time. */
+function knownAxes(call: Call): readonly number[] | null {
+  const given = call.inputs[1] ? (call.inputs[1].constant?.peek() ?? undefined) : null;
+  return given === undefined ? null : reduction(call.inputs[0]!.shape, given && integers(given), call.attrs).axes;
+}
+
 const reducer = (op: string): Op => {
   const bools = op === 'ReduceMax' || op === 'ReduceMin';
+  const how = op.slice('Reduce'.length) as Reduction;
   return defineOp({
     op, since: op === 'ReduceSum' ? [1, 11, 13] : bools ? [1, 11, 12, 13, 18, 20] : [1, 11, 13, 18],
     inputs: ['data: T', 'axes: int64?'], outputs: ['reduced: T'], types: { T: bools ? [...NUMERIC, 'bool'] : NUMERIC },
@@ -114,12 +122,11 @@ const reducer = (op: string): Op => {
       const { axes, shape } = reduction(t.shape, given && integers(given), call.attrs);
       return [reduce(t, axes, shape, bools ? extreme(op === 'ReduceMax', t.dtype) : HOW[op]!)];
     },
-    webgpu: [reduceKernel(op.slice('Reduce'.length) as Reduction, (call) => {
-      const given = call.inputs[1] ? (call.inputs[1].constant?.peek() ?? undefined) : null;
-      return given === undefined ? null : reduction(call.inputs[0]!.shape, given && integers(given), call.attrs).axes;
-    })],
+    webgpu: [reduceKernel(how, knownAxes)], wasm: [wasm.reduceKernel(how, knownAxes)],
   });
 };
+
+const ownAxis = (call: Call): number => axisOf(call.attrs.axis, call.inputs[0]!.shape.length);
 
 const position = (op: 'ArgMax' | 'ArgMin'): Op => defineOp({
   op, since: [1, 11, 12, 13], inputs: ['data: T'], outputs: ['reduced: int64'], types: { T: NUMERIC },
@@ -146,7 +153,7 @@ const position = (op: 'ArgMax' | 'ArgMin'): Op => defineOp({
     });
     return [out];
   },
-  webgpu: [positionKernel(op === 'ArgMax', (call) => axisOf(call.attrs.axis, call.inputs[0]!.shape.length))],
+  webgpu: [positionKernel(op === 'ArgMax', ownAxis)], wasm: [wasm.positionKernel(op === 'ArgMax', ownAxis)],
 });
 
 const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
@@ -177,8 +184,13 @@ const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
     else scan(numbers(t), op === 'CumSum' ? 0 : 1, (a, b) => (op === 'CumSum' ? (a + b) | 0 : Math.imul(a, b)), write);
     return [out];
   },
-  webgpu: [scanKernel(op === 'CumProd', (call) => { const given = call.inputs[1]?.constant?.peek(); return given ? axisOf(soleOf(given), call.inputs[0]!.shape.length) : null; })],
+  webgpu: [scanKernel(op === 'CumProd', knownAxis)], wasm: [wasm.scanKernel(op === 'CumProd', knownAxis)],
 });
+/** The axis that input 1 names; null: known only at run time. */
+function knownAxis(call: Call): number | null {
+  const given = call.inputs[1]?.constant?.peek();
+  return given ? axisOf(soleOf(given), call.inputs[0]!.shape.length) : null;
+}
 const soleOf = (t: Tensor): number => (sizeOf(t.shape) === 1 ? integers(t)[0]! : fail('shape_mismatch', `axis must be one number, not of shape [${t.shape}]`));
 
 /** Reductions over axes, and running sums: https://onnx.ai/onnx/operators/onnx__ReduceSum.html and its like */
