@@ -8,6 +8,7 @@ import { activation } from './rnn-activation.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 import { gemmKernels, matmulKernels } from './webgpu/matmul.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from './wasm/gemm.ts';
+import { matmulScalar } from './wasm/gemm-scalar.ts';
 
 const T: readonly DType[] = [...FLOAT, 'int32', 'int64', 'uint32', 'uint64'];
 const isInteger = (d: DType): boolean => d.startsWith('int') || d.startsWith('uint');
@@ -88,7 +89,7 @@ const needsBig = (x: Tensor, y: Tensor, k: number): boolean => isInteger(x.dtype
 
 const matMul = defineOp({
   op: 'MatMul', since: [1, 9, 13], inputs: ['A: T', 'B: T'], outputs: ['Y: T'], types: { T }, attrs: {}, epilogue: true,
-  webgpu: matmulKernels((call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape)), wasm: matmulWasm,
+  webgpu: matmulKernels((call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape)), wasm: [...matmulWasm, matmulScalar],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: matmulShape(call.fact(0).shape, call.fact(1).shape).shape }],
   reference: (call) => {
     const a = call.tensor(0), b = call.tensor(1);

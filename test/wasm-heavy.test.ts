@@ -12,6 +12,7 @@ import { rnnWasm } from '../kernels/wasm/rnn.ts';
 import { attentions } from '../kernels/attention.ts';
 import { attentionWasm, groupedWasm, multiHeadWasm } from '../kernels/wasm/attention.ts';
 import { pool } from '../kernels/pool.ts';
+import { matmulScalar } from '../kernels/wasm/gemm-scalar.ts';
 import { poolWasm } from '../kernels/wasm/pool.ts';
 import { matmul, matmulShape } from '../kernels/matmul.ts';
 import { finishes, finishOf } from '../kernels/wasm/epilogue.ts';
@@ -108,6 +109,18 @@ describe('matmul', () => {
       if (epilogue && !finishes(finishOf({ epilogue: epilogue.epilogue } as Call), { dtype: 'float32', shape })) continue;
       await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]), ...epilogue }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
     }
+  });
+  test('float64 and integers', async () => {
+    const d = dice('scalar');
+    for (let t = 0; t < 40; t++) {
+      const dtype = d.pick('float64' as const, 'int32' as const, 'uint32' as const, 'int64' as const), [M, N, K] = [d.int(0, 9), d.int(0, 9), d.int(0, 9)];
+      const of = (...shape: number[]): Tensor => fromNumbers(dtype, shape, Float64Array.from({ length: sizeOf(shape) }, () => (dtype === 'float64' ? d.random() : d.int(dtype === 'uint32' ? 0 : -50, 50))));
+      await agree(op, matmulScalar, { inputs: d.pick([of(2, M, K), of(K, N)], [of(2, 1, M, K), of(3, K, N)], [of(K), of(K)]), tolerance: 1e-12 }, caps());
+    }
+  });
+  test('on shared memory', async () => {
+    const d = dice('shared');
+    await agree(op, kernel, { inputs: [d.reals(9, 11), d.reals(11, 13)], constants: [1] }, { ...caps(), shared: true });
   });
   test('Gemm: transposed operands, alpha, beta and C', async () => {
     const d = dice('gemm');

@@ -8,7 +8,7 @@ import { i32, type Local, type V, v128 } from './asm.ts';
 import type { Finish } from './epilogue.ts';
 import { kept } from './expr-kept.ts';
 import { isVector, vectorCode } from './expr-vector.ts';
-import { type Ctx } from './float.ts';
+import type { Ctx } from './float.ts';
 import { loadLanes } from './gemm-core.ts';
 
 /** How an operand lies to the output: one value, one per channel, one per channel of each image, or one per element. */

@@ -9,7 +9,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, Ref, WasmEmitter, WasmLaunch } from '../define.ts';
 import type { Ex } from '../expr.ts';
 import { broadcastStrides } from '../shapes.ts';
-import { type Fn, i32, type Local, type Mod, type V, v128 } from './asm.ts';
+import { type Fn, i32, type Local, type Mod, type V } from './asm.ts';
 import { load4, loadSplat, store1, store4, widthOf } from './elem.ts';
 import { kept } from './expr-kept.ts';
 import { isVector, vectorCode } from './expr-vector.ts';
