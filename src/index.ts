@@ -1,5 +1,6 @@
 export { planModel, printPlan, Session } from './session.ts';
 export type { Device, Feeds, Port, Results, RunOptions, SessionOptions } from './session.ts';
+export type { Exactness, Trace } from './2-optimize/rewrite.ts';
 export type { ModelSource } from './source.ts';
 export { summarize } from './3-plan/print.ts';
 export type { Summary } from './3-plan/print.ts';

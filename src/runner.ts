@@ -6,6 +6,8 @@
 import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
 import { fuse } from './2-optimize/fuse.ts';
+import { simplify } from './2-optimize/passes/index.ts';
+import type { Exactness, Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type Tuning } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
@@ -20,7 +22,9 @@ export interface Surroundings {
   readonly backend: Backend;
   readonly work: HostWork;
   readonly random: () => number;
-  readonly optimize: boolean;
+  /** Kinds of rewrites that are allowed; none: each operator runs by itself. */
+  readonly allow: ReadonlySet<Exactness>;
+  readonly trace?: Tracer;
   readonly tuning?: Tuning;
   /** Called with every plan that is made. */
   readonly planned: (plan: Plan) => void;
@@ -126,7 +130,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   }
 
   async function makeSegment(work: Work): Promise<Segment> {
-    const request = segmentRequest(work, ops, around.optimize, backend.caps);
+    const request = segmentRequest(work, ops, around.allow, backend.caps, around.trace);
     const { plan, constants } = draft(request, around.model, ops, backend.caps, around.tuning);
     around.planned(plan);
     const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
@@ -147,10 +151,10 @@ export interface SegmentRequest {
 }
 
 /** Binds, fuses, and says what the plan of this part reads and makes. */
-export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, optimize: boolean, caps: Caps): SegmentRequest {
+export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): SegmentRequest {
   const specialized = specialize(work, ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
-  const { nodes, facts, values } = optimize || caps.kind !== 'reference' ? fuse(specialized, wanted, ops, caps, optimize) : { nodes: specialized.nodes, facts: specialized.facts, values: specialized.values };
+  const { nodes, facts, values } = fuse(simplify(specialized, wanted, ops, allow, trace), wanted, ops, caps, allow);
   const made = new Set(nodes.flatMap((n) => n.outputs));
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));

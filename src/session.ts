@@ -5,8 +5,8 @@ import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
 import { MAP } from './2-optimize/fuse.ts';
 import { normalize } from './2-optimize/normalize.ts';
-import { passes } from './2-optimize/passes/index.ts';
-import { rewrite } from './2-optimize/rewrite.ts';
+import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
+import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import type { Tuning } from './3-plan/make-plan.ts';
 import { printPlan } from './3-plan/print.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
@@ -30,8 +30,10 @@ export interface SessionOptions {
   readonly strict?: boolean;
   /** External data by the name that the model uses; default: files beside the model's path or URL. */
   readonly externalData?: Readonly<Record<string, Uint8Array>>;
-  /** Merge operators and rewrite the graph. Default true. */
-  readonly optimize?: boolean;
+  /** Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and 'reassociates'. */
+  readonly optimize?: boolean | readonly Exactness[];
+  /** Called with every rewrite of the graph. */
+  readonly trace?: (t: Trace) => void;
   /** Seed of random operators. Default 0. */
   readonly seed?: number;
   readonly tuning?: Tuning;
@@ -68,7 +70,7 @@ export class Session implements AsyncDisposable {
     this.outputs = model.graph.outputs.map((v) => portOf(model.graph, v));
     const random = mulberry32(options.seed ?? 0);
     this.#runner = makeRunner(model.graph, {
-      model: name, ops, backend, work: hostWork(random), random, optimize: options.optimize ?? true, ...(options.tuning ? { tuning: options.tuning } : {}),
+      model: name, ops, backend, work: hostWork(random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), ...(options.tuning ? { tuning: options.tuning } : {}),
       planned: (plan) => {
         if (options.strict) refuseLeaving(plan, name);
         this.#plans.push(plan);
@@ -131,12 +133,12 @@ export class Session implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> { return this.release(); }
 }
 
-async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize'>): Promise<{ model: Model; name: string }> {
+async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string }> {
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
     const model = parseModel(bytes, external);
     const graph = normalize(model.graph, ops);
-    return { model: { ...model, graph: options.optimize === false ? graph : rewrite(graph, passes) }, name };
+    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), ops, options.trace) }, name };
   } catch (e) {
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
   }
@@ -146,13 +148,13 @@ async function readModel(source: ModelSource, options: Pick<SessionOptions, 'ext
  * The plan of a model at these dims, made without any device: where every node would run, what it copies, what memory it needs.
  * Where shapes depend on data it covers the model up to there, and `complete` is false.
  */
-export async function planModel(source: ModelSource, options: { readonly device?: 'webgpu' | 'wasm' | 'reference'; readonly dims?: Readonly<Record<string, number>>; readonly caps?: Caps; readonly optimize?: boolean; readonly externalData?: Readonly<Record<string, Uint8Array>> } = {}):
+export async function planModel(source: ModelSource, options: { readonly device?: 'webgpu' | 'wasm' | 'reference'; readonly dims?: Readonly<Record<string, number>>; readonly caps?: Caps; readonly optimize?: boolean | readonly Exactness[]; readonly trace?: (t: Trace) => void; readonly externalData?: Readonly<Record<string, Uint8Array>> } = {}):
   Promise<{ plan: Plan; constants: readonly Constant[]; complete: boolean; graph: Graph }> {
   const { model, name } = await readModel(source, options);
   const { graph } = model;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const facts = new Map<ValueId, Fact>(graph.inputs.map((v) => [v, bind(portOf(graph, v), options.dims ?? {})]));
-  const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, options.optimize ?? true, caps);
+  const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps);
   return { plan, constants, complete: request.specialized.deferred.length === 0, graph };
 }

@@ -10,7 +10,7 @@ import { readsOf } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { batchNormConstants } from './batchnorm.ts';
-import type { Specialized } from './specialize.ts';
+import type { Bound, Exactness } from './rewrite.ts';
 
 /** A graph at concrete shapes, ready to be planned. */
 export interface Concrete { readonly nodes: readonly Node[]; readonly facts: ReadonlyMap<ValueId, Fact>; readonly values: readonly GraphValue[] }
@@ -27,7 +27,8 @@ const MAX_EPILOGUE_OPERANDS = 4;
 interface MapNode { readonly node: Node; readonly expr: Ex; readonly inputs: readonly ValueId[]; readonly label: readonly string[] }
 
 /** With `merge` off each elementwise operator stays by itself. `wanted` values must still be made. */
-export function fuse(graph: Specialized, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, merge: boolean): Concrete {
+export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Concrete {
+  const merge = allow.size > 0;
   if (caps.kind === 'reference') return { nodes: graph.nodes, facts: graph.facts, values: graph.values };
   const facts = new Map(graph.facts);
   const values = [...graph.values];

@@ -1,17 +1,24 @@
 /**
- * Rewrites of a graph before its dims are known. A pass looks at one node and proposes a patch; the engine applies patches until none is
- * proposed. Values keep their numbers: a patch adds nodes that write the values the removed ones wrote.
+ * Rewrites of a graph. A pass looks at one node and proposes a patch; the engine applies patches until none is proposed. Values keep their
+ * numbers: a patch adds nodes that write the values the removed ones wrote, or tells their readers what to read instead.
+ *
+ * Some passes run once, before dims are known; their constants are shared by the plans of all dims. Others run when shapes are bound.
  */
-import { type AttrValue, bodiesOf, constantOf, type Graph, type GraphValue, isGraph, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import type { InferCall, Op } from '../../kernels/define.ts';
+import { fail } from '../core/errors.ts';
+import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Graph, type GraphValue, isGraph, type Node, readsOf, type ValueId } from '../core/graph.ts';
 import type { Tensor } from '../core/tensor.ts';
 
 /** What a rewrite may change: nothing, the order of roundings, or the value by a stated error. */
 export type Exactness = 'exact' | 'reassociates' | 'approximate';
+export const EXACTNESS: readonly Exactness[] = ['exact', 'reassociates', 'approximate'];
 
 export interface Patch {
   readonly reason: string;
   readonly remove: readonly Node[];
   readonly add: readonly Node[];
+  /** [from, to]: what read `from` reads `to` from now on. A graph output must still be written. */
+  readonly instead?: readonly (readonly [from: ValueId, to: ValueId])[];
 }
 export interface Pass {
   readonly name: string;
@@ -20,79 +27,158 @@ export interface Pass {
 }
 /** A graph as passes see it. */
 export interface GraphView {
+  readonly ops: ReadonlyMap<string, Op>;
   /** The node that writes a value. */
   maker(v: ValueId | null | undefined): Node | undefined;
   /** Nodes that read a value, each once. */
   readers(v: ValueId): readonly Node[];
   /** One node reads the value, and no one else wants it. */
   readOnce(v: ValueId): boolean;
+  /** Someone outside wants the value: its number must stay written. */
+  isOutput(v: ValueId): boolean;
+  /** What is known of a value: before dims are bound, only of constants. */
+  fact(v: ValueId | null | undefined): Fact | undefined;
   /** A weight that is in memory. */
   constant(v: ValueId | null | undefined): Tensor | null;
   /** A new value, fixed or to be written by a node of the patch. */
-  addValue(name: string, constant?: Tensor): ValueId;
+  addValue(name: string, constant?: Tensor | Constant): ValueId;
   nameOf(v: ValueId): string;
 }
 export interface Trace { readonly pass: string; readonly reason: string; readonly removed: readonly string[]; readonly added: readonly string[] }
+export type Tracer = (t: Trace) => void;
 
 /** Applies the passes until nothing changes, in bodies too. */
-export function rewrite(graph: Graph, passes: readonly Pass[], trace?: (t: Trace) => void): Graph {
-  const values: GraphValue[] = [...graph.values];
-  let nodes: readonly Node[] = graph.nodes.map((n) => (bodiesOf(n).length === 0 ? n : { ...n, attrs: mapBodies(n.attrs, (g) => rewrite(g, passes, trace)) }));
-  const outputs = new Set(graph.outputs);
-  // Each patch makes the graph smaller or its nodes more canonical; the bound stops a pair of passes that undo each other.
-  for (let round = 0; round < 16; round++) {
+export function rewrite(graph: Graph, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Graph {
+  const inner = graph.nodes.map((n) => (bodiesOf(n).length === 0 ? n : { ...n, attrs: mapBodies(n.attrs, (g) => rewrite(g, passes, ops, trace)) }));
+  const { nodes, values } = applied({ nodes: inner, values: graph.values, outputs: new Set(graph.outputs), facts: null }, passes, ops, trace);
+  return { ...graph, nodes: withoutDead(nodes, graph.outputs), values };
+}
+
+/** Nodes of which all shapes are known. */
+export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: ReadonlyMap<ValueId, Fact> }
+
+/** Applies the passes until nothing changes; facts of new values are inferred. */
+export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Bound {
+  const facts = new Map(graph.facts);
+  const { nodes, values } = applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, passes, ops, trace);
+  return { nodes: withoutDead(nodes, wanted), values, facts };
+}
+
+interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: Map<ValueId, Fact> | null }
+
+/** A patch makes the graph smaller or its nodes more canonical; the bound stops passes that undo each other. */
+const ROUNDS = 24;
+
+function applied({ nodes: start, values: given, outputs, facts }: Start, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): { nodes: readonly Node[]; values: readonly GraphValue[] } {
+  const values: GraphValue[] = [...given];
+  let nodes = start;
+  for (let round = 0; round < ROUNDS; round++) {
     let changed = false;
     const makers = new Map<ValueId, Node>();
     const readers = new Map<ValueId, Node[]>();
+    const gone = new Set<Node>();
+    /** Nodes that were replaced by themselves with other inputs. */
+    const renamed = new Map<Node, Node>();
     const enter = (n: Node): void => {
       for (const v of n.outputs) if (v !== null) makers.set(v, n);
-      for (const v of new Set(readsOf(n))) readers.set(v, [...(readers.get(v) ?? []), n]);
+      for (const v of new Set(readsOf(n))) {
+        const list = readers.get(v);
+        if (list) list.push(n);
+        else readers.set(v, [n]);
+      }
+    };
+    const leave = (n: Node): void => {
+      for (const v of new Set(readsOf(n))) readers.set(v, (readers.get(v) ?? []).filter((r) => r !== n));
+      for (const v of n.outputs) if (v !== null && makers.get(v) === n) makers.delete(v);
+    };
+    const newest = (n: Node): Node => {
+      let at = n;
+      for (let next = renamed.get(at); next !== undefined; next = renamed.get(at)) at = next;
+      return at;
     };
     nodes.forEach(enter);
-    const gone = new Set<Node>();
     const view: GraphView = {
+      ops,
       maker: (v) => (v == null ? undefined : makers.get(v)),
       readers: (v) => readers.get(v) ?? [],
       readOnce: (v) => !outputs.has(v) && (readers.get(v)?.length ?? 0) === 1,
-      constant: (v) => (v == null ? null : (values[v]!.constant?.peek() ?? null)),
-      addValue: (name, tensor) => values.push({ name, ...(tensor ? { constant: constantOf(tensor) } : {}) }) - 1,
+      isOutput: (v) => outputs.has(v),
+      fact: (v) => (v == null ? undefined : (facts?.get(v) ?? factOfValue(values[v]!))),
+      constant: (v) => (v == null ? null : ((facts?.get(v)?.constant ?? values[v]!.constant)?.peek() ?? null)),
+      addValue: (name, given) => {
+        const constant = given === undefined ? undefined : 'peek' in given ? given : constantOf(given);
+        const v = values.push({ name, ...(constant ? { constant } : {}) }) - 1;
+        if (constant) facts?.set(v, { dtype: constant.dtype, shape: constant.shape, constant });
+        return v;
+      },
       nameOf: (v) => values[v]!.name,
     };
     const next: Node[] = [];
-    for (const node of nodes) {
+    for (const old of nodes) {
+      const node = newest(old);
       if (gone.has(node)) continue;
       let patch: Patch | null = null;
       for (const pass of passes) {
         patch = pass.rewrite(node, view);
-        if (patch === null || patch.remove.some((n) => gone.has(n))) continue;
+        if (patch === null) continue;
         trace?.({ pass: pass.name, reason: patch.reason, removed: patch.remove.map((n) => n.name), added: patch.add.map((n) => n.name) });
         break;
       }
-      if (patch === null || patch.remove.some((n) => gone.has(n))) {
+      if (patch === null) {
         next.push(node);
         continue;
       }
       changed = true;
       for (const n of patch.remove) {
         gone.add(n);
-        for (const v of new Set(readsOf(n))) readers.set(v, (readers.get(v) ?? []).filter((r) => r !== n));
-        for (const v of n.outputs) if (v !== null) makers.delete(v);
+        leave(n);
       }
-      patch.add.forEach(enter);
-      if (!patch.remove.includes(node)) next.push(node);
+      for (const n of patch.add) {
+        enter(n);
+        if (facts) learn(n, facts, ops);
+      }
       next.push(...patch.add);
+      if (!patch.remove.includes(node)) next.push(node);
+      for (const [from, to] of patch.instead ?? []) {
+        for (const reader of [...(readers.get(from) ?? [])]) {
+          if (patch.add.includes(reader)) continue;
+          const other = reading(reader, from, to);
+          leave(reader);
+          enter(other);
+          renamed.set(reader, other);
+        }
+      }
     }
-    nodes = sortNodes(next.filter((n) => !gone.has(n)));
+    nodes = sortNodes(next.map(newest).filter((n) => !gone.has(n)));
     if (!changed) break;
   }
-  return withoutDead({ ...graph, nodes, values });
+  return { nodes, values };
+}
+
+const factOfValue = (v: GraphValue): Fact | undefined => (v.constant ? { dtype: v.constant.dtype, shape: v.constant.shape, constant: v.constant } : undefined);
+
+/** The node with `to` in place of `from`, in what its bodies capture too. */
+const reading = (node: Node, from: ValueId, to: ValueId): Node => ({
+  ...node, inputs: node.inputs.map((v) => (v === from ? to : v)),
+  attrs: bodiesOf(node).length === 0 ? node.attrs : mapBodies(node.attrs, (g) => ({ ...g, captures: g.captures.map(([inner, outer]) => [inner, outer === from ? to : outer] as const) })),
+});
+
+/** Facts of the outputs of an added node that have none. */
+function learn(node: Node, facts: Map<ValueId, Fact>, ops: ReadonlyMap<string, Op>): void {
+  if (node.outputs.every((v) => v === null || facts.has(v))) return;
+  const op = ops.get(node.op) ?? fail('internal', `a pass made a ${node.op}, which is missing`);
+  const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
+  const fact = (i: number): Fact => inputs[i] ?? fail('internal', `a pass left out input ${i} of ${node.op}`);
+  const call: InferCall = { inputs, attrs: node.attrs, outputs: node.outputs.length, fact, value: (i) => fact(i).constant?.peek() ?? fail('internal', `a pass made a ${node.op} whose input ${i} is no constant`) };
+  const outs = op.infer!(call);
+  node.outputs.forEach((v, i) => { if (v !== null && !facts.has(v)) facts.set(v, { dtype: outs[i]!.dtype, shape: outs[i]!.shape }); });
 }
 
 const mapBodies = (attrs: Node['attrs'], f: (g: Graph) => Graph): Node['attrs'] =>
   Object.fromEntries(Object.entries(attrs).map(([k, a]): [string, AttrValue] => [k, isGraph(a) ? f(a) : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0]) ? (a as readonly Graph[]).map(f) : a]));
 
 /** Topological order that keeps the given order where it can. */
-function sortNodes(nodes: readonly Node[]): Node[] {
+export function sortNodes(nodes: readonly Node[]): Node[] {
   const made = new Map<ValueId, Node>();
   for (const n of nodes) for (const v of n.outputs) if (v !== null) made.set(v, n);
   const out: Node[] = [];
@@ -115,14 +201,14 @@ function sortNodes(nodes: readonly Node[]): Node[] {
 }
 
 /** Without nodes whose results no one wants. */
-function withoutDead(graph: Graph): Graph {
-  const wanted = new Set<ValueId>(graph.outputs);
+function withoutDead(nodes: readonly Node[], outputs: Iterable<ValueId>): readonly Node[] {
+  const wanted = new Set<ValueId>(outputs);
   const kept: Node[] = [];
-  for (let i = graph.nodes.length - 1; i >= 0; i--) {
-    const n = graph.nodes[i]!;
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const n = nodes[i]!;
     if (!n.outputs.some((v) => v !== null && wanted.has(v))) continue;
     kept.push(n);
     for (const v of readsOf(n)) wanted.add(v);
   }
-  return { ...graph, nodes: kept.reverse() };
+  return kept.reverse();
 }

@@ -115,7 +115,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
   return { nodes: planned.filter((n) => live.has(n)), values, facts, deferred, dynamic, demands };
 }
 
-function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly OutFact[] {
+export function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly OutFact[] {
   if (op.infer === undefined) fail('internal', `${op.op} has no shape inference and is not dynamic`);
   const fact = (i: number): Fact => inputs[i] ?? fail('input_missing', `input ${i} of ${op.op} is required`);
   const call: InferCall = {
@@ -154,7 +154,7 @@ function checkSize(out: OutFact): void {
 }
 
 /** Input dtypes against the operator's type parameters: each bound once, then the same everywhere. @throws type_mismatch */
-function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
+export function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
   const parameters = op.inputs.map(parseParameter);
   const bound = new Map<string, DType>();
   inputs.forEach((fact, i) => {

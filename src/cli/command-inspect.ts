@@ -4,7 +4,7 @@ import { bytesOf } from '../core/dtype.ts';
 import { fail, SardonyxError } from '../core/errors.ts';
 import { bodiesOf, type Dim, type Graph } from '../core/graph.ts';
 import { sizeOf } from '../core/tensor.ts';
-import { planModel, type Plan, printPlan, summarize } from '../index.ts';
+import { planModel, type Plan, printPlan, summarize, type Trace } from '../index.ts';
 import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, print, printJson, table, text } from './command.ts';
 import { placements } from './verify.ts';
 
@@ -19,10 +19,11 @@ Shows inputs, outputs, operators with their counts and where each would run, and
   --device NAME    webgpu, wasm or reference (default webgpu)
   --dims NAME=N,…  sizes of free dims; one without a name is INPUT.AXIS
   --plan           print the whole plan, one line a step
+  --trace          print every rewrite of the graph, with its reason
   --json           print all of it as JSON
 
 Exit status: 0 fine, 2 the request is wrong.`,
-  options: { device: { type: 'string' }, dims: { type: 'string', multiple: true }, plan: { type: 'boolean' } },
+  options: { device: { type: 'string' }, dims: { type: 'string', multiple: true }, plan: { type: 'boolean' }, trace: { type: 'boolean' } },
   run: inspect,
 };
 
@@ -51,7 +52,8 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
   const { graph } = model;
   const ports = (ids: readonly number[]): { name: string; dtype: string | null; shape: readonly Dim[] | null }[] =>
     ids.map((v) => ({ name: graph.values[v]!.name, dtype: graph.values[v]!.declared?.dtype ?? null, shape: graph.values[v]!.declared?.shape ?? null }));
-  const planned = await planFor(path, device, dimsOf(given));
+  const rewrites: Trace[] = [];
+  const planned = await planFor(path, device, dimsOf(given), (t) => rewrites.push(t));
 
   const file = countOps(graph);
   const placed = planned.plan ? placements([planned.plan]) : [];
@@ -66,7 +68,7 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
     weightBytes: constantBytes(graph), externalFiles: model.externalFiles,
   };
   if (given['json']) {
-    printJson({ ...head, device, operators: ops, plan: summary, ...(planned.why ? { unplanned: planned.why } : {}), ...(given['plan'] && planned.plan ? { steps: planned.plan.steps } : {}) });
+    printJson({ ...head, device, operators: ops, plan: summary, ...(planned.why ? { unplanned: planned.why } : {}), ...(given['plan'] && planned.plan ? { steps: planned.plan.steps } : {}), ...(given['trace'] ? { rewrites } : {}) });
     return 0;
   }
   print(`${path}: IR ${model.irVersion}, ${Object.entries(model.opsets).map(([d, v]) => `${d} ${v}`).join(', ')}${model.producer ? `, by ${model.producer}` : ''}`);
@@ -84,15 +86,16 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
     ]));
     if (given['plan']) print(printPlan(planned.plan!));
   }
+  if (given['trace']) print(`rewrites\n${table(rewrites.map((t) => [t.pass, t.reason, `${t.removed.length} → ${t.added.length} nodes`]))}`);
   return 0;
 }
 
 type Planned = { readonly plan: Plan | null; readonly complete: boolean; readonly why?: string };
 
 /** The plan, or why there is none yet: free dims without a size, operators that no one knows. */
-async function planFor(path: string, device: 'webgpu' | 'wasm' | 'reference', dims: Readonly<Record<string, number>>): Promise<Planned> {
+async function planFor(path: string, device: 'webgpu' | 'wasm' | 'reference', dims: Readonly<Record<string, number>>, trace: (t: Trace) => void): Promise<Planned> {
   try {
-    return await planModel(path, { device, dims });
+    return await planModel(path, { device, dims, trace });
   } catch (e) {
     if (e instanceof SardonyxError && ['dimension_unbound', 'op_unsupported'].includes(e.code)) return { plan: null, complete: false, why: e.message };
     throw e;

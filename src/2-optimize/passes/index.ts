@@ -1,6 +1,24 @@
-import type { Pass } from '../rewrite.ts';
+import type { Op } from '../../../kernels/define.ts';
+import type { ValueId } from '../../core/graph.ts';
+import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
 import { expandFusedConv } from './expand-fused.ts';
 import { foldBatchNorm } from './fold-batchnorm.ts';
 
-/** In order of application to each node; the list is gone through until nothing changes. */
+/** Before dims are known, in order of application to each node; the list is gone through until nothing changes. */
 export const passes: readonly Pass[] = [expandFusedConv, foldBatchNorm];
+
+/** When all shapes are known, one list after another. */
+export const boundPasses: readonly (readonly Pass[])[] = [];
+
+/** The kinds of rewrites that an option allows. */
+export const allowed = (optimize: boolean | readonly Exactness[] | undefined): ReadonlySet<Exactness> =>
+  new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
+export const allowedPasses = (list: readonly Pass[], allow: ReadonlySet<Exactness>): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
+
+/** The graph with the passes for known shapes applied. */
+export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, trace?: Tracer): Bound {
+  return boundPasses.reduce((g, list) => {
+    const some = allowedPasses(list, allow);
+    return some.length === 0 ? g : rewriteBound(g, wanted, some, ops, trace);
+  }, graph);
+}
