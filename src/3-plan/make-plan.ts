@@ -64,6 +64,8 @@ class Draft {
   readonly onHost = new Map<ValueId, number>();
   /** Values that are another's bytes under a different shape. */
   readonly viewOf = new Map<ValueId, ValueId>();
+  /** Values between the halves of a node that was split, by ids of their own, below 0. */
+  readonly between = new Map<ValueId, { name: string; fact: Fact }>();
   readonly inputs: number[] = [];
   readonly faults: string[] = [];
 
@@ -88,11 +90,14 @@ class Draft {
   }
 
   fact(v: ValueId): Fact {
-    return this.request.facts.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
+    return this.request.facts.get(v) ?? this.between.get(v)?.fact ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
+  }
+  nameOf(v: ValueId): string {
+    return this.between.get(v)?.name ?? this.request.nameOf(v);
   }
   addValue(v: ValueId, home: Home): number {
     const { dtype, shape } = this.fact(v);
-    return this.values.push({ name: this.request.nameOf(v), dtype, shape, home }) - 1;
+    return this.values.push({ name: this.nameOf(v), dtype, shape, home }) - 1;
   }
   addStep(step: Step, access: Access): void {
     this.steps.push(step);
@@ -182,11 +187,24 @@ class Draft {
     if (caps.kind === 'webgpu') {
       const kernel = op.webgpu?.find((k) => k.accepts?.(call, caps) ?? true);
       if (kernel !== undefined) return this.dispatch(node, kernel, call);
+      if (call.epilogue !== undefined) return this.placeApart(node);
       return this.runOnHost(node, op.webgpu === undefined ? 'no WebGPU kernel' : 'no WebGPU kernel for these types or attributes');
     }
     const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);
     if (kernel !== undefined) return this.callWasm(node, kernel, call);
+    if (call.epilogue !== undefined) return this.placeApart(node);
     this.runOnHost(node, op.wasm === undefined ? 'no WASM kernel' : 'no WASM kernel for these types or attributes');
+  }
+
+  /** A node whose kernels refuse its epilogue: the operator, then the epilogue as a map. */
+  placeApart(node: Node): void {
+    const { epilogue, operandsFrom, label, ...attrs } = node.attrs;
+    const y = node.outputs[0]!;
+    const { dtype, shape } = this.fact(y);
+    const middle = -1 - this.between.size;
+    this.between.set(middle, { name: `${node.name}.before`, fact: { dtype, shape } });
+    this.place({ ...node, attrs, inputs: node.inputs.slice(0, operandsFrom as number), outputs: [middle] });
+    this.place({ ...node, op: 'sardonyx.Map', attrs: { expr: epilogue!, dtype, shape, label: (label as readonly string[]).slice(1) }, inputs: [middle, ...node.inputs.slice(operandsFrom as number)], outputs: [y] });
   }
 
   /** Small integer arithmetic on values that the host has anyway. */
