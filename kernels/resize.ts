@@ -7,6 +7,7 @@ import { indexed, sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf, without } from './given.ts';
 import { axesOf } from './shapes.ts';
 import { axisTaps, COORDINATE_MODES, type Interpolation, NEAREST_MODES, type ResizedAxis } from './taps.ts';
+import { resizeKernel as wasmKernel } from './wasm/resize.ts';
 import { resizeKernel } from './webgpu/resize.ts';
 
 interface ResizeAttrs extends Interpolation {
@@ -126,6 +127,9 @@ function upsampled({ attrs, inputs, constant }: NormalizeCall): Normalized {
   return { op: 'Resize', attrs: { ...without(attrs, 'scales', 'height_scale', 'width_scale'), ...OLD, mode }, inputs: [inputs[0] ?? null, null, scales] };
 }
 
+/** The axes that a Resize changes; null for the others. */
+const changed = (g: Given): (ResizedAxis | null)[] => resizedAxes(g).map((axis) => (keeps(g.attrs, axis) ? null : axis));
+
 const resize11 = defineOp({
   op: 'Resize', since: [10, 11, 13, 18, 19], inputs: ['X: T', 'roi: R?', 'scales: float32?', 'sizes: int64?'], outputs: ['Y: T'], types: { T: ALL, R: FLOAT },
   attrs: {
@@ -134,7 +138,7 @@ const resize11 = defineOp({
   },
   normalize: (node) => (node.opset < 11 ? upsampled(node) : {}),
   infer: infers(resizedShape), reference: resizeReference,
-  webgpu: [resizeKernel((g) => resizedAxes(g).map((axis) => (keeps(g.attrs, axis) ? null : axis)))],
+  webgpu: [resizeKernel(changed)], wasm: [wasmKernel(changed)],
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Resize.html, https://onnx.ai/onnx/operators/onnx__Upsample.html */
