@@ -45,8 +45,15 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   /** Fault words of runs whose results have not been read yet. */
   const watched = new Set<Faults>();
 
+  /** There is one staging buffer: reads take turns. */
+  let reading: Promise<unknown> = Promise.resolve();
+  function readBack(wanted: Parameters<typeof readNow>[0]): Promise<Tensor[]> {
+    const turn = reading.then(() => readNow(wanted), () => readNow(wanted));
+    reading = turn;
+    return turn;
+  }
   /** Copies ranges of our buffers into one staging buffer, and maps it once. */
-  async function readBack(wanted: readonly { buffer: GPUBuffer; offset: number; dtype: Tensor['dtype']; shape: readonly number[] }[]): Promise<Tensor[]> {
+  async function readNow(wanted: readonly { buffer: GPUBuffer; offset: number; dtype: Tensor['dtype']; shape: readonly number[] }[]): Promise<Tensor[]> {
     checkAlive();
     const faults = [...watched];
     watched.clear();
@@ -139,7 +146,11 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
       async run(inputs, signal) {
         checkAlive();
         made.runs++;
-        inputs.forEach((held, i) => feed(device, plan, plan.inputs[i]!, held, host, refs));
+        for (const [i, held] of inputs.entries()) {
+          const v = plan.inputs[i]!;
+          if (held.on === 'device' && refs[v] == null) host.set(v, (await readBack([{ ...(held.ref as GpuRef), dtype: held.dtype, shape: held.shape }]))[0]!);
+          else feed(device, plan, v, held, host, refs);
+        }
         let encoder: GPUCommandEncoder | null = null;
         let pass: GPUComputePassEncoder | null = null;
         let last: GPUComputePipeline | null = null;
@@ -245,10 +256,9 @@ function feed(device: GPUDevice, plan: Plan, v: number, held: Held, host: { set(
     return;
   }
   const from = held.ref as GpuRef;
-  if (ref === null) fail('internal', `input ${plan.values[v]!.name} is on the device and wanted on the host`);
   const size = Math.ceil(byteLength(held) / 4) * 4;
   if (size === 0) return;
   const encoder = device.createCommandEncoder();
-  encoder.copyBufferToBuffer(from.buffer, from.offset, ref.buffer, ref.offset, size);
+  encoder.copyBufferToBuffer(from.buffer, from.offset, ref!.buffer, ref!.offset, size);
   device.queue.submit([encoder.finish()]);
 }
