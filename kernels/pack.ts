@@ -92,9 +92,25 @@ const matrixRows: Packer = (t, args) => {
   return bytes(out);
 };
 
+/**
+ * "conv.quads" [groups, filters, channels, taps, transposed]: weights [groups, filters, channels, taps], or [groups, channels, filters, taps] if
+ * transposed, as [group][quad of filters][channel][tap][filter], zeros for filters that a last quad lacks. Elements keep their type.
+ */
+const convQuads: Packer = (t, args) => {
+  const [groups, filters, channels, taps, transposed] = ints(args) as [number, number, number, number, number];
+  const from = t.data as Float32Array<ArrayBuffer>, quads = Math.ceil(filters / 4);
+  const out = new (from.constructor as Float32ArrayConstructor)(groups * quads * channels * taps * 4);
+  for (let g = 0; g < groups; g++) for (let f = 0; f < filters; f++) for (let c = 0; c < channels; c++) {
+    const at = (transposed ? (g * channels + c) * filters + f : (g * filters + f) * channels + c) * taps;
+    const to = ((g * quads + (f >> 2)) * channels + c) * taps * 4 + (f & 3);
+    for (let k = 0; k < taps; k++) out[to + k * 4] = from[at + k]!;
+  }
+  return bytes(out);
+};
+
 /** Every packer by its name. */
 export const packers: ReadonlyMap<string, Packer> = new Map([
   ['resize.taps', (_, args) => packTaps(args[0] as string)],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
-  ['matrix.rows', matrixRows], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

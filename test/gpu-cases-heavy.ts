@@ -46,7 +46,32 @@ const stacks: readonly Case[] = [
   { op: 'Gemm', inputs: [rough('float32', [0, 3]), rough('float32', [3, 4]), rough('float32', [4])] }, { op: 'Gemm', inputs: [rough('float32', [2, 0]), rough('float32', [0, 5]), rough('float32', [5])], ...near },
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks };
+/** Convolution of x [n, c, ...size] with m filters of `kernel`, with a bias where m is even; weights known and not. */
+const conv = (op: string, d: DType, n: number, c: number, m: number, size: readonly number[], kernel: readonly number[], attrs: NonNullable<Case['attrs']> = {}): Case[] => {
+  const group = (attrs.group as number | undefined) ?? 1;
+  const w = op === 'Conv' ? [m, c / group, ...kernel] : [c, m / group, ...kernel];
+  return [[1, 2], []].map((known) => ({ op, inputs: [rough(d, [n, c, ...size]), rough(d, w, 2), m % 2 === 0 ? rough(d, [m], 3) : null], attrs, known, ...near, ...(d === 'float32' ? {} : { atol: 2e-2 }) }));
+};
+const pointwise = F.flatMap((d) => [...conv('Conv', d, 2, 8, 6, [4, 5], [1, 1]), ...conv('Conv', d, 1, 3, 5, [3, 3], [1, 1]), ...conv('Conv', d, 2, 6, 4, [7], [1], { group: 2 }), ...conv('Conv', d, 1, 5, 12, [8, 8], [1, 1]), ...conv('Conv', d, 1, 4, 2, [2, 3, 2], [1, 1, 1])]);
+const convs = [
+  ...F.flatMap((d) => [...conv('Conv', d, 2, 3, 8, [8, 8], [3, 3], { pads: [1, 1, 1, 1] }), ...conv('Conv', d, 1, 4, 5, [7, 9], [3, 3], { pads: [1, 0, 2, 1], strides: [2, 2] })]),
+  ...conv('Conv', 'float32', 1, 3, 10, [15, 15], [7, 7], { pads: [3, 3, 3, 3], strides: [2, 2] }), ...conv('Conv', 'float32', 1, 2, 3, [11, 12], [3, 2], { dilations: [2, 3], auto_pad: 'SAME_UPPER' }),
+  ...conv('Conv', 'float32', 2, 6, 9, [5, 6], [3, 3], { group: 3, pads: [1, 1, 1, 1] }), ...conv('Conv', 'float32', 1, 4, 4, [5, 5], [1, 1], { strides: [2, 2] }), ...conv('Conv', 'float32', 1, 3, 4, [19], [5], { pads: [2, 2], strides: [2] }),
+  ...conv('Conv', 'float32', 1, 2, 4, [40], [16], { strides: [5], pads: [3, 4] }), ...conv('Conv', 'float32', 1, 2, 3, [4, 5, 6], [3, 3, 3], { pads: [1, 1, 1, 1, 1, 1] }), ...conv('Conv', 'float16', 1, 2, 3, [3, 4, 3], [2, 2, 2], { strides: [1, 2, 1] }),
+  ...conv('Conv', 'float32', 1, 1, 1, [1, 1], [1, 1], { pads: [1, 1, 1, 1] }), ...conv('Conv', 'float32', 1, 2, 1, [5, 1], [5, 1]),
+];
+const depthwise = [
+  ...F.flatMap((d) => [...conv('Conv', d, 2, 5, 5, [7, 8], [3, 3], { group: 5, pads: [1, 1, 1, 1] }), ...conv('Conv', d, 1, 4, 4, [9, 9], [3, 3], { group: 4, pads: [1, 1, 1, 1], strides: [2, 2] })]),
+  ...conv('Conv', 'float32', 1, 3, 6, [6, 7], [5, 5], { group: 3, pads: [2, 2, 2, 2] }), ...conv('Conv', 'float32', 1, 4, 4, [30], [9], { group: 4, pads: [4, 4] }), ...conv('Conv', 'float32', 2, 3, 3, [6, 6], [2, 3], { group: 3, dilations: [2, 2] }),
+];
+const transposed = [
+  ...F.flatMap((d) => [...conv('ConvTranspose', d, 2, 3, 4, [4, 4], [2, 2], { strides: [2, 2] }), ...conv('ConvTranspose', d, 1, 4, 5, [3, 5], [3, 3], { strides: [2, 2], pads: [1, 1, 1, 1], output_padding: [1, 1] })]),
+  ...conv('ConvTranspose', 'float32', 1, 2, 3, [4, 5], [3, 3]), ...conv('ConvTranspose', 'float32', 1, 4, 6, [3, 4], [4, 4], { strides: [2, 2], pads: [1, 1, 1, 1], group: 2 }), ...conv('ConvTranspose', 'float32', 1, 2, 9, [3, 3], [5, 4], { strides: [3, 3], pads: [1, 0, 0, 2] }),
+  ...conv('ConvTranspose', 'float32', 1, 2, 2, [7], [16], { strides: [8], pads: [4, 4] }), ...conv('ConvTranspose', 'float32', 1, 2, 3, [3, 4], [3, 3], { dilations: [2, 2], strides: [2, 3] }), ...conv('ConvTranspose', 'float32', 1, 2, 3, [3, 4], [2, 3], { dilations: [3, 2], strides: [4, 4], output_padding: [1, 2] }),
+  ...conv('ConvTranspose', 'float32', 1, 2, 2, [2, 3, 2], [2, 2, 3], { strides: [2, 1, 2] }), ...conv('ConvTranspose', 'float32', 1, 3, 2, [4, 4], [3, 3], { strides: [2, 2], auto_pad: 'SAME_UPPER' }),
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
@@ -60,6 +85,14 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   ] },
   'matmul.small': { tuned: { PARTS: 4 }, cases: both((known) => [1, 2, 5, 8].map((m) => product('MatMul', 'float32', [m, 35], [35, 68], { known }))) },
   'matmul.splitk': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [product('MatMul', 'float32', [34, 700], [700, 37], { known: [1], rtol: 1e-4, atol: 1e-3 }), product('MatMul', 'float32', [2, 34, 530], [2, 530, 36], { rtol: 1e-4, atol: 1e-3 })] },
+  'conv.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [
+    ...conv('Conv', 'float32', 2, 5, 34, [7, 6], [3, 3], { pads: [1, 1, 1, 1] }), ...conv('Conv', 'float32', 1, 6, 8, [5, 9], [3, 2], { group: 2, strides: [2, 1], dilations: [1, 2] }),
+    ...conv('Conv', 'float32', 1, 3, 4, [19], [5], { pads: [2, 2] }).slice(0, 1), ...conv('Conv', 'float32', 1, 2, 4, [3, 5, 4], [2, 3, 3], { pads: [1, 0, 1, 0, 1, 1] }).slice(0, 1),
+  ] },
+  'conv.splitk': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: conv('Conv', 'float32', 1, 60, 10, [5, 5], [3, 3], { pads: [1, 1, 1, 1] }).map((c) => ({ ...c, rtol: 1e-4, atol: 1e-3 })) },
+  'conv.pointwise.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [...conv('Conv', 'float32', 2, 6, 34, [5, 7], [1, 1], { group: 2 }), ...conv('Conv', 'float32', 1, 18, 4, [6, 6], [1, 1])] },
+  'conv.gather': { tuned: { TM: 1 }, cases: conv('Conv', 'float32', 2, 3, 3, [5, 6], [3, 2], { strides: [1, 2], pads: [1, 1, 0, 1] }) },
+  'conv.direct': { tuned: { FQ: 1 }, cases: conv('Conv', 'float32', 2, 3, 9, [5, 7], [3, 3], { strides: [1, 2] }) },
   'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
   'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
 };

@@ -1,0 +1,38 @@
+// Convolution over rows of pixels, four neighbouring pixels by FILTERS filters an invocation, in registers: no workgroup memory. Padding is
+// read as 0. Also depthwise convolution, where an invocation has one filter, and transposed convolution: the slot knows.
+// z counts groups of images.
+//
+// slot: fn tile(z: u32, first: u32, oy: u32, ox: u32)
+
+override WX: u32 = 16;
+override WY: u32 = 4;
+override FILTERS: u32 = 4;
+override DEPTHWISE: bool = false;
+
+struct Uniforms { channels: u32, filters: u32, groups: u32, h: u32, w: u32, oh: u32, ow: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<XStore>;
+@group(0) @binding(1) var<storage, read> weights: array<WeightsStore>;
+@group(0) @binding(2) var<storage, read_write> y: array<YStore>;
+@group(0) @binding(3) var<uniform> u: Uniforms;
+
+// A pixel of the row at `row`, 0 outside of it.
+fn pixel(row: u32, at: i32) -> f32 {
+  let inside = bitcast<u32>(at) < u.w;
+  return select(0.0, load_x(row + select(0u, bitcast<u32>(at), inside)), inside);
+}
+
+@compute @workgroup_size(WX, WY)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let across = (u.ow + 3u) / 4u;
+  let oy = id.x / across;
+  let ox = (id.x - oy * across) * 4u;
+  if (oy >= u.oh) { return; }
+  if (DEPTHWISE) {
+    let g = id.y / u.filters;
+    if (g < u.groups) { tile(id.z * u.groups + g, id.y - g * u.filters, oy, ox); }
+  } else {
+    let first = id.y * FILTERS;
+    if (first < u.filters) { tile(id.z, first, oy, ox); }
+  }
+}
