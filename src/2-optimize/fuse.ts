@@ -1,118 +1,208 @@
 /**
- * Rewrites at concrete shapes, for devices: elementwise operators become map expressions, chains of them one expression, and a map that
+ * Merging at concrete shapes, for devices: elementwise operators become map expressions, regions of them one expression, and a map that
  * follows a convolution or a product becomes its epilogue. References see none of this.
+ *
+ * A map takes in the maps that make its inputs while it is their only reader. Where an intermediate is read twice inside a region
+ * (x * sigmoid(x)) its readers come together first, and are then one reader. The expression repeats the shared part; those who
+ * write code from it compute equal parts once.
  */
-import type { Op } from '../../kernels/define.ts';
-import { constant, costOf, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
+import type { Call, Op } from '../../kernels/define.ts';
+import { constant, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
 import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { batchNormConstants } from './batchnorm.ts';
+import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
 import type { Bound, Exactness } from './rewrite.ts';
 
-/** A graph at concrete shapes, ready to be planned. */
-export interface Concrete { readonly nodes: readonly Node[]; readonly facts: ReadonlyMap<ValueId, Fact>; readonly values: readonly GraphValue[] }
-
 export const MAP = 'sardonyx.Map';
-/** Operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on. */
+/** Different operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on. */
 const MAX_COST = 256;
+/** Operations when shared parts are repeated: the size of the text that plans carry. */
+const MAX_TREE = 1500;
 /** Operands of one expression besides its output; WebGPU's default is 8 storage buffers a stage. */
-const MAX_OPERANDS = 6;
-/** Operands of an epilogue: a convolution binds three buffers itself. */
+const MAX_OPERANDS = 7;
+/** Operands of an epilogue: a convolution binds four buffers itself. */
 const MAX_EPILOGUE_OPERANDS = 4;
+/** Operations that may be computed again for every element of a larger result, or by each of several readers, rather than stored once. */
+const AGAIN_ALWAYS = 2;
+const AGAIN_SMALL = 1 << 16;
+const NARROW = /^(b?float16)$/;
 
-/** A map being built: the expression over `inputs`. */
-interface MapNode { readonly node: Node; readonly expr: Ex; readonly inputs: readonly ValueId[]; readonly label: readonly string[] }
+/** A node of the result, while it may still be taken in by others. */
+interface Item {
+  node: Node;
+  /** Of a map: the expression over `inputs`. */
+  expr: Ex | null;
+  inputs: readonly ValueId[];
+  label: readonly string[];
+  gone: boolean;
+}
 
-/** With `merge` off each elementwise operator stays by itself. `wanted` values must still be made. */
-export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Concrete {
-  const merge = allow.size > 0;
-  if (caps.kind === 'reference') return { nodes: graph.nodes, facts: graph.facts, values: graph.values };
+/** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
+export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Bound {
+  if (caps.kind === 'reference') return graph;
   const facts = new Map(graph.facts);
-  const values = [...graph.values];
+  const values: GraphValue[] = [...graph.values];
   const addConstant = (name: string, c: Constant): ValueId => {
     const v = values.push({ name, constant: c }) - 1;
     facts.set(v, { dtype: c.dtype, shape: c.shape, constant: c });
     return v;
   };
-  const uses = new Map<ValueId, number>();
-  for (const n of graph.nodes) for (const v of readsOf(n)) uses.set(v, (uses.get(v) ?? 0) + 1);
-  const once = (v: ValueId): boolean => uses.get(v) === 1 && !wanted.has(v);
-  const shapeOf = (v: ValueId): readonly number[] => facts.get(v)!.shape;
+  const factOf = (v: ValueId): Fact => facts.get(v)!;
+  const shapeOf = (v: ValueId): readonly number[] => factOf(v).shape;
+  const sizeAt = (v: ValueId): number => sizeOf(shapeOf(v));
   const sameShape = (a: ValueId, b: ValueId): boolean => shapeOf(a).length === shapeOf(b).length && shapeOf(a).every((d, i) => d === shapeOf(b)[i]);
+  const measure = measurer();
 
-  const out: (Node | null)[] = [];
-  /** Where in `out` the maker of a value is, while it may still be absorbed. */
-  const maps = new Map<ValueId, { at: number; map: MapNode }>();
-  const anchors = new Map<ValueId, { at: number; node: Node }>();
-
-  for (const node of graph.nodes) {
+  const items = graph.nodes.map((node): Item => {
     const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant);
-    if (lowered === null) {
-      const at = out.push(node) - 1;
-      const y = node.outputs[0];
-      if (ops.get(node.op)!.epilogue && y != null && node.outputs.slice(1).every((v) => v === null) && /^(b?float16|float32)$/.test(facts.get(y)!.dtype)) anchors.set(y, { at, node });
-      continue;
+    return lowered === null ? { node, expr: null, inputs: readsOf(node), label: [node.op], gone: false } : { node, ...lowered, gone: false };
+  });
+  const makers = new Map<ValueId, Item>();
+  const readers = new Map<ValueId, Set<Item>>();
+  const enter = (item: Item): void => {
+    for (const v of item.node.outputs) if (v !== null) makers.set(v, item);
+    for (const v of item.inputs) {
+      const set = readers.get(v);
+      if (set) set.add(item);
+      else readers.set(v, new Set([item]));
     }
-    const y = node.outputs[0]!;
-    let map = lowered;
-    if (merge) {
-      for (const v of lowered.inputs) {
-        const from = maps.get(v);
-        if (from === undefined || !once(v) || sizeOf(shapeOf(v)) !== sizeOf(shapeOf(y))) continue;
-        const joined = join(map, v, from.map);
-        if (joined === null) continue;
-        map = joined;
-        out[from.at] = null;
-        maps.delete(v);
-      }
-      const fused = epilogue(map, y);
-      if (fused !== null) {
-        const at = out.push(fused) - 1;
-        anchors.set(y, { at, node: fused });
-        continue;
-      }
-    }
-    const at = out.push(mapNode(map, facts)) - 1;
-    maps.set(y, { at, map });
-  }
-  return { nodes: out.filter((n): n is Node => n !== null), facts, values };
+  };
+  const leave = (item: Item): void => { for (const v of item.inputs) readers.get(v)?.delete(item); };
+  items.forEach(enter);
+  const onlyReader = (v: ValueId, item: Item): boolean => !wanted.has(v) && readers.get(v)!.size === 1 && readers.get(v)!.has(item);
+  const change = (item: Item, to: Partial<Item>): void => {
+    leave(item);
+    Object.assign(item, to);
+    enter(item);
+  };
 
-  /** The map as the epilogue of the convolution or product that makes one of its inputs; null where there is none. */
-  function epilogue(map: MapNode, y: ValueId): Node | null {
-    for (const v of map.inputs) {
-      const anchor = anchors.get(v);
-      if (anchor === undefined || !once(v) || !sameShape(v, y) || facts.get(v)!.dtype !== facts.get(y)!.dtype) continue;
-      const node = anchor.node;
-      const before = typeof node.attrs.epilogue === 'string';
-      const from = before ? (node.attrs.operandsFrom as number) : ops.get(node.op)!.inputs.length;
-      const old = before ? node.inputs.slice(from) : [];
-      const others = map.inputs.filter((u) => u !== v);
-      const operands = [...old, ...others.filter((u) => !old.includes(u))];
-      // Operands are read as f32: the epilogue works on the accumulator.
-      if (operands.length > MAX_EPILOGUE_OPERANDS || others.some((u) => kindOf(facts.get(u!)!.dtype) !== 'f32') || !onlyFloats(map.expr)) continue;
-      const inner: Ex = before ? (JSON.parse(node.attrs.epilogue as string) as Ex) : input(0, 'f32');
-      const expr = substitute(map.expr, map.inputs.map((u) => (u === v ? inner : input(1 + operands.indexOf(u), 'f32'))));
-      if (costOf(expr) > MAX_COST) continue;
-      out[anchor.at] = null;
-      anchors.delete(v);
-      const base = [...node.inputs.slice(0, from), ...new Array<null>(Math.max(0, from - node.inputs.length)).fill(null)];
-      return {
-        ...node, inputs: [...base, ...operands], outputs: [y],
-        attrs: { ...node.attrs, epilogue: JSON.stringify(expr), operandsFrom: from, label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label] },
-      };
-    }
-    return null;
+  if (allow.size > 0) {
+    for (const item of items) if (item.expr !== null) grow(item);
+    for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
+  const nodes = items.filter((i) => !i.gone).map((i) => (i.expr === null ? i.node : mapNode(i, i.expr, facts)));
+  return { nodes, facts, values };
+
+  /** Takes in the makers of the map's inputs; then gives the map to the convolution or product that makes one of them. */
+  function grow(item: Item): void {
+    for (let found = true; found;) {
+      found = false;
+      for (const v of item.inputs) {
+        const from = makers.get(v);
+        if (from === undefined || from.expr === null || !onlyReader(v, item) || !worth(from, item, v)) continue;
+        const joined = join(item, v, from);
+        if (joined === null) continue;
+        leave(from);
+        from.gone = true;
+        change(item, joined);
+        found = true;
+        break;
+      }
+    }
+    finish(item);
+  }
+
+  /** May `v` be computed where it is read? */
+  function worth(from: Item, to: Item, v: ValueId): boolean {
+    if (!allow.has('reassociates') && NARROW.test(factOf(v).dtype)) return false; // it would not be rounded
+    const size = sizeAt(to.node.outputs[0]!);
+    if (sizeAt(v) === size) return true;
+    const { work } = measure(from.expr!);
+    return work <= AGAIN_ALWAYS || work * size <= AGAIN_SMALL;
+  }
+
+  /** A map that is nearly nothing goes into all of its readers, if they are maps. */
+  function spread(item: Item): void {
+    const v = item.node.outputs[0]!;
+    const all = [...(readers.get(v) ?? [])];
+    if (wanted.has(v) || all.length < 2 || item.inputs.length !== 1 || measure(item.expr!).work > AGAIN_ALWAYS) return;
+    if (all.some((r) => r.expr === null || !worth(item, r, v))) return;
+    const joined = all.map((r) => join(r, v, item));
+    if (joined.some((j) => j === null)) return;
+    leave(item);
+    item.gone = true;
+    all.forEach((r, i) => change(r, joined[i]!));
+  }
+
+  /** `outer` with its input `v` replaced by the expression that makes it; null where the result would be too big. */
+  function join(outer: Item, v: ValueId, inner: Item): Pick<Item, 'expr' | 'inputs' | 'label'> | null {
+    const inputs = outer.inputs.filter((u) => u !== v);
+    for (const u of inner.inputs) if (!inputs.includes(u)) inputs.push(u);
+    const at = (u: ValueId): Ex => input(inputs.indexOf(u), kindOf(factOf(u).dtype)!);
+    const innerExpr = substitute(inner.expr!, inner.inputs.map(at));
+    const expr = substitute(outer.expr!, outer.inputs.map((u) => (u === v ? innerExpr : at(u))));
+    return inputs.length <= MAX_OPERANDS && fits(expr) ? { expr, inputs, label: [...inner.label, ...outer.label] } : null;
+  }
+  function fits(expr: Ex): boolean {
+    const { cost, tree }: Measure = measure(expr);
+    return cost <= MAX_COST && tree <= MAX_TREE;
+  }
+
+  /** The map as the epilogue of the convolution or product that makes one of its inputs: the last one, where there are several. */
+  function finish(item: Item): void {
+    const y = item.node.outputs[0]!;
+    const found = item.inputs.map((v) => ({ v, from: makers.get(v) })).filter(({ v, from }) => from !== undefined && from.expr === null && ops.get(from.node.op)!.epilogue && onlyReader(v, item))
+      .sort((a, b) => items.indexOf(b.from!) - items.indexOf(a.from!));
+    for (const { v, from } of found) {
+      const fused = withEpilogue(from!.node, v, item, y);
+      if (fused === null || !runs(fused, from!.node)) continue;
+      leave(from!);
+      from!.gone = true;
+      change(item, { node: fused, expr: null, inputs: readsOf(fused), label: fused.attrs.label as readonly string[] });
+      return;
+    }
+  }
+
+  function withEpilogue(node: Node, v: ValueId, map: Item, y: ValueId): Node | null {
+    if (node.outputs[0] !== v || node.outputs.slice(1).some((o) => o !== null) || !/^(b?float16|float32)$/.test(factOf(v).dtype)) return null;
+    if (!sameShape(v, y) || factOf(v).dtype !== factOf(y).dtype || (!allow.has('reassociates') && NARROW.test(factOf(v).dtype))) return null;
+    const before = typeof node.attrs.epilogue === 'string';
+    const from = before ? (node.attrs.operandsFrom as number) : ops.get(node.op)!.inputs.length;
+    const old = before ? node.inputs.slice(from) : [];
+    const others = map.inputs.filter((u) => u !== v);
+    const operands = [...old, ...others.filter((u) => !old.includes(u))];
+    // Operands are read as f32: the epilogue works on the accumulator.
+    if (operands.length > MAX_EPILOGUE_OPERANDS || others.some((u) => kindOf(factOf(u).dtype) !== 'f32') || !onlyFloats(map.expr!)) return null;
+    const inner: Ex = before ? (JSON.parse(node.attrs.epilogue as string) as Ex) : input(0, 'f32');
+    const expr = substitute(map.expr!, map.inputs.map((u) => (u === v ? inner : input(1 + operands.indexOf(u), 'f32'))));
+    if (!fits(expr)) return null;
+    const base = [...node.inputs.slice(0, from), ...new Array<null>(Math.max(0, from - node.inputs.length)).fill(null)];
+    return {
+      ...node, inputs: [...base, ...operands], outputs: [y],
+      attrs: { ...node.attrs, epilogue: JSON.stringify(expr), operandsFrom: from, label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label] },
+    };
+  }
+
+  /** Is there a kernel that takes the node with its epilogue, if there is one without? */
+  function runs(fused: Node, plain: Node): boolean {
+    const op = ops.get(fused.op)!;
+    const takes = (node: Node): boolean => {
+      const call = callOf(node, factOf);
+      return caps.kind === 'webgpu' ? (op.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true) : caps.kind === 'wasm' && (op.wasm ?? []).some((k) => k.accepts?.(call, caps) ?? true);
+    };
+    return takes(fused) || !takes(plain);
+  }
+}
+
+function callOf(node: Node, factOf: (v: ValueId) => Fact): Call {
+  const inputs = node.inputs.map((v) => (v === null ? null : factOf(v)));
+  const outputs = node.outputs.map((v) => (v === null ? null : factOf(v)));
+  if (typeof node.attrs.epilogue !== 'string') return { inputs, outputs, attrs: node.attrs };
+  const from = node.attrs.operandsFrom as number;
+  return { inputs: inputs.slice(0, from), outputs, attrs: node.attrs, epilogue: { expr: JSON.parse(node.attrs.epilogue) as Ex, operands: inputs.slice(from) as Fact[] } };
 }
 
 /** Whether the expression computes with f32 and bool alone. */
 const onlyFloats = (e: Ex): boolean => (e.k === 'f32' || e.k === 'bool') && (e.f === 'in' || e.f === 'const' || e.a.every(onlyFloats));
 
+type Lowered = Pick<Item, 'inputs' | 'label'> & { readonly expr: Ex };
+
 /** An elementwise node as a map; null where it is none, or has types that the device does not compute with. */
-function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps): MapNode | null {
+function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps): Lowered | null {
   if (op.map === undefined || node.outputs.slice(1).some((v) => v !== null)) return null;
   const y = facts.get(node.outputs[0]!)!;
   const all = [...node.inputs.filter((v): v is ValueId => v !== null).map((v) => facts.get(v)!), y];
@@ -127,17 +217,17 @@ function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps
     return input(inputs.indexOf(v), kindOf(fact.dtype)!);
   });
   const expr = op.map(args as readonly Ex[], node.attrs, y.dtype);
-  return expr === null ? null : { node, expr, inputs, label: [node.op.replace(/^.*\./, '')] };
+  return expr === null ? null : { expr, inputs, label: [node.op.replace(/^.*\./, '')] };
 }
 
 /** Batch normalisation with constant statistics is a multiplication and an addition. */
-function lowerBatchNorm(node: Node, facts: ReadonlyMap<ValueId, Fact>, addConstant: (name: string, c: Constant) => ValueId): MapNode | null {
+function lowerBatchNorm(node: Node, facts: ReadonlyMap<ValueId, Fact>, addConstant: (name: string, c: Constant) => ValueId): Lowered | null {
   if (node.op !== 'BatchNormalization') return null;
   const fact = facts.get(node.inputs[0]!)!;
   const constants = batchNormConstants(node, fact.shape.length, node.inputs.slice(1, 5).map((v) => facts.get(v!)?.constant?.peek() ?? null));
   if (constants === null || kindOf(fact.dtype) !== 'f32') return null;
   const inputs = [node.inputs[0]!, addConstant(`${node.name}.scale`, constants.scale), addConstant(`${node.name}.shift`, constants.shift)];
-  return { node, inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
+  return { inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
 }
 
 /** The value of a one-element constant: it is written into the expression. */
@@ -148,34 +238,11 @@ function scalarOf(fact: Fact): number | bigint | null {
   return t.dtype === 'int64' || t.dtype === 'uint64' ? bigints(t)[0]! : numbers(t)[0]!;
 }
 
-/** `outer` with its input `v` replaced by the expression that makes it; null where the result would be too big. */
-function join(outer: MapNode, v: ValueId, inner: MapNode): MapNode | null {
-  const inputs = outer.inputs.filter((u) => u !== v);
-  for (const u of inner.inputs) if (!inputs.includes(u)) inputs.push(u);
-  const innerExpr = substitute(inner.expr, inner.inputs.map((u, i) => at(inputs, u, inner.expr, i)));
-  const expr = substitute(outer.expr, outer.inputs.map((u, i) => (u === v ? innerExpr : at(inputs, u, outer.expr, i))));
-  if (inputs.length > MAX_OPERANDS || costOf(expr) > MAX_COST) return null;
-  return { node: outer.node, expr, inputs, label: [...inner.label, ...outer.label] };
-}
-
-/** Input `i` of `e`, renumbered to the place of `u`. */
-const at = (inputs: readonly ValueId[], u: ValueId, e: Ex, i: number): Ex => input(inputs.indexOf(u), kindOfInput(e, i) ?? 'f32');
-function kindOfInput(e: Ex, i: number): Ex['k'] | undefined {
-  if (e.f === 'in') return e.i === i ? e.k : undefined;
-  if (e.f === 'const') return undefined;
-  for (const c of e.a) {
-    const k = kindOfInput(c, i);
-    if (k !== undefined) return k;
-  }
-  return undefined;
-}
-
-/** The node that map kernels run. Inputs that the expression does not read are kept only where they make the output's shape. */
-function mapNode(map: MapNode, facts: ReadonlyMap<ValueId, Fact>): Node {
-  const used = inputsOf(map.expr);
-  const y = facts.get(map.node.outputs[0]!)!;
-  const inputs = used.map((i) => map.inputs[i]!);
+/** The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an attribute. */
+function mapNode(item: Item, expr: Ex, facts: ReadonlyMap<ValueId, Fact>): Node {
+  const used = inputsOf(expr);
+  const y = facts.get(item.node.outputs[0]!)!;
   const order = new Map(used.map((i, k) => [i, k]));
-  const expr = substitute(map.expr, map.inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(map.expr, i) ?? 'f32')));
-  return { ...map.node, op: MAP, inputs, outputs: [map.node.outputs[0]!], attrs: { expr: JSON.stringify(expr), dtype: y.dtype, shape: y.shape, label: map.label } };
+  const renumbered = substitute(expr, item.inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
+  return { ...item.node, op: MAP, inputs: used.map((i) => item.inputs[i]!), outputs: [item.node.outputs[0]!], attrs: { expr: JSON.stringify(renumbered), dtype: y.dtype, shape: y.shape, label: item.label } };
 }
