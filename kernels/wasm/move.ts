@@ -121,7 +121,7 @@ export function copyLaunch(block: Block, width: number, from: Ref, to: Ref): Was
   if (last.to === unit && last.from === unit) inner = 'run';
   else {
     const near = loops.findIndex((l) => l.from === unit && l.to !== unit);
-    if (near >= 0) {
+    if (near >= 0 && near < loops.length - 1) {
       loops = [...loops.filter((_, d) => d !== near && d !== loops.length - 1), loops[near]!, last];
       if (unit === 4 && last.to === unit) inner = 'swap';
     }
