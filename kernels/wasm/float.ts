@@ -29,7 +29,7 @@ const choose = (mask: V, a: V, b: V): V => v128.bitselect(a, b, mask);
 const signed = (a: V, like: V): V => v128.or(a, v128.and(like, SIGN()));
 const MAGIC = 12582912; // 1.5 · 2^23: adding it rounds to an integer, kept in the low mantissa bits
 
-const EXP = [0.5, 0.166666657, 0.0416664593, 0.00833356567, 0.00139354693, 0.00019744852];
+const EXP = [0.49999994, 0.166665196, 0.0416682586, 0.0083688572, 0.00138217676];
 /** e^r and the integer n of x = n·ln 2 + r. */
 function expParts(c: Ctx, x: V): { p: Local<'v128'>; m: Local<'v128'> } {
   const { f } = c;
@@ -53,6 +53,11 @@ export function expNegative(c: Ctx, x0: V): V {
   const x = f.let(x0);
   const { p, m } = expParts(c, f.let(f32x4.pmax(x, -87.3)));
   return v128.andnot(i32x4.add(p, i32x4.shl(m, 23)), f32x4.lt(x, -87.3));
+}
+/** e^x for x clamped to [−87.3, 88.3]: less work, never 0 or infinite. 1.5 units. */
+export function expClamped(c: Ctx, x: V): V {
+  const { p, m } = expParts(c, c.f.let(f32x4.pmin(f32x4.pmax(x, -87.3), 88.3)));
+  return i32x4.add(p, i32x4.shl(m, 23));
 }
 
 const LOG = [0.666666627, 0.400009722, 0.284987897, 0.242790431];
@@ -83,15 +88,15 @@ export function log1p(c: Ctx, t0: V): V {
   return choose(v128.and(f32x4.lt(t, Infinity), f32x4.gt(u, 0)), corrected, l);
 }
 
-/** 1 / (1 + e^-x). 3 units; 0 where below 2^-126. */
-export const sigmoid = (c: Ctx, x: V): V => f32x4.div(1, f32x4.add(exp(c, f32x4.neg(x)), 1));
+/** 1 / (1 + e^-x). 3 units; not below e^-88.3. */
+export const sigmoid = (c: Ctx, x: V): V => f32x4.div(1, f32x4.add(expClamped(c, f32x4.neg(x)), 1));
 
 const LOG1P = [0.666666687, 0.399997681, 0.285799623, 0.220955968, 0.18817088, 0.167467818];
-/** log(1 + e^x). 3 units. */
+/** log(1 + e^x). 3 units; 0 below −87.3. */
 export function softplus(c: Ctx, x0: V): V {
   const { f } = c;
   const x = f.let(x0);
-  const t = f.let(exp(c, f32x4.neg(f32x4.abs(x))));
+  const t = f.let(expNegative(c, f32x4.neg(f32x4.abs(x))));
   const s = f.let(f32x4.div(t, f32x4.add(t, 2)));
   const z = f.let(f32x4.mul(s, s));
   return f32x4.add(f32x4.pmax(x, 0), madd(c, f32x4.mul(s, z), poly(c, z, LOG1P), f32x4.add(s, s)));

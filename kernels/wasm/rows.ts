@@ -21,6 +21,16 @@ export function span(f: Fn, n: I32, four: () => void, one: () => void): void {
   f.whileLoop(() => i32.geu(left, 4), () => { four(); f.inc(left, -4); });
   f.whileLoop(() => left, () => { one(); f.inc(left, -1); });
 }
+/** `four(part)` for each four of `n` elements, parts taking turns so that each can have a sum of its own; then `one` for each of the rest. */
+function parted(f: Fn, n: I32, four: (part: number) => void, one: () => void): void {
+  const left = f.let(n);
+  f.whileLoop(() => i32.geu(left, 4 * PARTS), () => { for (let u = 0; u < PARTS; u++) four(u); f.inc(left, -4 * PARTS); });
+  span(f, left, () => four(0), one);
+}
+const PARTS = 4;
+const partsOf = (f: Fn, v: V): Local<'v128'>[] => Array.from({ length: PARTS }, () => f.let(v));
+const merged = (f: Fn, parts: readonly Local<'v128'>[], merge: (a: V, b: V) => V): V => parts.slice(1).reduce<V>((a, b) => f.let(merge(a, b)), parts[0]!);
+
 /** Sum of the four lanes, in all lanes. */
 export function sumLanes(f: Fn, v: V): V {
   const a = f.let(v);
@@ -68,9 +78,11 @@ function softmaxRow(c: Ctx, { from, to, log: isLog }: SoftmaxSpec): void {
   const q = f.local('i32');
   const step = (k: number): void => { f.inc(p, k * widthOf(from)); f.inc(q, k * widthOf(to)); };
   const over = (four: () => void, one: () => void): void => { f.set(p, x); f.set(q, y); span(f, n, () => { four(); step(4); }, () => { one(); step(1); }); };
-  const top = f.let(f32x4.const(-Infinity));
-  over(() => f.set(top, f32x4.pmax(load4(c, from, p), top)), () => f.set(top, f32x4.pmax(loadSplat(c, from, p), top)));
-  f.set(top, maxLanes(f, top));
+  const tops = partsOf(f, f32x4.const(-Infinity));
+  const higher = (part: number, v: V): void => f.set(tops[part]!, f32x4.pmax(v, tops[part]!));
+  f.set(p, x);
+  parted(f, n, (part) => { higher(part, load4(c, from, p)); f.inc(p, 4 * widthOf(from)); }, () => { higher(0, loadSplat(c, from, p)); f.inc(p, widthOf(from)); });
+  const top = f.let(maxLanes(f, merged(f, tops, f32x4.pmax)));
   const power = (v: V): V => f.let(expNegative(c, f32x4.sub(v, top)));
   const sum = f.let(v128.zero());
   const keep = !isLog && to === 'float32';
@@ -238,7 +250,7 @@ function normRow(c: Ctx, spec: NormSpec): void {
   const epsilon = f.arg('f32', 7);
   const added = spec.added.map((_, i) => f.arg('i32', 8 + i));
   const count = f.let(f32.convU(n!));
-  const total = f.let(v128.zero());
+  const totals = partsOf(f, v128.zero());
   const p = f.let(x!);
   const q = f.let(scratch!);
   const at = (k: number): void => {
@@ -248,17 +260,17 @@ function normRow(c: Ctx, spec: NormSpec): void {
     added.forEach((a, i) => { if (spec.added[i]!.each) f.inc(a, k * widthOf(spec.added[i]!.dtype)); });
   };
   const whole = (load: typeof load4): V => added.reduce<V>((v, a, i) => f32x4.add(v, (spec.added[i]!.each ? load : loadSplat)(c, spec.added[i]!.dtype, a)), load(c, spec.from, p));
-  if (spec.staged || spec.centred) span(f, n!,
-    () => { const v = f.let(whole(load4)); if (spec.centred) f.set(total, f32x4.add(total, v)); if (spec.staged) f.emit(v128.store(q, v)); if (spec.sum) f.emit(store4(c, spec.from, sum!, v)); at(4); },
-    () => { const v = f.let(whole(loadSplat)); if (spec.centred) f.set(total, f32x4.add(total, first(v))); if (spec.staged) f.emit(v128.store32lane(q, v, 0)); if (spec.sum) f.emit(store1(c, spec.from, sum!, v)); at(1); });
-  const average = f.let(f32x4.div(sumLanes(f, total), f32x4.splat(count)));
-  const square = f.let(v128.zero());
+  if (spec.staged || spec.centred) parted(f, n!,
+    (part) => { const v = f.let(whole(load4)); if (spec.centred) f.set(totals[part]!, f32x4.add(totals[part]!, v)); if (spec.staged) f.emit(v128.store(q, v)); if (spec.sum) f.emit(store4(c, spec.from, sum!, v)); at(4); },
+    () => { const v = f.let(whole(loadSplat)); if (spec.centred) f.set(totals[0]!, f32x4.add(totals[0]!, first(v))); if (spec.staged) f.emit(v128.store32lane(q, v, 0)); if (spec.sum) f.emit(store1(c, spec.from, sum!, v)); at(1); });
+  const average = f.let(f32x4.div(sumLanes(f, merged(f, totals, f32x4.add)), f32x4.splat(count)));
+  const squares = partsOf(f, v128.zero());
   f.set(p, spec.staged ? scratch! : x!);
   const centred = (v: V): Local<'v128'> => f.let(spec.centred ? f32x4.sub(v, average) : v);
-  span(f, n!,
-    () => { const v = centred(v128.load(p)); f.set(square, madd(c, v, v, square)); f.inc(p, 16); },
-    () => { const v = centred(first(v128.load32splat(p))); f.set(square, madd(c, first(v), v, square)); f.inc(p, 4); });
-  const scale = f.let<'f32'>(f32.div(1, f32.sqrt(f32.add(f32.div(f32x4.lane(sumLanes(f, square), 0), count), epsilon))));
+  parted(f, n!,
+    (part) => { const v = centred(v128.load(p)); f.set(squares[part]!, madd(c, v, v, squares[part]!)); f.inc(p, 16); },
+    () => { const v = centred(v128.load32splat(p)); f.set(squares[0]!, madd(c, first(v), v, squares[0]!)); f.inc(p, 4); });
+  const scale = f.let<'f32'>(f32.div(1, f32.sqrt(f32.add(f32.div(f32x4.lane(sumLanes(f, merged(f, squares, f32x4.add)), 0), count), epsilon))));
   const middle: F32 = spec.centred ? f32x4.lane(average, 0) : f32.const(0);
   f.emit(f32.store(statistics!, middle, 0), f32.store(statistics!, scale, 4));
   if (spec.mean) f.emit(f32.store(mean!, middle));
