@@ -6,6 +6,7 @@ import { tapTable, type Window, type WindowAttrs, windowOf } from './conv-window
 import { RANGE } from './quantize-round.ts';
 import { eachOffset } from './shapes.ts';
 import { poolWasm } from './wasm/pool.ts';
+import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './webgpu/pool.ts';
 
 const common = { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: required(ints()), pads: ints(), strides: ints() };
 type PoolAttrs = WindowAttrs & { readonly kernel_shape: readonly number[] };
@@ -49,7 +50,7 @@ function eachPlane(x: readonly number[], size: number, out: number, plane: (from
 // ── max ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 const maxPool = defineOp({
   op: 'MaxPool', since: [1, 8, 10, 11, 12, 22], inputs: ['X: T'], outputs: ['Y: T', 'Indices: int64?'], types: { T: [...FLOAT, 'int8', 'uint8'] }, attrs: { ...common, storage_order: int(0) },
-  wasm: poolWasm.MaxPool!,
+  webgpu: maxPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window), wasm: poolWasm.MaxPool!,
   infer: (call) => {
     const out = inferPool(call);
     return [...out, { dtype: 'int64', shape: out[0]!.shape }];
@@ -99,7 +100,7 @@ function indicesOf(chosen: Int32Array, shape: readonly number[], spatial: readon
 // ── average and Lp ──────────────────────────────────────────────────────────────────────────────────────────────────
 const averagePool = defineOp({
   op: 'AveragePool', since: [1, 7, 10, 11, 19, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...common, count_include_pad: int(0) },
-  wasm: poolWasm.AveragePool!,
+  webgpu: meanPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window), wasm: poolWasm.AveragePool!,
   infer: inferPool,
   reference: (call) => {
     const t = call.tensor(0);
@@ -127,7 +128,7 @@ export function averaged(x: ArrayLike<number>, xShape: readonly number[], window
 
 const lpPool = defineOp({
   op: 'LpPool', since: [1, 2, 11, 18, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...common, p: int(2) },
-  wasm: poolWasm.LpPool!,
+  webgpu: meanPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window, (call) => call.attrs.p), wasm: poolWasm.LpPool!,
   infer: (call) => { checkOrder(call.attrs.p); return inferPool(call); },
   reference: (call) => {
     const t = call.tensor(0), { p: order } = call.attrs;
@@ -149,7 +150,7 @@ const checkOrder = (p: number): void => { if (!(p > 0)) fail('attribute_invalid'
 // ── global ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 const globalPool = (op: string, since: readonly number[], lp: boolean, value: (row: Float64Array, p: number) => number): Op => defineOp({
   op, since, inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: lp ? { p: int(2) } : {},
-  wasm: poolWasm[op]!,
+  webgpu: globalPoolKernels(lp ? 'norm' : op === 'GlobalMaxPool' ? 'max' : 'mean'), wasm: poolWasm[op]!,
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     if (shape.length < 3) fail('shape_mismatch', `the input has shape [${shape}]; it must be [N, C, ...] with at least one spatial dim`);

@@ -71,7 +71,21 @@ const transposed = [
   ...conv('ConvTranspose', 'float32', 1, 2, 2, [2, 3, 2], [2, 2, 3], { strides: [2, 1, 2] }), ...conv('ConvTranspose', 'float32', 1, 3, 2, [4, 4], [3, 3], { strides: [2, 2], auto_pad: 'SAME_UPPER' }),
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed };
+const pools: Case[] = [
+  ...[...F, 'int8' as const, 'uint8' as const].flatMap((d): Case[] => [
+    { op: 'MaxPool', inputs: [whole(d, [2, 3, 7, 6])], attrs: { kernel_shape: [3, 2], strides: [2, 1], pads: [1, 0, 1, 1] } }, { op: 'MaxPool', inputs: [whole(d, [1, 2, 5, 5])], attrs: { kernel_shape: [2, 2], dilations: [2, 2] }, outputs: 2 },
+    { op: 'MaxPool', inputs: [whole(d, [1, 2, 5, 7])], attrs: { kernel_shape: [3, 3], strides: [2, 2], ceil_mode: 1, storage_order: 1 }, outputs: 2 }, { op: 'MaxPool', inputs: [whole(d, [1, 3, 9])], attrs: { kernel_shape: [3], auto_pad: 'SAME_LOWER', strides: [2] } },
+  ]),
+  { op: 'MaxPool', inputs: [whole('float32', [1, 2, 4, 5, 3])], attrs: { kernel_shape: [2, 3, 2], strides: [1, 2, 1], storage_order: 1 }, outputs: 2 },
+  ...F.flatMap((d) => [0, 1].flatMap((count_include_pad): Case[] => [
+    { op: 'AveragePool', inputs: [rough(d, [2, 3, 7, 6])], attrs: { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1], ceil_mode: 1, count_include_pad }, ...near }, { op: 'AveragePool', inputs: [rough(d, [1, 2, 9])], attrs: { kernel_shape: [4], pads: [2, 1], dilations: [2], count_include_pad }, ...near },
+  ])),
+  { op: 'AveragePool', inputs: [rough('float32', [1, 2, 3, 4, 5])], attrs: { kernel_shape: [2, 2, 2] }, ...near },
+  ...[1, 2, 3].flatMap((p): Case[] => [{ op: 'LpPool', inputs: [rough('float32', [1, 3, 5, 6])], attrs: { kernel_shape: [2, 3], pads: [1, 0, 0, 1], p }, ...near }, { op: 'GlobalLpPool', inputs: [rough('float32', [2, 3, 5, 4])], attrs: { p }, ...near }]),
+  ...['GlobalAveragePool', 'GlobalMaxPool'].flatMap((op) => F.flatMap((d): Case[] => [{ op, inputs: [rough(d, [2, 5, 7, 7])], ...near }, { op, inputs: [rough(d, [1, 3, 5])], ...near }])),
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
@@ -93,6 +107,7 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   'conv.pointwise.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [...conv('Conv', 'float32', 2, 6, 34, [5, 7], [1, 1], { group: 2 }), ...conv('Conv', 'float32', 1, 18, 4, [6, 6], [1, 1])] },
   'conv.gather': { tuned: { TM: 1 }, cases: conv('Conv', 'float32', 2, 3, 3, [5, 6], [3, 2], { strides: [1, 2], pads: [1, 1, 0, 1] }) },
   'conv.direct': { tuned: { FQ: 1 }, cases: conv('Conv', 'float32', 2, 3, 9, [5, 7], [3, 3], { strides: [1, 2] }) },
+  'pool.global-group': { tuned: { WG: 32 }, cases: ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool'].map((op): Case => ({ op, inputs: [rough('float32', [2, 3, 9, 7])], ...near })) },
   'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
   'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
 };
