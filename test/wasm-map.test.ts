@@ -87,6 +87,12 @@ test('integers: every function, division by zero and overflow included', async (
   }
 });
 
+test('bools are ordered, and may be chosen between', async () => {
+  const [a, b] = [input(0, 'bool'), input(1, 'bool')];
+  const [p, q] = [tensor('bool', [2, 1], [0, 1]), tensor('bool', [2], [0, 1])];
+  for (const e of [x.lt(a, b), x.le(a, b), x.eq(a, b), x.and(a, b), x.or(a, b), x.xor(a, b), x.not(a), x.max(a, b), x.min(a, b), x.select(a, x.not(b), b)]) await agree(map, { attrs: attrsOf(e, 'bool'), inputs: [p, q] }, e.f);
+});
+
 test('casts between all dtypes', async () => {
   const s = source(4);
   for (const from of TYPES) for (const dtype of TYPES) {

@@ -82,7 +82,7 @@ function apply(c: Ctx, e: Node, arg: (i: number) => V): V {
     }
     return FLOAT2[e.f]!(c, arg(0), arg(1));
   }
-  const u = from === 'u32';
+  const u = from === 'u32' || from === 'bool'; // a true lane is all ones: the greater one only unsigned
   switch (e.f) {
     case 'add': return i32x4.add(arg(0), arg(1));
     case 'sub': return i32x4.sub(arg(0), arg(1));
