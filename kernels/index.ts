@@ -43,6 +43,7 @@ import { labels } from './ml/labels.ts';
 import { linear } from './ml/linear.ts';
 import { svm } from './ml/svm.ts';
 import { trees } from './ml/trees.ts';
+import { gradients } from './gradient.ts';
 
 /** The registry: adding an operator family is one file and one line here. */
 const families: readonly (readonly Op[])[] = [
@@ -56,6 +57,7 @@ const families: readonly (readonly Op[])[] = [
   einsum,
   matmul,
   softmax,
+  gradients,
   reshape,
   create,
   transpose,

@@ -4,6 +4,7 @@ import { packers } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
 import { MAP } from './2-optimize/fuse.ts';
+import { expandGradients } from './2-optimize/gradient.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
@@ -137,7 +138,7 @@ async function readModel(source: ModelSource, options: Pick<SessionOptions, 'ext
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
     const model = parseModel(bytes, external);
-    const graph = normalize(model.graph, ops);
+    const graph = expandGradients(normalize(model.graph, ops));
     return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), ops, options.trace) }, name };
   } catch (e) {
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
