@@ -1,6 +1,17 @@
-import { sizeOf } from '../../core/tensor.ts';
+import { sizeOf, type Tensor } from '../../core/tensor.ts';
 import { foldIntoWeights, scaleAndShift } from '../batchnorm.ts';
+import type { Node } from '../../core/graph.ts';
 import type { Pass } from '../rewrite.ts';
+
+/** How many channels a convolution makes, and for which one an element of its weights works. */
+export function channelsOf(conv: Node, w: Tensor): { channels: number; channelOf: (i: number) => number } {
+  const kernel = sizeOf(w.shape.slice(2));
+  const group = conv.attrs.group as number;
+  // W is [M, C/group, …] for Conv, and [C, M/group, …] for ConvTranspose.
+  const inner = w.shape[1]! * kernel;
+  if (conv.op === 'Conv') return { channels: w.shape[0]!, channelOf: (i) => Math.floor(i / inner) };
+  return { channels: w.shape[1]! * group, channelOf: (i) => Math.floor(Math.floor(i / inner) / (w.shape[0]! / group)) * w.shape[1]! + (Math.floor(i / kernel) % w.shape[1]!) };
+}
 
 /** BatchNormalization behind a convolution with constant weights goes into the weights. */
 export const foldBatchNorm: Pass = {
@@ -16,13 +27,7 @@ export const foldBatchNorm: Pass = {
     if (w === null || statistics.some((t) => t === null) || (conv.inputs[2] != null && b === null)) return null;
     const [scale, bias, mean, variance] = statistics;
     const affine = scaleAndShift(node, [scale!, bias!, mean!, variance!]);
-    const kernel = sizeOf(w.shape.slice(2));
-    const group = conv.attrs.group as number;
-    // W is [M, C/group, …] for Conv, and [C, M/group, …] for ConvTranspose.
-    const inner = w.shape[1]! * kernel;
-    const channelOf = conv.op === 'Conv'
-      ? (i: number): number => Math.floor(i / inner)
-      : (i: number): number => Math.floor(Math.floor(i / inner) / (w.shape[0]! / group)) * w.shape[1]! + (Math.floor(i / kernel) % w.shape[1]!);
+    const { channelOf } = channelsOf(conv, w);
     const folded = foldIntoWeights(w, b, affine, channelOf);
     const inputs = [conv.inputs[0]!, graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.normalized`, folded.w), graph.addValue(`${conv.name}.bias`, folded.bias)];
     return { reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node], add: [{ ...conv, inputs, outputs: [node.outputs[0]!] }] };

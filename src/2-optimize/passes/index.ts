@@ -2,13 +2,27 @@ import type { Op } from '../../../kernels/define.ts';
 import type { ValueId } from '../../core/graph.ts';
 import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
 import { expandFusedConv } from './expand-fused.ts';
+import { dropExpand } from './drop-expand.ts';
 import { foldBatchNorm } from './fold-batchnorm.ts';
+import { foldConstants } from './fold-constants.ts';
+import { foldPad } from './fold-pad.ts';
+import { foldScale } from './fold-scale.ts';
+import { mergeCasts } from './merge-casts.ts';
+import { mergeDuplicates } from './merge-duplicates.ts';
+import { mergeTransposes, sinkTransposes } from './move-transposes.ts';
+import { mergeViews, sinkViews, transposeAsReshape } from './move-views.ts';
+import { removeIdentity } from './remove-identity.ts';
+import { removeNoops } from './remove-noops.ts';
 
 /** Before dims are known, in order of application to each node; the list is gone through until nothing changes. */
-export const passes: readonly Pass[] = [expandFusedConv, foldBatchNorm];
+export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale];
 
 /** When all shapes are known, one list after another. */
-export const boundPasses: readonly (readonly Pass[])[] = [];
+export const boundPasses: readonly (readonly Pass[])[] = [
+  [removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
+  [removeNoops, mergeTransposes, sinkTransposes],
+  [transposeAsReshape, mergeViews, sinkViews],
+];
 
 /** The kinds of rewrites that an option allows. */
 export const allowed = (optimize: boolean | readonly Exactness[] | undefined): ReadonlySet<Exactness> =>
