@@ -9,6 +9,7 @@ import { matMulBnb4 } from './quantize-bnb4.ts';
 import { axisOf, eachOffset } from './shapes.ts';
 import { withHalf } from './wasm/half.ts';
 import { matMulNBits as matMulNBitsWasm } from './wasm/quant-nbits.ts';
+import { nbitsKernels } from './webgpu/matmul-nbits.ts';
 
 type Shape = readonly number[];
 const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -46,7 +47,7 @@ function widen(b: ArrayLike<number>, scales: ArrayLike<number>, zeros: ArrayLike
 const matMulNBits = defineOp({
   op: 'com.microsoft.MatMulNBits', since: [1], inputs: ['A: T1', 'B: T2', 'scales: T1', 'zero_points: T3?', 'g_idx: int32?', 'bias: T1?'], outputs: ['Y: T1'], types: { T1: REAL, T2: ['uint8'], T3: ['uint8', ...REAL] },
   attrs: { K: required(int()), N: required(int()), accuracy_level: int(0), bits: int(4), block_size: required(int()), weight_prepacked: int(0) },
-  wasm: withHalf([matMulNBitsWasm as WasmKernel]),
+  webgpu: nbitsKernels, wasm: withHalf([matMulNBitsWasm as WasmKernel]),
   infer: (call) => {
     const a = call.attrs;
     checkNBits(a);

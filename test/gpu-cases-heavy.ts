@@ -85,7 +85,20 @@ const pools: Case[] = [
   ...['GlobalAveragePool', 'GlobalMaxPool'].flatMap((op) => F.flatMap((d): Case[] => [{ op, inputs: [rough(d, [2, 5, 7, 7])], ...near }, { op, inputs: [rough(d, [1, 3, 5])], ...near }])),
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools };
+/** Bytes without pattern. */
+const packed = (shape: readonly number[], seed = 1): Tensor => fromNumbers('uint8', shape, Array.from({ length: sizeOf(shape) }, (_, i) => (Math.imul(i + 1, 2654435761 + seed) >>> 13) & 255));
+const nbits = (d: DType, rows: readonly number[], K: number, N: number, bits: number, block_size: number, zeros: 'none' | 'packed' | 'real' = 'none', more: { bias?: true; groups?: true } = {}): Case => {
+  const blocks = Math.ceil(K / block_size);
+  const zero = zeros === 'none' ? null : zeros === 'packed' ? packed([N * Math.ceil((blocks * bits) / 8)], 5) : rough(d, [N, blocks], 4);
+  const groups = more.groups ? fromNumbers('int32', [K], Array.from({ length: K }, (_, k) => (k * 7) % blocks)) : null;
+  return { op: 'com.microsoft.MatMulNBits', inputs: [rough(d, [...rows, K]), packed([N, blocks, (block_size * bits) / 8]), rough(d, [N, blocks], 3), zero, groups, more.bias ? rough(d, [N], 6) : null], attrs: { K, N, bits, block_size }, rtol: 1e-4, atol: d === 'float32' ? 1e-3 : 1 };
+};
+const bits = [
+  nbits('float32', [1], 64, 8, 4, 32), nbits('float32', [3, 2], 96, 12, 4, 32, 'packed', { bias: true }), nbits('float32', [5], 40, 7, 4, 16, 'packed'), nbits('float32', [2], 37, 5, 4, 16, 'real'), nbits('float32', [1], 32, 6, 8, 16, 'packed'),
+  nbits('float32', [4], 64, 8, 2, 32, 'packed'), nbits('float32', [2], 48, 8, 4, 16, 'packed', { groups: true }), nbits('float32', [1], 100, 4, 4, 128), nbits('float16', [2], 64, 8, 4, 32, 'packed', { bias: true }), nbits('float16', [2], 64, 7, 4, 32, 'real'),
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
@@ -108,6 +121,8 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   'conv.gather': { tuned: { TM: 1 }, cases: conv('Conv', 'float32', 2, 3, 3, [5, 6], [3, 2], { strides: [1, 2], pads: [1, 1, 0, 1] }) },
   'conv.direct': { tuned: { FQ: 1 }, cases: conv('Conv', 'float32', 2, 3, 9, [5, 7], [3, 3], { strides: [1, 2] }) },
   'pool.global-group': { tuned: { WG: 32 }, cases: ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool'].map((op): Case => ({ op, inputs: [rough('float32', [2, 3, 9, 7])], ...near })) },
+  'nbits.gemv': { tuned: { WG: 32 }, cases: [nbits('float32', [1], 2080, 9, 4, 32, 'packed', { bias: true }), nbits('float32', [5], 70, 8, 4, 16), nbits('float32', [2], 64, 4, 8, 32)] },
+  'nbits.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [nbits('float32', [35], 72, 37, 4, 32, 'packed')] },
   'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
   'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
 };

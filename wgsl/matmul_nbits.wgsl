@@ -1,0 +1,21 @@
+// y = a b' where rows of b are numbers of a few bits, packed in words, low bits first; TM rows of a by four rows of b an invocation.
+//
+// slot: fn tile(row: u32, n: u32, lane: u32)
+
+override WX: u32 = 16;
+override WY: u32 = 4;
+override TM: u32 = 1;
+override N: u32 = 4;
+
+struct Uniforms { m: u32 }
+
+@group(0) @binding(0) var<storage, read> a: array<AStore>;
+@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<YStore>;
+@group(0) @binding(3) var<uniform> u: Uniforms;
+
+@compute @workgroup_size(WX, WY)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x * 4u >= N || id.y * TM >= u.m) { return; }
+  tile(id.y * TM, id.x * 4u, 0u);
+}
