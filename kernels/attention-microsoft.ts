@@ -6,10 +6,12 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, int, ints, type Op, type OutFact, type RefCall, required } from './define.ts';
 import { appendKeys, attend, type HeadLayout, headsFirst, type Heads, moveHeads, packedRows, type Scoring, takeHeads } from './attention-core.ts';
+import { checkBias, maskForm, multiShape, type ProjectedAttrs, projectedShape, type ProjectedShape } from './attention-microsoft-shape.ts';
 import { product, reals } from './matmul-product.ts';
 import { single, singleOrPer } from './quantize-round.ts';
 import { broadcastStrides } from './shapes.ts';
 import { multiHeadWasm } from './wasm/attention.ts';
+import { multiHeadKernels, projectedKernels } from './webgpu/attention-calls.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -18,17 +20,6 @@ const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
 const LOWEST = -3.4028234663852886e38;
 
 // ── masks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-/** The forms of a mask: raw masks have 0 for masked; indices say where the keys of an entry begin and end. @throws shape_mismatch */
-export function maskForm(mask: Shape, h: Heads): 'ends' | 'ranges' | 'keys' | 'queries' | 'square' {
-  const is = (...shape: number[]): boolean => String(mask) === String(shape);
-  if (is(h.batch)) return 'ends';
-  if (is(2 * h.batch)) return 'ranges';
-  if (is(h.batch, h.keys)) return 'keys';
-  if (is(h.batch, h.queries, h.keys)) return 'queries';
-  if (mask.length === 4 && mask[0] === h.batch && mask[1] === 1 && mask[2] === mask[3] && mask[3]! >= h.keys) return 'square';
-  return fail('shape_mismatch', `a mask of shape [${mask}] does not fit ${h.batch} entries of ${h.queries} queries and ${h.keys} keys`);
-}
-
 /** Adds mask and attention bias to rows of scores; `past` keys precede the first query. */
 function adjuster(mask: Tensor | null, bias: Tensor | null, h: Heads, past: number, attrs: { readonly mask_filter_value: number; readonly unidirectional: number }): Scoring['adjust'] {
   if (mask === null && bias === null && !attrs.unidirectional) return undefined;
@@ -52,31 +43,8 @@ function adjuster(mask: Tensor | null, bias: Tensor | null, h: Heads, past: numb
     }
   };
 }
-function checkBias(bias: Shaped, h: Heads): void {
-  if (bias && (bias.shape.length !== 4 || ![1, h.batch].includes(bias.shape[0]!) || ![1, h.heads].includes(bias.shape[1]!) || bias.shape[2] !== h.queries || bias.shape[3] !== h.keys)) {
-    fail('shape_mismatch', `attention_bias has shape [${bias.shape}], not [${[h.batch, h.heads, h.queries, h.keys]}]`);
-  }
-}
 
 // ── Attention and QAttention: the projection is part of them ────────────────────────────────────────────────────────
-interface ProjectedAttrs { readonly num_heads: number; readonly do_rotary: number; readonly past_present_share_buffer: number; readonly unidirectional: number; readonly mask_filter_value: number; readonly scale: number; readonly qkv_hidden_sizes?: Shape | undefined }
-interface ProjectedShape extends Heads { readonly past: number; readonly hidden: number; readonly width: number; readonly input: number; readonly output: Shape; readonly present: Shape }
-
-function projectedShape(x: Shape, w: Shape, bias: Shaped, mask: Shaped, past: Shaped, a: ProjectedAttrs): ProjectedShape {
-  if (a.do_rotary || a.past_present_share_buffer) fail('attribute_invalid', 'do_rotary and past_present_share_buffer are not supported');
-  if (a.num_heads < 1) fail('attribute_invalid', `num_heads ${a.num_heads} must be positive`);
-  if (x.length !== 3 || w.length !== 2 || w[0] !== x[2]) fail('shape_mismatch', `input [${x}] and weights [${w}] do not fit; they must be [batch, steps, n] and [n, sizes of Q, K and V]`);
-  const sizes = a.qkv_hidden_sizes?.length ? a.qkv_hidden_sizes : [w[1]! / 3, w[1]! / 3, w[1]! / 3];
-  if (sizes.length !== 3 || sizes[0] !== sizes[1] || sizes[0]! + sizes[1]! + sizes[2]! !== w[1]) fail('attribute_invalid', `qkv_hidden_sizes [${sizes}] do not fit weights [${w}]`);
-  const size = sizes[0]! / a.num_heads, valueSize = sizes[2]! / a.num_heads, [batch, queries] = [x[0]!, x[1]!];
-  if (!Number.isInteger(size) || !Number.isInteger(valueSize)) fail('shape_mismatch', `hidden sizes [${sizes}] do not divide into ${a.num_heads} heads`);
-  if (bias && String(bias.shape) !== String([w[1]])) fail('shape_mismatch', `the bias has shape [${bias.shape}], not [${w[1]}]`);
-  const length = past ? past.shape[3] ?? 0 : 0, keys = length + queries;
-  if (past && (size !== valueSize || String(past.shape) !== String([2, batch, a.num_heads, length, size]))) fail('shape_mismatch', `past has shape [${past.shape}], not [${[2, batch, a.num_heads, length, size]}]`);
-  const s = { batch, heads: a.num_heads, kvHeads: a.num_heads, queries, keys, size, valueSize, past: length, hidden: sizes[0]!, width: w[1]!, input: x[2]!, output: [batch, queries, sizes[2]!], present: [2, batch, a.num_heads, keys, size] };
-  if (mask) maskForm(mask.shape, s);
-  return s;
-}
 const projectedFacts = (s: ProjectedShape, dtype: DType): OutFact[] => [{ dtype, shape: s.output }, { dtype, shape: s.present }];
 
 /** `qkv` is the projected input [batch, steps, Q | K | V]. */
@@ -104,6 +72,7 @@ const projectedAttrs = { do_rotary: int(0), mask_filter_value: float(-10000), nu
 const attention = defineOp({
   op: 'com.microsoft.Attention', since: [1], inputs: ['input: T', 'weights: T', 'bias: T?', 'mask_index: int32?', 'past: T?', 'attention_bias: T?', 'past_sequence_length: int32?'], outputs: ['output: T', 'present: T?'],
   types: { T: REAL }, attrs: { ...projectedAttrs, qkv_hidden_sizes: ints(), rotary_embedding_dim: int(0) },
+  webgpu: projectedKernels((call) => projectedShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2], call.inputs[3], call.inputs[4], call.attrs)),
   infer: (call) => {
     const s = projectedShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2], call.inputs[3], call.inputs[4], call.attrs);
     checkBias(call.inputs[5], s);
@@ -143,50 +112,11 @@ const qattention = defineOp({
 });
 
 // ── MultiHeadAttention ──────────────────────────────────────────────────────────────────────────────────────────────
-interface MultiShape extends Heads {
-  /** How Q, K and V come: three tensors, K and V in one, all in one, or keys and values with heads first (a finished cache). */
-  readonly form: 'separate' | 'packedKv' | 'packed' | 'cached';
-  readonly past: number;
-  readonly incoming: number;
-}
-
-/** Inputs in order: query, key, value, bias, key_padding_mask, attention_bias, past_key, past_value. @throws attribute_invalid, shape_mismatch, input_missing */
-function multiShape(inputs: readonly Shaped[], a: { readonly num_heads: number }): MultiShape {
-  const q = inputs[0]!.shape, k = inputs[1]?.shape, v = inputs[2]?.shape, heads = a.num_heads;
-  if (heads < 1) fail('attribute_invalid', `num_heads ${heads} must be positive`);
-  const form = !k && !v && q.length === 5 ? 'packed' : k && !v && k.length === 5 ? 'packedKv' : k && v && k.length === 4 && v.length === 4 ? 'cached' : k && v && k.length === 3 && v.length === 3 ? 'separate'
-    : fail('shape_mismatch', `query [${q}], key ${k ? `[${k}]` : 'absent'} and value ${v ? `[${v}]` : 'absent'} are in no known form`);
-  if (form !== 'packed' && q.length !== 3) fail('shape_mismatch', `the query has shape [${q}]; it must be of rank 3`);
-  const batch = q[0]!, queries = q[1]!, size = form === 'packed' ? q[4]! : q[2]! / heads;
-  const incoming = form === 'packed' ? queries : form === 'cached' ? k![2]! : k![1]!;
-  const valueSize = form === 'packed' ? size : form === 'packedKv' ? k![4]! : form === 'cached' ? v![3]! : v![2]! / heads;
-  if (!Number.isInteger(size) || !Number.isInteger(valueSize)) fail('shape_mismatch', `query [${q}] and value [${v ?? k}] do not divide into ${heads} heads`);
-  const expect = (what: string, got: Shaped, need: Shape): void => {
-    if (got && String(got.shape) !== String(need)) fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
-  };
-  if (form === 'packed') expect('query', inputs[0], [batch, queries, heads, 3, size]);
-  else if (form === 'packedKv') expect('key', inputs[1], [batch, incoming, heads, 2, size]);
-  else {
-    expect('key', inputs[1], form === 'cached' ? [batch, heads, incoming, size] : [batch, incoming, heads * size]);
-    expect('value', inputs[2], form === 'cached' ? [batch, heads, incoming, valueSize] : [batch, incoming, heads * valueSize]);
-  }
-  expect('the bias', inputs[3], [heads * (2 * size + valueSize)]);
-  if (!inputs[6] !== !inputs[7]) fail('input_missing', 'past_key and past_value must be given together');
-  const past = inputs[6]?.shape[2] ?? 0;
-  if (past > 0 && form === 'cached') fail('shape_mismatch', 'a key with heads first is a finished cache and takes no past_key');
-  expect('past_key', inputs[6], [batch, heads, past, size]);
-  expect('past_value', inputs[7], [batch, heads, past, valueSize]);
-  const s = { batch, heads, kvHeads: heads, queries, keys: past + incoming, size, valueSize, form, past, incoming } as const;
-  if (inputs[4]) maskForm(inputs[4].shape, s);
-  checkBias(inputs[5], s);
-  return s;
-}
-
 const multiHeadAttention = defineOp({
   op: 'com.microsoft.MultiHeadAttention', since: [1],
   inputs: ['query: T', 'key: T?', 'value: T?', 'bias: T?', 'key_padding_mask: int32?', 'attention_bias: T?', 'past_key: T?', 'past_value: T?', 'past_sequence_length: int32?', 'cache_indirection: int32?'],
   outputs: ['output: T', 'present_key: T?', 'present_value: T?', 'qk: T?'], types: { T: REAL }, attrs: { mask_filter_value: float(-10000), num_heads: required(int()), scale: float(0), unidirectional: int(0) },
-  wasm: multiHeadWasm,
+  wasm: multiHeadWasm, webgpu: multiHeadKernels,
   infer: (call) => {
     if (call.inputs[8] || call.inputs[9]) fail('attribute_invalid', 'past_sequence_length and cache_indirection (shared buffers) are not supported');
     const s = multiShape(call.inputs, call.attrs), { dtype } = call.fact(0);

@@ -11,6 +11,7 @@ import { microsoftAttention } from './attention-microsoft.ts';
 import { product, reals } from './matmul-product.ts';
 import { broadcastStrides } from './shapes.ts';
 import { attentionWasm } from './wasm/attention.ts';
+import { attentionKernels } from './webgpu/attention-calls.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -86,7 +87,7 @@ const attention = defineOp({
   op: 'Attention', since: [23, 24, 25],
   inputs: ['Q: T1', 'K: T1', 'V: T2', 'attn_mask: U?', 'past_key: T1?', 'past_value: T2?', 'nonpad_kv_seqlen: int64?'], outputs: ['Y: T1', 'present_key: T1?', 'present_value: T2?', 'qk_matmul_output: T1?'],
   types: { T1: FLOAT, T2: FLOAT, U: [...NUMERIC, 'bool'] },
-  wasm: attentionWasm,
+  wasm: attentionWasm, webgpu: attentionKernels,
   attrs: { is_causal: int(0), kv_num_heads: int(), left_window_size: int(-1), q_num_heads: int(), qk_matmul_output_mode: int(0), right_window_size: int(-1), scale: float(), softcap: float(0), softmax_precision: int() },
   infer: (call) => {
     const s = attentionShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs), { dtype } = call.fact(0), values = call.fact(2).dtype;

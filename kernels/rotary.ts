@@ -2,6 +2,7 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
 import { defineOp, FLOAT, float, INDEX, type InferCall, int, type NormalizeCall, type Normalized, type Op, type RefCall } from './define.ts';
+import { rotaryKernel } from './webgpu/rotary.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -65,6 +66,6 @@ const reorder = ({ attrs: a, inputs: [x, ids, cos, sin] }: NormalizeCall): Norma
 
 /** https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html, and com.microsoft's form of it, which becomes the same. */
 export const rotary: readonly Op[] = [
-  defineOp({ op: 'RotaryEmbedding', since: [23], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, infer, reference }),
+  defineOp({ op: 'RotaryEmbedding', since: [23], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, infer, webgpu: [rotaryKernel], reference }),
   defineOp({ op: 'com.microsoft.RotaryEmbedding', since: [1], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, normalize: reorder, infer, reference }),
 ];
