@@ -7,6 +7,7 @@ import { defineOp, float, type InferCall, int, type Op } from './define.ts';
 import { gemmShape, matmulShape, productOf } from './matmul.ts';
 import { dynamicRange, saturated, single } from './quantize-round.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
+import { integerProductKernels } from './webgpu/quantize.ts';
 import { matMulIntegerWasm, qlinearMatMulWasm } from './wasm/quant-gemm.ts';
 
 type Shape = readonly number[];
@@ -44,7 +45,7 @@ function check(call: InferCall, a: Shape, b: Shape, parameters: readonly (readon
 
 const matMulInteger = defineOp({
   op: 'MatMulInteger', since: [10], inputs: ['A: T1', 'B: T2', 'a_zero_point: T1?', 'b_zero_point: T2?'], outputs: ['Y: int32'], types: { T1: BYTE, T2: BYTE }, attrs: {},
-  wasm: [matMulIntegerWasm],
+  webgpu: integerProductKernels((call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape)), wasm: [matMulIntegerWasm],
   infer: (call) => {
     const a = call.fact(0).shape, b = call.fact(1).shape;
     check(call, a, b, [[2, 'a', 'a_zero_point'], [3, 'b', 'b_zero_point']]);

@@ -98,7 +98,25 @@ const bits = [
   nbits('float32', [4], 64, 8, 2, 32, 'packed'), nbits('float32', [2], 48, 8, 4, 16, 'packed', { groups: true }), nbits('float32', [1], 100, 4, 4, 128), nbits('float16', [2], 64, 8, 4, 32, 'packed', { bias: true }), nbits('float16', [2], 64, 7, 4, 32, 'real'),
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits };
+const BYTES: readonly DType[] = ['uint8', 'int8'];
+const scales = (shape: readonly number[]): Tensor => fromNumbers('float32', shape, Array.from({ length: sizeOf(shape) }, (_, i) => 2 ** ((i % 4) - 3)));
+const quantised: Case[] = [
+  ...(['uint8', 'int8', 'uint16', 'int16'] as const).flatMap((d): Case[] => [
+    { op: 'QuantizeLinear', inputs: [rough('float32', [3, 7]), scales([]), whole(d, [])] }, { op: 'QuantizeLinear', inputs: [rough('float32', [2, 5, 3]), scales([5]), whole(d, [5])] },
+    { op: 'QuantizeLinear', inputs: [rough('float32', [2, 6, 5]), scales([2, 2, 5]), whole(d, [2, 2, 5])], attrs: { axis: 1, block_size: 3 } },
+    { op: 'DequantizeLinear', inputs: [whole(d, [3, 7]), scales([]), whole(d, [], 2)] }, { op: 'DequantizeLinear', inputs: [whole(d, [2, 5, 3]), scales([5]), whole(d, [5], 2)] },
+    { op: 'DequantizeLinear', inputs: [whole(d, [2, 6, 5]), scales([2, 2, 5]), whole(d, [2, 2, 5], 2)], attrs: { axis: 1, block_size: 3 } },
+  ]),
+  { op: 'QuantizeLinear', inputs: [rough('float16', [9]), scales([])] }, { op: 'QuantizeLinear', inputs: [fromNumbers('float32', [6], [1e9, -1e9, 0.5, 1.5, 2.5, -0.5]), fromNumbers('float32', [], [1])] }, { op: 'QuantizeLinear', inputs: [whole('int32', [4, 3]), scales([3]), whole('int8', [3])], attrs: { axis: -1 } },
+  { op: 'DequantizeLinear', inputs: [whole('int32', [4, 3]), scales([3])], attrs: { axis: 1 } }, { op: 'DequantizeLinear', inputs: [whole('int8', [4, 3]), rough('float16', [4])], attrs: { axis: 0 } },
+  { op: 'DynamicQuantizeLinear', inputs: [rough('float32', [2, 37])], outputs: 3 }, { op: 'DynamicQuantizeLinear', inputs: [fromNumbers('float32', [3], [0, 0, 0])], outputs: 3 }, { op: 'DynamicQuantizeLinear', inputs: [rough('float32', [70, 100])], outputs: 3 },
+  ...BYTES.flatMap((a) => BYTES.flatMap((b): Case[] => [
+    { op: 'MatMulInteger', inputs: [whole(a, [5, 8]), whole(b, [8, 12], 2), whole(a, [], 3), whole(b, [], 4)] }, { op: 'MatMulInteger', inputs: [whole(a, [3, 7]), whole(b, [7, 5], 2)] },
+    { op: 'MatMulInteger', inputs: [whole(a, [2, 3, 9]), whole(b, [9, 6], 2), whole(a, [3], 3), whole(b, [6], 4)] }, { op: 'MatMulInteger', inputs: [whole(a, [2, 3, 4]), whole(b, [2, 4, 8], 2), null, whole(b, [8], 4)] },
+  ])),
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
