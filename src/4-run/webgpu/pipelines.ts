@@ -29,7 +29,10 @@ async function compile(device: GPUDevice, shader: PlannedShader, layouts: Map<st
     }));
     layouts.set(signature, (layout = device.createBindGroupLayout({ entries, label: signature })));
   }
+  // The compiler's message is reported with the pipeline's; Dawn would print it as well.
+  device.pushErrorScope('validation');
   const module = device.createShaderModule({ code: shader.code, label: shader.name });
+  void device.popErrorScope().catch(() => undefined);
   try {
     const pipeline = await device.createComputePipelineAsync({ layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }), compute: { module, entryPoint: 'main' }, label: shader.name });
     return { pipeline, layout };
