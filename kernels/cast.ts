@@ -6,6 +6,7 @@ import { bytesOfTensor, sizeOf, type Tensor, tensorOver, zeros } from '../src/co
 import { ALL, defineOp, int, type NormalizeCall, type Normalized, type Op, required, string } from './define.ts';
 import { narrow } from './elementwise.ts';
 import { type Ex, kindOf, x } from './expr.ts';
+import { castKernel, copyKernel } from './wasm/cast.ts';
 
 /** Types that a cast reads and makes: all but the complex ones. */
 const CASTABLE: readonly DType[] = ALL.filter((d) => !d.startsWith('complex'));
@@ -115,6 +116,7 @@ const cast: Op = defineOp({
   normalize,
   infer: (call) => { checkMode(call.attrs); return [{ dtype: target(call.attrs.to!), shape: call.fact(0).shape }]; },
   map: ([v], _, output) => castEx(v, output),
+  wasm: [castKernel],
   reference: (call) => [castTensor(call.tensor(0), target(call.attrs.to!), call.attrs)],
 });
 
@@ -123,6 +125,7 @@ const castLike: Op = defineOp({
   normalize: older,
   infer: (call) => { checkMode(call.attrs); return [{ dtype: call.fact(1).dtype, shape: call.fact(0).shape }]; },
   map: ([v], _, output) => castEx(v, output),
+  wasm: [castKernel],
   reference: (call) => [castTensor(call.tensor(0), call.tensor(1).dtype, call.attrs)],
 });
 
@@ -136,6 +139,7 @@ function sameWidth(to: number, from: DType): DType {
 const bitCast: Op = defineOp({
   op: 'BitCast', since: [26], inputs: ['input: T1'], outputs: ['output: any'], types: { T1: CASTABLE.filter((d) => d !== 'string') }, attrs: { to: required(int()) },
   infer: (call) => [{ dtype: sameWidth(call.attrs.to!, call.fact(0).dtype), shape: call.fact(0).shape }],
+  wasm: [copyKernel],
   reference: (call) => { const t = call.tensor(0); return [tensorOver(sameWidth(call.attrs.to!, t.dtype), t.shape, bytesOfTensor(t))]; },
 });
 
