@@ -7,6 +7,8 @@ import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
 import { foldScale } from './fold-scale.ts';
+import { fuseNorm } from './fuse-norm.ts';
+import { fuseSoftmax } from './fuse-softmax.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
 import { mergeTransposes, sinkTransposes } from './move-transposes.ts';
@@ -20,7 +22,7 @@ export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldCon
 /** When all shapes are known, one list after another. */
 export const boundPasses: readonly (readonly Pass[])[] = [
   [removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
-  [removeNoops, mergeTransposes, sinkTransposes],
+  [fuseNorm, fuseSoftmax, removeNoops, mergeTransposes, sinkTransposes],
   [transposeAsReshape, mergeViews, sinkViews],
 ];
 
