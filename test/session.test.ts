@@ -1,6 +1,10 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { numbers } from '../src/core/numbers.ts';
 import { planModel, printPlan, Session, SardonyxError, type Tensor, tensor, type Value } from '../src/index.ts';
@@ -20,6 +24,14 @@ function near(got: Value | undefined, want: Value | undefined): void {
   const [a, b] = [values(got), values(want)];
   expect((got as Tensor).shape).toEqual((want as Tensor).shape);
   a.forEach((v, i) => expect(Math.abs(v - b[i]!), `element ${i}: ${v} and ${b[i]}`).toBeLessThan(1e-5 + 1e-4 * Math.abs(b[i]!)));
+}
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+/** Bytes of the JavaScript heap, and of buffers outside it, that are still in use. */
+function heapBytes(): number {
+  collect();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
 }
 async function errorOf(f: () => Promise<unknown>): Promise<SardonyxError> {
   try {
@@ -146,8 +158,10 @@ describe.each(DEVICES)('a session on %s', (device) => {
     const session = await Session.load(small, { device });
     for (let i = 0; i < 30; i++) await session.run(feed(1 + (i % 5)));
     const settled = session.bytes;
+    const heap = heapBytes();
     for (let i = 0; i < 1000; i++) await session.run(feed(1 + (i % 5)));
     expect(session.bytes).toBe(settled);
+    expect(heapBytes() - heap).toBeLessThan(1 << 20);
     for (let i = 0; i < 64; i++) await session.run(feed(6 + i)); // more dims than plans are kept
     const full = session.bytes;
     for (let i = 0; i < 64; i++) await session.run(feed(6 + i));
@@ -160,6 +174,25 @@ describe.each(DEVICES)('a session on %s', (device) => {
       await s.release();
       expect(s.bytes).toBe(0);
     }
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('a machine without a GPU', () => {
+  /** Loads the net in a process that finds no Vulkan driver. */
+  const load = (device: string): { device?: string; code?: string; message?: string } => {
+    const script = `import { Session } from ${JSON.stringify(pathToFileURL(join(import.meta.dirname, '../dist/index.js')).href)};
+      try { const s = await Session.load(new Uint8Array(${JSON.stringify([...small])}), { device: ${JSON.stringify(device)} }); console.log(JSON.stringify({ device: s.device })); }
+      catch (e) { console.log(JSON.stringify({ code: e.code, message: e.message })); }
+      process.exit(0);`;
+    const { VK_ICD_FILENAMES: _, LD_LIBRARY_PATH: __, ...env } = process.env;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { env: { ...env, VK_ICD_FILENAMES: '/nowhere.json', VK_DRIVER_FILES: '/nowhere.json' }, encoding: 'utf8' });
+    return JSON.parse(stdout.trim().split('\n').at(-1)!) as { device?: string };
+  };
+  it('runs on WASM', () => expect(load('auto')).toEqual({ device: 'wasm' }));
+  it('says what to do when WebGPU is asked for', () => {
+    const { code, message } = load('webgpu');
+    expect(code).toBe('device_unavailable');
+    expect(message).toMatch(/driver/i);
   });
 });
 
