@@ -3,11 +3,12 @@ import { defineConfig } from 'tsdown';
 const common = {
   platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
   target: 'es2022',
-  deps: { neverBundle: [/^node:/, /^protobufjs/, 'webgpu'] },
+  deps: { neverBundle: [/^node:/, /^protobufjs/, 'webgpu', /^onnxruntime-web/] },
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
 export default defineConfig([
   { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
+  { ...common, entry: { cpu: 'bench/cpu.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

@@ -104,16 +104,22 @@ const toleranceOf = (one: Case, { rtol, atol }: VerifyOptions): Tolerance => ({
   ...one.tolerance, ...(rtol === undefined ? {} : { rtol }), ...(atol === undefined ? {} : { atol, scaled: false, integers: atol }),
 });
 
-type Types = { readonly inputTypes: readonly (ValueType | null)[]; readonly outputTypes: readonly (ValueType | null)[] };
+export type Types = { readonly inputTypes: readonly (ValueType | null)[]; readonly outputTypes: readonly (ValueType | null)[] };
 
-async function runSet(session: Session, set: DataSet, types: Types, tolerance: Tolerance, worst: { maxAbs: number; maxRel: number }, signal: AbortSignal): Promise<string | null> {
-  const read = async (file: string, type: ValueType | null | undefined): Promise<Value> => asDeclared(parseValue(await readFile(file), type ?? null), type ?? null);
+/** The inputs of a data set, by name. */
+export async function recordedFeeds(session: Pick<Session, 'inputs'>, set: DataSet, types: Pick<Types, 'inputTypes'>): Promise<Record<string, Value>> {
   const feeds: Record<string, Value> = Object.create(null);
   for (const [i, port] of session.inputs.entries()) {
     const file = set.inputs?.[i];
     if (set.inputs === null) feeds[port.name] = countedUp(boundShape(port, {}));
-    else if (file !== undefined) feeds[port.name] = await read(file, types.inputTypes[i]);
+    else if (file !== undefined) feeds[port.name] = await readValue(file, types.inputTypes[i]);
   }
+  return feeds;
+}
+const readValue = async (file: string, type: ValueType | null | undefined): Promise<Value> => asDeclared(parseValue(await readFile(file), type ?? null), type ?? null);
+
+async function runSet(session: Session, set: DataSet, types: Types, tolerance: Tolerance, worst: { maxAbs: number; maxRel: number }, signal: AbortSignal): Promise<string | null> {
+  const feeds = await recordedFeeds(session, set, types);
   if (set.outputs.length === 0) return 'no outputs are recorded';
   if (set.inputs !== null && set.inputs.length > session.inputs.length) fail('option_invalid', `${set.inputs.length} inputs are recorded for a model with ${session.inputs.length}`);
   const results = await session.run(feeds, { signal });
@@ -121,7 +127,7 @@ async function runSet(session: Session, set: DataSet, types: Types, tolerance: T
   for (const [i, file] of set.outputs.entries()) {
     if (file === undefined) continue;
     const name = session.outputs[i]?.name ?? fail('option_invalid', `output ${i} is recorded for a model with ${session.outputs.length}`);
-    const c = compareValues(results[name]!, await read(file, types.outputTypes[i]), tolerance, name);
+    const c = compareValues(results[name]!, await readValue(file, types.outputTypes[i]), tolerance, name);
     worst.maxAbs = Math.max(worst.maxAbs, c.maxAbs);
     worst.maxRel = Math.max(worst.maxRel, c.maxRel);
     if (c.mismatch && problem === null) problem = mismatchText(c.mismatch);

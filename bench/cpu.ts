@@ -1,0 +1,175 @@
+/**
+ * `npm run bench:cpu`: Sardonyx on WASM beside onnxruntime-web's WASM provider, model by model, in one process. They take turns, round by
+ * round, so that a machine that slows down slows both alike; with --cold each start gets a process of its own.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { type Case, findCases } from '../src/cli/cases.ts';
+import { number, print, printJson, progress } from '../src/cli/command.ts';
+import { compareValues, mismatchText } from '../src/cli/compare.ts';
+import { errorText, recordedFeeds } from '../src/cli/verify.ts';
+import { fail } from '../src/core/errors.ts';
+import { type ColdResult, type CpuReport, htmlReport, type ModelResult, textReport } from './cpu-report.ts';
+import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
+import { geometricMean, sample, type Spent, spread, timed, warmUp } from './timing.ts';
+
+const USAGE = `npm run bench:cpu -- [options]
+
+  --models NAME,…   only models whose name contains one of these
+  --data DIR        folders of cases, may be given more than once (default ../shared/data/models and ../shared/data/onnx/light)
+  --threads N       threads of onnxruntime-web (default 1)
+  --rounds N        rounds of each model at most (default 15)
+  --budget SECONDS  time of each model's rounds (default 6)
+  --relaxed         relaxed SIMD in V8 even where it is behind a flag (Node 20)
+  --cold            also load and run once from a cold process
+  --ours            Sardonyx alone
+  --json            print the report as JSON
+  --html FILE       where the report with plots goes (default out/bench-cpu.html)
+  --out FILE        also write the JSON there`;
+
+const NAMES: readonly RuntimeName[] = ['sardonyx', 'onnxruntime-web'];
+/** A sample lasts at least this long: process times tick in microseconds, but schedulers do not. */
+const SAMPLE_MS = 20;
+const WARM_MS = 400;
+const COLD_STARTS = 5;
+/** Float sums in another order, quantised steps that fall to the other side: what is wrong is wrong by more. */
+const LOOSE = { rtol: 0.02, atol: 0.02, scaled: true, integers: 2 };
+
+const { values: given } = parseArgs({ options: {
+  models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
+  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' },
+} });
+const threads = number(given, 'threads', 1) ?? 1;
+if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
+
+if (given.help) print(USAGE);
+else if (given.start !== undefined) await startCold(given.start as RuntimeName);
+else await bench();
+
+async function bench(): Promise<void> {
+  const cases = casesOf(given.data ?? ['../shared/data/models', '../shared/data/onnx/light'], given.models?.split(','));
+  const runtimes: Runtime[] = [];
+  for (const name of given.ours ? NAMES.slice(0, 1) : NAMES) runtimes.push(await openRuntime(name, threads));
+  const models: ModelResult[] = [];
+  for (const [i, one] of cases.entries()) {
+    progress(`${i + 1}/${cases.length} ${one.name}`);
+    const result = await benchModel(one, runtimes);
+    models.push(result);
+    if (!given.json && !process.stderr.isTTY) process.stderr.write(`${one.name}: ${result.error ?? result.ratio?.toFixed(2) ?? ''}\n`);
+  }
+  progress('');
+  const ratios = models.flatMap((m) => (m.ratio === undefined ? [] : [m.ratio]));
+  const colds = models.flatMap((m) => (m.cold?.ratio === undefined ? [] : [m.cold.ratio]));
+  const report: CpuReport = {
+    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
+    threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
+    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds) } : {}),
+  };
+  if (given.json) printJson(report);
+  else print(textReport(report));
+  await save(given.html ?? 'out/bench-cpu.html', htmlReport(report));
+  if (given.out !== undefined) await save(given.out, `${JSON.stringify(report, null, 1)}\n`);
+}
+
+async function save(file: string, text: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, text);
+}
+
+function casesOf(folders: readonly string[], wanted: readonly string[] | undefined): Case[] {
+  const there = folders.filter((f) => given.data !== undefined || existsSync(f));
+  if (there.length === 0) fail('option_invalid', `none of ${folders.join(', ')} is there; give folders of cases with --data`);
+  const cases = there.flatMap(findCases).filter((c) => wanted === undefined || wanted.some((w) => c.name.includes(w)));
+  return cases.length > 0 ? cases : fail('option_invalid', `no model's name contains any of ${wanted?.join(', ')}`);
+}
+
+async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<ModelResult> {
+  const loaded: { runtime: Runtime; model: Loaded; load: Spent; first: Spent; repeats: number; samples: Spent[]; results: unknown }[] = [];
+  try {
+    const feeds = await feedsOf(one);
+    for (const runtime of runtimes) {
+      const { value: model, spent: load } = await timed(() => runtime.load(one.model));
+      const { value: results, spent: first } = await timed(() => model.run(feeds));
+      loaded.push({ runtime, model, load, first, repeats: 1, samples: [], results });
+    }
+    const wrong = disagreement(loaded.map(({ model, results }) => model.values(results)));
+    for (const l of loaded) l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);
+    const until = performance.now() + 1000 * (number(given, 'budget') ?? 6);
+    const rounds = number(given, 'rounds', 1) ?? 15;
+    for (let r = 0; r < rounds && (r < 3 || performance.now() < until); r++) {
+      for (const l of r % 2 === 0 ? loaded : [...loaded].reverse()) l.samples.push(await sample(() => l.model.run(feeds), l.repeats));
+    }
+    const figures = loaded.map(({ runtime, load, first, samples, repeats }) => ({
+      runtime: runtime.name, load, first, rounds: samples.length, repeats, wall: spread(samples.map((s) => s.wall)), cpu: spread(samples.map((s) => s.cpu)),
+    }));
+    // Processor time is what one thread costs, whoever else runs; with more threads the clock counts.
+    const cost = (f: (typeof figures)[number]): number => (threads === 1 ? f.cpu.median : f.wall.median);
+    const [ours, peer] = figures;
+    const cold = given.cold ? await coldStarts(one, runtimes) : undefined;
+    return {
+      model: one.name, runtimes: figures, onHost: loaded[0]!.model.onHost(),
+      ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
+    };
+  } catch (e) {
+    return { model: one.name, runtimes: [], onHost: [], error: errorText(e) };
+  } finally {
+    for (const l of loaded) await l.model.release();
+  }
+}
+
+async function feedsOf(one: Case): Promise<Feeds> {
+  const { Session } = await import('../src/index.ts');
+  const session = await Session.load(one.model, { device: 'reference' });
+  const set = one.sets[0] ?? fail('option_invalid', 'the model has no recorded inputs');
+  const feeds = await recordedFeeds(session, set, { inputTypes: session.inputs.map(() => null) });
+  await session.release();
+  return feeds;
+}
+
+/** Where the peers' results differ: a time for a wrong answer says nothing. */
+function disagreement([ours, theirs]: readonly Readonly<Record<string, Parameters<typeof compareValues>[0]>>[]): string | null {
+  if (theirs === undefined) return null;
+  for (const [name, value] of Object.entries(theirs)) {
+    const { mismatch } = compareValues(ours![name]!, value, LOOSE, name);
+    if (mismatch) return mismatchText(mismatch);
+  }
+  return null;
+}
+
+// ── cold starts ──
+async function coldStarts(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
+  const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
+  for (let i = 0; i < COLD_STARTS; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
+  const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
+  const [ours, peer] = figures;
+  return { runtimes: figures, ...(peer ? { ratio: peer.cpu.median / ours!.cpu.median } : {}) };
+}
+
+function inNewProcess(name: RuntimeName, one: Case): Promise<Spent> {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let text = '';
+  child.stdout.on('data', (chunk: Buffer) => { text += chunk; });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => (code === 0 ? resolve(JSON.parse(text) as Spent) : reject(new Error(`a cold start of ${name} ended with ${code}`))));
+  });
+}
+
+/** In a process of its own: import, load and one run. */
+async function startCold(name: RuntimeName): Promise<void> {
+  const [one] = findCases(given.data![0]!);
+  const feeds = await feedsOf(one!);
+  const { spent } = await timed(async () => {
+    const runtime = await openRuntime(name, threads);
+    const model = await runtime.load(one!.model);
+    await model.run(feeds);
+  });
+  print(JSON.stringify(spent));
+  process.exit(0); // workers of the peer keep the process alive
+}
