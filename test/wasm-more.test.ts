@@ -1,11 +1,17 @@
-import { describe, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { BITS, bytesOf, type DType, isFloat, ONNX_OF_DTYPE } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import { type Tensor, tensorOver } from '../src/core/tensor.ts';
 import { casts } from '../kernels/cast.ts';
+import { create } from '../kernels/create.ts';
+import { losses } from '../kernels/loss.ts';
+import { channelNorms } from '../kernels/norm-channel.ts';
+import { slice } from '../kernels/slice.ts';
+import { softmax } from '../kernels/softmax.ts';
+import { sort } from '../kernels/sort.ts';
 import { castKernel } from '../kernels/wasm/cast.ts';
 import { ALL } from '../kernels/define.ts';
-import { agree, CAPS, SHARED, source } from './wasm-device.ts';
+import { agree, CAPS, runOp, SHARED, source } from './wasm-device.ts';
 
 const caps = (n: number) => (n % 5 === 0 ? SHARED : CAPS[n % CAPS.length]!);
 const EXACT = { atol: 0, rtol: 0 };
@@ -40,6 +46,75 @@ describe('casts', () => {
     const s = source();
     for (const [a, b] of [['float32', 'int32'], ['int4', 'uint4'], ['bool', 'uint8'], ['float16', 'bfloat16'], ['float64', 'uint64']] as const) for (const n of [1, 2, 5, 33]) {
       await agree(casts[2]!, { attrs: { to: ONNX_OF_DTYPE[b] }, inputs: [s.tensor(a, [n])], ...EXACT });
+    }
+  });
+});
+
+const FLOATS: readonly DType[] = ['float32', 'float16', 'bfloat16', 'float64'];
+const shapeOf = (s: ReturnType<typeof source>, least: number, most: number): number[] => Array.from({ length: s.int(least, most) }, () => s.pick([1, 2, 3, 4, 5, 7, 8, 13]));
+const tolerance = (d: DType) => (d === 'float16' ? { atol: 2e-3, rtol: 2e-3 } : d === 'bfloat16' ? { atol: 2e-2, rtol: 1e-2 } : d === 'float32' ? { atol: 1e-6, rtol: 1e-6 } : { atol: 1e-13, rtol: 1e-13 });
+const integersOf = (d: DType, shape: readonly number[], values: readonly number[]): Tensor => fromNumbers(d, shape, values);
+
+describe('losses', () => {
+  for (const op of losses) test(op.op, async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const [batch, classes, rest] = [s.int(1, 4), s.pick([1, 2, 3, 7, 17]), shapeOf(s, 0, 2)];
+      if (n % 20 === 7) rest.push(0);
+      const d = s.pick(FLOATS), count = [batch, ...rest].reduce((a, b) => a * b, 1), ignored = s.pick([-100, 0, 1]);
+      const targets = integersOf(s.pick(['int32', 'int64']), [batch, ...rest], Array.from({ length: count }, () => (n % 3 === 0 && s.int(0, 3) === 0 ? ignored : s.int(0, classes - 1))));
+      const attrs = { reduction: s.pick(['none', 'sum', 'mean']), ...(n % 3 === 0 ? { ignore_index: ignored } : {}) };
+      await agree(op, { attrs, inputs: [s.tensor(d, [batch, classes, ...rest], 20), targets, ...(n % 2 ? [s.tensor(d, [classes], 1)] : [])], outputs: op.outputs.length === 2 && n % 3 === 1 ? 2 : 1, caps: caps(n), ...tolerance(d) }, `trial ${n}`);
+    }
+    for (const bad of [-1, 3, 2 ** 31, -(2 ** 31)]) {
+      expect(runOp(op, { inputs: [s.tensor('float32', [2, 3]), integersOf('int64', [2], [0, bad])] }).status).toBe(1);
+    }
+  });
+});
+
+describe('lines', () => {
+  test('Hardmax, softmax of doubles, LpNormalization', async () => {
+    const s = source();
+    for (let n = 0; n < 90; n++) {
+      const shape = shapeOf(s, 1, 4), d = n % 2 ? 'float64' : s.pick(FLOATS), axis = s.int(-shape.length, shape.length - 1);
+      if (n % 17 === 3) shape[0] = 0;
+      const name = ['Hardmax', 'Softmax', 'LogSoftmax', 'LpNormalization'][n % 4]!;
+      const t = s.tensor(d, shape, 30);
+      await agree([...softmax, ...channelNorms].find((o) => o.op === name)!, { attrs: name === 'LpNormalization' ? { axis, p: s.int(1, 2) } : { axis, flatten: Number(n % 5 === 0) }, inputs: [t], caps: caps(n), ...(d === 'float64' || name === 'Hardmax' ? {} : tolerance(d)), ...(d === 'float64' ? { atol: 1e-12, rtol: 1e-12 } : {}) }, `trial ${n}`);
+    }
+  });
+  test('TopK', async () => {
+    const s = source();
+    const topK = sort.find((o) => o.op === 'TopK')!;
+    for (let n = 0; n < 150; n++) {
+      const shape = shapeOf(s, 1, 3), axis = s.int(-shape.length, shape.length - 1), at = axis < 0 ? axis + shape.length : axis;
+      shape[at] = s.pick([1, 2, 3, 8, 17, 100]);
+      const d = s.pick(['float32', 'float16', 'float64', 'int8', 'uint8', 'int32', 'int64', 'uint64', 'uint32'] as const), t = s.tensor(d, shape, 3);
+      if (d.startsWith('float') && d !== 'float16' && n % 3 === 0) (t.data as Float32Array).forEach((_, i, a) => { if (s.int(0, 9) === 0) a[i] = s.pick([NaN, Infinity, -Infinity, 0, -0]); });
+      await agree(topK, { attrs: { axis, largest: s.int(0, 1) }, inputs: [t, integersOf('int64', [1], [s.int(0, shape[at]!)])], constants: [1], outputs: 2, caps: caps(n), ...EXACT }, `trial ${n}`);
+    }
+  });
+});
+
+describe('tensors from almost nothing', () => {
+  const op = (name: string) => [...create, ...slice].find((o) => o.op === name)!;
+  test('Trilu', async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const shape = shapeOf(s, 2, 4), d = s.pick(['float32', 'uint8', 'float16', 'int64', 'complex128', 'bool'] as const);
+      if (n % 15 === 4) shape[s.int(0, shape.length - 1)] = 0;
+      const k = s.pick([-100, -3, -1, 0, 1, 2, 5, 100, 2 ** 53, -(2 ** 53)]);
+      await agree(op('Trilu'), { attrs: { upper: s.int(0, 1) }, inputs: [d === 'complex128' ? { dtype: d, shape, data: new Float64Array(2 * shape.reduce((a, b) => a * b, 1)).fill(3) } : s.tensor(d, shape), ...(n % 3 ? [integersOf('int64', [], [k])] : [])], caps: caps(n), ...EXACT }, `trial ${n}`);
+    }
+  });
+  test('EyeLike and OneHot', async () => {
+    const s = source();
+    for (let n = 0; n < 80; n++) {
+      const shape = [s.int(1, 9), s.int(1, 9)], d = s.pick(['float32', 'uint8', 'float16', 'int64', 'float64', 'bool', 'int16'] as const);
+      await agree(op('EyeLike'), { attrs: { k: s.int(-10, 10), dtype: ONNX_OF_DTYPE[d] }, inputs: [s.tensor('float32', shape)], caps: caps(n), ...EXACT }, `trial ${n}`);
+      const from = shapeOf(s, 0, 3), depth = s.int(0, 7), wide = s.pick(['int64', 'float32', 'int8', 'uint16'] as const);
+      const indices = integersOf(wide, from, Array.from({ length: from.reduce((a, b) => a * b, 1) }, () => s.int(wide.startsWith('u') ? 0 : -9, 9) + (wide === 'float32' ? s.pick([0, 0.5]) : 0)));
+      await agree(op('OneHot'), { attrs: { axis: s.int(-from.length - 1, from.length) }, inputs: [indices, integersOf('int64', [1], [depth]), integersOf(d, [2], [0, 1])], constants: [1], caps: caps(n), ...EXACT }, `trial ${n}`);
     }
   });
 });
