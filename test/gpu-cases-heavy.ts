@@ -116,7 +116,26 @@ const quantised: Case[] = [
   ])),
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised };
+/** X, W, R and, by `more`, bias, initial states and peepholes; every output. */
+function recurrent(op: 'LSTM' | 'GRU' | 'RNN', d: DType, [steps, batch, input, hidden]: readonly [number, number, number, number], attrs: Record<string, number | string> = {}, more: 'none' | 'all' = 'none', known: readonly number[] = [1, 2, 3]): Case {
+  const gates = { LSTM: 4, GRU: 3, RNN: 1 }[op], n = attrs.direction === 'bidirectional' ? 2 : 1, first = attrs.layout === 1;
+  const state = first ? [batch, n, hidden] : [n, batch, hidden];
+  const scaled = (shape: readonly number[], seed: number): Tensor => rough(d, shape, seed);
+  const extra = more === 'all' ? [scaled([n, 2 * gates * hidden], 3), null, scaled(state, 4), ...(op === 'LSTM' ? [scaled(state, 5), scaled([n, 3 * hidden], 6)] : [])] : [];
+  return {
+    op, inputs: [rough(d, first ? [batch, steps, input] : [steps, batch, input]), rough(d, [n, gates * hidden, input], 2), rough(d, [n, gates * hidden, hidden], 7), ...extra], attrs, known, outputs: op === 'LSTM' ? 3 : 2,
+    rtol: 1e-4, atol: d === 'float32' ? 1e-4 : 2e-2,
+  };
+}
+const recurrents = (['LSTM', 'GRU', 'RNN'] as const).flatMap((op): Case[] => [
+  recurrent(op, 'float32', [3, 1, 5, 4]), recurrent(op, 'float32', [4, 2, 3, 7], { direction: 'reverse' }, 'all'), recurrent(op, 'float32', [3, 2, 4, 5], { direction: 'bidirectional', layout: 1 }, 'all', []),
+  recurrent(op, 'float32', [2, 3, 2, 6], { direction: 'bidirectional', clip: 0.5 }, 'all'), recurrent(op, 'float16', [2, 2, 3, 5], {}, 'all'),
+]).concat([
+  recurrent('GRU', 'float32', [3, 2, 4, 6], { linear_before_reset: 1, direction: 'bidirectional' }, 'all'), recurrent('LSTM', 'float32', [3, 2, 4, 6], { input_forget: 1 }, 'all'),
+  { ...recurrent('RNN', 'float32', [2, 2, 3, 4]), attrs: { activations: ['LeakyRelu'] as never, activation_alpha: [0.25] } },
+]);
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised, recurrents };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
@@ -141,6 +160,7 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   'pool.global-group': { tuned: { WG: 32 }, cases: ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool'].map((op): Case => ({ op, inputs: [rough('float32', [2, 3, 9, 7])], ...near })) },
   'nbits.gemv': { tuned: { WG: 32 }, cases: [nbits('float32', [1], 2080, 9, 4, 32, 'packed', { bias: true }), nbits('float32', [5], 70, 8, 4, 16), nbits('float32', [2], 64, 4, 8, 32)] },
   'nbits.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [nbits('float32', [35], 72, 37, 4, 32, 'packed')] },
+  'rnn.loop': { tuned: {}, cases: [recurrent('LSTM', 'float32', [4, 2, 3, 7], { direction: 'bidirectional' }, 'all'), recurrent('GRU', 'float32', [4, 2, 3, 18], { linear_before_reset: 1 }, 'all'), recurrent('RNN', 'float32', [3, 1, 4, 5], { direction: 'reverse', layout: 1 })] },
   'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
   'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
 };

@@ -58,3 +58,27 @@ describe('variants for hardware', () => {
     expect(ops.get(op)!.webgpu!.find((k) => !k.accepts || k.accepts(call, caps))!.name).toBe(software ? 'matmul.direct' : name);
   });
 });
+
+/** Elementwise work and operands at the store: max(v + operand, 0) * 0.5, with operands of the output's shape, one per channel, and a scalar. */
+describe('epilogues', () => {
+  const half = { expr: x.mul(x.max(x.add(x.add(input(0, 'f32'), input(1, 'f32')), x.mul(input(2, 'f32'), input(3, 'f32'))), constant(0, 'f32')), constant(0.5, 'f32')) };
+  test.each<[string, Case, readonly number[], boolean, string]>([
+    ['matmul', { op: 'MatMul', inputs: [rough('float32', [2, 5, 8]), rough('float32', [8, 12], 2)] }, [12], true, ''], ['gemm with C', { op: 'Gemm', inputs: [rough('float32', [5, 8]), rough('float32', [8, 7], 2), rough('float32', [5, 1], 3)], attrs: { beta: 2 } }, [5, 1], true, ''],
+    ['conv', { op: 'Conv', inputs: [rough('float32', [2, 3, 5, 6]), rough('float32', [4, 3, 3, 3], 2), rough('float32', [4], 3)], known: [1, 2] }, [4, 1, 1], true, ''], ['depthwise', { op: 'Conv', inputs: [rough('float32', [1, 4, 5, 8]), rough('float32', [4, 1, 3, 3], 2), null], attrs: { group: 4 } }, [4, 1, 1], true, ''],
+    ['pointwise', { op: 'Conv', inputs: [rough('float32', [2, 3, 5, 5]), rough('float32', [4, 3, 1, 1], 2), rough('float32', [4], 3)] }, [4, 1, 1], true, ''], ['transposed', { op: 'ConvTranspose', inputs: [rough('float32', [1, 3, 4, 4]), rough('float32', [3, 2, 2, 2], 2), rough('float32', [2], 3)], attrs: { strides: [2, 2] } }, [2, 1, 1], true, ''],
+    ['split depth', { op: 'MatMul', inputs: [rough('float32', [17, 520]), rough('float32', [520, 33], 2)], rtol: 1e-4, atol: 1e-3 }, [33], false, 'matmul.splitk'], ['small', { op: 'MatMul', inputs: [rough('float32', [2, 40]), rough('float32', [40, 20], 2)] }, [20], false, 'matmul.small'],
+  ])('%s', async (_, c, channel, software, name) => {
+    const op = ops.get(c.op)!;
+    const attrs = parseAttrs(op.attrs, c.attrs ?? {});
+    const [plain] = (await op.reference(refCall(c.inputs, attrs, 1))) as readonly Tensor[];
+    const operands = [rough('float32', plain!.shape, 5), rough('float32', channel, 6), rough('float32', [], 7)];
+    const call = { ...callWith(c.inputs, [plain!], attrs, c.known ?? []), epilogue: { ...half, operands } };
+    const per = operands[1]!.data as Float32Array, scale = (operands[2]!.data as Float32Array)[0]!;
+    const after = plain!.shape.slice(channel.length > 1 ? plain!.shape.length - channel.length + 1 : plain!.shape.length).reduce((a, b) => a * b, 1);
+    const expected = { ...plain!, data: (plain!.data as Float32Array).map((v, i) => Math.max(v + (operands[0]!.data as Float32Array)[i]! + per[Math.floor(i / after) % per.length]! * scale, 0) * 0.5) } as Tensor;
+    const caps = { ...gpu.caps, software };
+    const kernels = op.webgpu!.filter((k) => (name === '' ? k.accepts!(call, caps) : k.name === name));
+    expect(kernels.length).toBeGreaterThan(0);
+    for (const { accepts: _accepts, ...k } of kernels) compare((await runGpuKernel(gpu.device, caps, k, call, c.inputs, operands, { TX: 8, TY: 8, BM: 32, BN: 32, BK: 16, PARTS: 4 }, pack))[0]!, expected, c.rtol ?? 2e-5, c.atol ?? 2e-5, k.name);
+  });
+});

@@ -1,0 +1,28 @@
+// All steps of a recurrent layer as in rnn_step, a workgroup of WG invocations, four units each, for every batch entry and
+// direction; its hidden state is in workgroup memory.
+//
+// slot: fn advance(s: u32, at: UnitsAt) -> vec4f
+
+override WG: u32 = 64;
+
+struct Uniforms { steps: u32 }
+
+@group(0) @binding(0) var<storage, read> sums: array<f32>;
+@group(0) @binding(1) var<storage, read> weights: array<WeightsStore>;
+@group(0) @binding(2) var<storage, read_write> states: array<f32>;
+@group(0) @binding(3) var<storage, read_write> memory: array<f32>;
+@group(0) @binding(4) var<uniform> u: Uniforms;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wg: vec3u) {
+  let at = units_at(wg.x * WG + lid);
+  share(at.unit, old_state(0u, at));
+  workgroupBarrier();
+  for (var s = 0u; s < u.steps; s++) {
+    let h = advance(s, at);
+    workgroupBarrier();
+    share(at.unit, h);
+    keep(s + 1u, at, h);
+    workgroupBarrier();
+  }
+}
