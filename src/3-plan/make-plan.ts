@@ -31,7 +31,10 @@ export type Tuning = (kernel: string, call: Call) => Readonly<Record<string, num
 export interface Planned { readonly plan: Plan; readonly constants: readonly Constant[] }
 
 /** Types that have a form in GPU memory; the others stay on the host. */
-const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>(['float32', 'float16', 'bfloat16', 'int32', 'uint32', 'int64', 'uint64', 'int16', 'uint16', 'int8', 'uint8', 'bool']);
+const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>([
+  'float32', 'float16', 'bfloat16', 'int32', 'uint32', 'int64', 'uint64', 'int16', 'uint16', 'int8', 'uint8', 'bool',
+  'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float8e8m0', 'float4e2m1', 'int4', 'uint4', 'int2', 'uint2',
+]);
 /** Integer results this small, made of values that are on the host, stay there: they are shapes and indices. */
 const SHAPE_ELEMENTS = 4096;
 
