@@ -6,6 +6,7 @@ import { ALL, defineOp, FIXED, int, NUMERIC, type Op, type OutFact, tensorAttr }
 import { cellsOf, fillRun, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf, scalarOf } from './given.ts';
 import { axisOf, rankOf } from './shapes.ts';
+import { eyeWasm, oneHotWasm } from './wasm/make.ts';
 import { eyeKernel, fillKernel, oneHotKernel, rangeKernel } from './webgpu/make.ts';
 
 /** A dtype attribute, by its TensorProto number. @throws attribute_invalid */
@@ -76,7 +77,7 @@ export const create: readonly Op[] = [
       for (let r = Math.max(0, -call.attrs.k); r < rows && r + call.attrs.k < columns; r++) ones[r * columns + r + call.attrs.k] = 1;
       return [fromNumbers(call.attrs.dtype === undefined ? t.dtype : dtypeOf(call.attrs.dtype), t.shape, ones)];
     },
-    webgpu: [eyeKernel],
+    webgpu: [eyeKernel], wasm: [eyeWasm],
   }),
   defineOp({
     op: 'Range', since: [11, 27], inputs: ['start: T', 'limit: T', 'delta: T'], outputs: ['output: T'],
@@ -120,6 +121,6 @@ export const create: readonly Op[] = [
       }
       return [fromCells(dtype, shape, to)];
     },
-    webgpu: [oneHotKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
+    webgpu: [oneHotKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))], wasm: [oneHotWasm((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
   }),
 ];

@@ -8,6 +8,7 @@ import { moments } from './norm.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
 import { normKernels } from './rows.ts';
+import { lineKernel, linesAlong } from './wasm/lines.ts';
 
 /** [batch, channels, inner]: a tensor of images or signals, channels first. */
 function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
@@ -199,6 +200,7 @@ const msSkipGroupNorm: Op = defineOp({
 /** https://onnx.ai/onnx/operators/onnx__LpNormalization.html. A vector of norm 0 stays 0. */
 const lpNorm: Op = defineOp({
   op: 'LpNormalization', since: [1, 22], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT }, attrs: { axis: int(-1), p: int(2) },
+  wasm: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), (call) => linesAlong(call.inputs[0]!.shape, call.attrs.axis))],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     axisOf(call.attrs.axis, shape.length);

@@ -5,6 +5,7 @@ import { ALL, defineOp, INDEX, int, type NormalizeCall, type Normalized, type Op
 import { cellsOf, copyRun, fromCells, newCells, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf } from './shapes.ts';
+import { triluWasm } from './wasm/make.ts';
 import { reverseKernel, triluKernel } from './webgpu/make.ts';
 import { concatKernels, stridedKernels, type StridedView } from './moves.ts';
 
@@ -197,6 +198,6 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
-    webgpu: [triluKernel],
+    webgpu: [triluKernel], wasm: [triluWasm],
   })),
 ];
