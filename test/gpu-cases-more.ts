@@ -1,0 +1,43 @@
+/** Cases of operators that have kernels of their own: conversions, losses, recurrences and what else is neither a product nor a row nor a move. */
+import { type DType, DTYPE_OF_ONNX } from '../src/core/dtype.ts';
+import { fromNumbers } from '../src/core/numbers.ts';
+import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import { type Case, counted, int64 } from './gpu-case.ts';
+
+const rough = (dtype: DType, shape: readonly number[], scale = 1, seed = 0): Tensor =>
+  fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => Math.round(Math.sin((i + seed) * 1.7 + 0.013 * (i + seed) * (i % 97)) * 64) / 64 * scale));
+const close = { rtol: 1e-4, atol: 2e-5 };
+const coarse = (d: DType): { rtol: number; atol: number } => (d === 'float32' ? close : d === 'float16' ? { rtol: 4e-3, atol: 2e-3 } : { rtol: 3e-2, atol: 2e-2 });
+
+const ONNX = Object.fromEntries(Object.entries(DTYPE_OF_ONNX).map(([n, d]) => [d, Number(n)])) as Record<DType, number>;
+const SMALL_FLOATS: readonly DType[] = ['float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float8e8m0', 'float4e2m1'];
+const SMALL_INTS: readonly DType[] = ['int4', 'uint4', 'int2', 'uint2'];
+const HARD = [0, -0, 0.3, -0.3, 1, 1.5, 2.5, -3.5, 5, 7, 447, 448, 464, 465, 480, -481, 57344, 61440, 65536, 1e9, -1e9, Infinity, -Infinity, NaN, 2 ** -6, 2 ** -9, 2 ** -10, 1.5 * 2 ** -10, 2 ** -16, 3 * 2 ** -18, 2 ** -18, 240, 247.9, 248, 6.1, 0.75, 0.25];
+/** Every code of a type, odd in number. */
+const codes = (d: DType): Tensor => ({ dtype: d, shape: [d === 'float4e2m1' || d.endsWith('4') ? 31 : d.endsWith('2') && d.includes('int') ? 7 : 255], data: Uint8Array.from({ length: d === 'float4e2m1' || d.endsWith('4') ? 16 : d.endsWith('2') && d.includes('int') ? 2 : 255 }, (_, i) => (i * 37 + 11) & 255) as never });
+const cast = (t: Tensor, to: DType, more: Readonly<Record<string, number | string>> = {}): Case => ({ op: 'Cast', inputs: [t], attrs: { to: ONNX[to], ...more } });
+const casts: Case[] = [
+  ...SMALL_FLOATS.flatMap((d): Case[] => [
+    cast(fromNumbers('float32', [37], HARD), d), cast(fromNumbers('float32', [37], HARD), d, { saturate: 0 }), cast(fromNumbers('float16', [6], [1, -2.5, 70, 0.1, 3, 448]), d), cast(codes(d), 'float32'), cast(codes(d), 'float16'),
+    cast(counted('int32', [5]), d), cast(codes(d), d), cast(fromNumbers('bool', [5], [1, 0, 0, 1, 1]), d),
+  ]),
+  ...['down', 'nearest'].map((round_mode) => cast(fromNumbers('float32', [37], HARD), 'float8e8m0', { round_mode })),
+  ...SMALL_INTS.flatMap((d): Case[] => [
+    cast(fromNumbers('float32', [9], [0.6, -1.9, 1, 2.5, 3, 7, -8, -1, 15]), d), cast(fromNumbers('float32', [9], [100, -100, 1, 2.5, -9, 7.9, -8.5, NaN, 15.5]), d, { clamp_nibbles: 1 }), cast(counted('int32', [21]), d), cast(counted('int64', [3]), d),
+    cast(codes(d), 'float32'), cast(codes(d), 'int8'), cast(codes(d), 'int64'), cast(codes(d), 'uint8'), cast(codes(d), 'bool'), cast(codes(d), 'float16'),
+  ]),
+  cast(codes('int4'), 'uint2'), cast(codes('uint4'), 'float8e5m2'), cast(codes('float8e4m3fn'), 'int4'), cast(codes('float8e5m2'), 'float8e4m3fn'), cast(codes('int2'), 'int4'),
+  { op: 'CastLike', inputs: [rough('float32', [2, 5], 8), codes('float8e4m3fnuz')] },
+  ...(['float16', 'uint16', 'int16', 'bfloat16'] as const).map((d): Case => ({ op: 'BitCast', inputs: [counted('int16', [2, 3])], attrs: { to: ONNX[d] } })), { op: 'BitCast', inputs: [counted('uint8', [7])], attrs: { to: ONNX.int8 } },
+];
+
+const targets = (shape: readonly number[], classes: number, dtype: 'int32' | 'int64' = 'int64'): Tensor => fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => (i * 5 + 2) % classes));
+const losses = ['NegativeLogLikelihoodLoss', 'SoftmaxCrossEntropyLoss'].flatMap((op): Case[] => [
+  ...['none', 'mean', 'sum'].flatMap((reduction): Case[] => [
+    { op, inputs: [rough('float32', [3, 5]), targets([3], 5)], attrs: { reduction }, ...close }, { op, inputs: [rough('float32', [2, 4, 3, 3], 3), targets([2, 3, 3], 4, 'int32'), rough('float32', [4], 1, 4)], attrs: { reduction, ignore_index: 2 }, ...close },
+    { op, inputs: [rough('float16', [3, 5, 7]), targets([3, 7], 5)], attrs: { reduction }, ...coarse('float16') },
+  ]),
+  { op, inputs: [rough('float32', [2, 3, 200]), int64([2, 200], Array.from({ length: 400 }, (_, i) => (i % 7 === 0 ? -5 : i % 3)))], attrs: { ignore_index: -5 }, ...close },
+]).concat((['float32', 'float16'] as const).map((d): Case => ({ op: 'SoftmaxCrossEntropyLoss', inputs: [rough(d, [3, 5, 2], 4), targets([3, 2], 5)], outputs: 2, ...coarse(d) })));
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses };
