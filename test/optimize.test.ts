@@ -78,6 +78,32 @@ const padded = (pads: readonly number[], op = 'Conv', attributes: Parameters<typ
   in: { x: [1, channels, 6, 7] }, out: { y: 'float32' }, weights: { w: f32([3, 4, 3, 3]), pads: i64(...pads), v: filled(value) },
   nodes: [node('Pad', mode === 'constant' ? ['x', 'pads', 'v'] : ['x', 'pads'], ['p'], { mode }), node(op, op === 'Conv' ? ['p', 'w'] : ['p'], ['y'], { ...(op === 'Conv' ? {} : { kernel_shape: [3, 3] }), ...attributes })],
 });
+/** Scaled dot-product attention as exporters write it, Q, K and V coming as [batch, steps, heads, size]. */
+const attention = (o: { readonly mask?: readonly number[] | null; readonly scale?: 'score' | 'both' | 'none'; readonly keyPerm?: 'once' | 'twice'; readonly after?: boolean; readonly axis?: number; readonly out?: Graph['out']; readonly groups?: boolean } = {}): Graph => {
+  const scale = o.scale ?? 'score';
+  const keys = o.groups ? [2, 7, 2, 8] : [2, 7, 4, 8];
+  return {
+    in: { q: [2, 5, 4, 8], k: keys, v: keys, ...(o.mask ? { m: o.mask } : {}) }, out: o.out ?? { y: 'float32' },
+    weights: { c: filled(0.35), r: filled(0.6), s5: i64(2, 2, 2, 7, 8), s4: i64(2, 4, 7, 8), two: i64(2) },
+    nodes: [
+      node('Transpose', ['q'], ['q1'], { perm: [0, 2, 1, 3] }), ...(scale === 'both' ? [node('Mul', ['q1', 'r'], ['q2'])] : [node('Identity', ['q1'], ['q2'])]),
+      ...(o.groups ? ['k', 'v'].flatMap((t) => [node('Transpose', [t], [`${t}a`], { perm: [0, 2, 1, 3] }), node('Unsqueeze', [`${t}a`, 'two'], [`${t}b`]), node('Expand', [`${t}b`, 's5'], [`${t}c`]), node('Reshape', [`${t}c`, 's4'], [`${t}1`])])
+        : [node('Transpose', ['k'], ['k1'], { perm: [0, 2, 1, 3] }), node('Transpose', ['v'], ['v1'], { perm: [0, 2, 1, 3] })]),
+      ...(o.keyPerm === 'once' ? [node('Transpose', ['k'], ['k2'], { perm: [0, 2, 3, 1] })] : [node('Transpose', ['k1'], ['k2'], { perm: [0, 1, 3, 2] })]),
+      ...(scale === 'both' ? [node('Mul', ['r', 'k2'], ['k3'])] : [node('Identity', ['k2'], ['k3'])]), node('MatMul', ['q2', 'k3'], ['s']),
+      ...(o.after ? [node('Add', ['s', 'm'], ['sm']), node('Mul', ['sm', 'c'], ['z'])] : [
+        ...(scale === 'score' ? [node('Div', ['s', 'c'], ['s1'])] : [node('Identity', ['s'], ['s1'])]), ...(o.mask ? [node('Add', ['m', 's1'], ['z'])] : [node('Identity', ['s1'], ['z'])])]),
+      node('Softmax', ['z'], ['p'], { axis: o.axis ?? -1 }), node('MatMul', ['p', 'v1'], ['y0']), node('Transpose', ['y0'], ['y'], { perm: [0, 2, 1, 3] }),
+    ],
+  };
+};
+const rotated = (parts: readonly string[]): Graph => graph({
+  in: { x: [2, 3, 8] }, weights: { zero: i64(0), four: i64(4), end: i64(2 ** 40), ax: i64(-1), cos: f32([3, 8]), sin: f32([3, 8], 2) },
+  nodes: [
+    node('Slice', ['x', 'zero', 'four', 'ax'], ['a']), node('Slice', ['x', 'four', 'end', 'ax'], ['b']), node('Neg', ['b'], ['n']), node('Concat', parts, ['t'], { axis: -1 }),
+    node('Mul', ['x', 'cos'], ['xc']), node('Mul', ['t', 'sin'], ['ts']), node('Add', ['xc', 'ts'], ['y']),
+  ],
+});
 const unary = (...ops: Json[]): Partial<Graph> => ({ nodes: ops });
 const graph = (g: Partial<Graph>): Graph => ({ in: { x: d }, out: { y: 'float32' }, nodes: [], ...g });
 
@@ -106,9 +132,18 @@ const MATCH: readonly (readonly [pass: string, what: string, g: Graph])[] = [
   ['fuse-norm', '1 / √', layerNorm({ scale: 'one' })], ['fuse-norm', 'a power of -½', layerNorm({ scale: 'pow' })], ['fuse-norm', 'no scale', layerNorm({ gamma: false })], ['fuse-norm', 'two axes', layerNorm({ axes: [1, 2], gamma: false })],
   ['fuse-norm', 'all but the mean, which makes an output', layerNorm({ out: { y: 'float32', c: 'float32' } })],
   ['fuse-norm', 'mean of squares', rms(null)], ['fuse-norm', 'mean of squares of narrow values', rms('float16')],
+  ['fuse-attention', 'scaled scores', attention()], ['fuse-attention', 'no scale', attention({ scale: 'none' })], ['fuse-attention', 'both sides scaled', attention({ scale: 'both', mask: [2, 1, 5, 7] })],
+  ['fuse-attention', 'keys transposed at once', attention({ keyPerm: 'once', mask: [1, 1, 5, 7] })], ['fuse-attention', 'a bias for each head', attention({ mask: [4, 5, 7] })], ['fuse-attention', 'a mask of keys', attention({ mask: [2, 1, 1, 7] })],
+  ['fuse-attention', 'heads in groups', attention({ groups: true, mask: [5, 7] })],
+  ['gather-slices', 'halves turned', rotated(['n', 'a'])], ['gather-slices', 'halves exchanged', rotated(['b', 'a'])],
   ['fuse-softmax', 'last axis', softmax(-1)], ['fuse-softmax', 'first axis', softmax(0)],
 ];
 
+const LEAVE_ATTENTION: readonly (readonly [pass: string, why: string, g: Graph])[] = [
+  ['fuse-attention', 'the mask is scaled', attention({ after: true, mask: [5, 7] })], ['fuse-attention', 'the probabilities are an output', attention({ out: { y: 'float32', p: 'float32' } })],
+  ['fuse-attention', 'the scores are an output', attention({ out: { y: 'float32', s: 'float32' } })], ['fuse-attention', 'the softmax is over queries', attention({ axis: 2 })],
+  ['gather-slices', 'a slice is read elsewhere', { ...rotated(['n', 'a']), out: { y: 'float32', a: 'float32' } }],
+];
 const LEAVE: readonly (readonly [pass: string, why: string, g: Graph])[] = [
   ['fuse-norm', 'the square is an output', layerNorm({ out: { y: 'float32', sq: 'float32' } })],
   ['fuse-norm', 'the variance is read elsewhere', layerNorm({ out: { y: 'float32', z: 'float32' }, more: [node('Neg', ['var'], ['z'])] })],
@@ -132,7 +167,7 @@ describe('a pass', () => {
   it.each(MATCH)('%s rewrites: %s', async (pass, _, g) => {
     for (const seed of [1, 2]) expect(await rewrites(g, seed)).toContain(pass);
   });
-  it.each(LEAVE)('%s leaves alone where %s', async (pass, _, g) => {
+  it.each([...LEAVE, ...LEAVE_ATTENTION])('%s leaves alone where %s', async (pass, _, g) => {
     expect(await rewrites(g)).not.toContain(pass);
   });
   it('runs only if its kind is allowed', async () => {

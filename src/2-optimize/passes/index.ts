@@ -7,8 +7,10 @@ import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
 import { foldScale } from './fold-scale.ts';
+import { fuseAttention } from './fuse-attention.ts';
 import { fuseNorm } from './fuse-norm.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
+import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
 import { mergeTransposes, sinkTransposes } from './move-transposes.ts';
@@ -23,6 +25,7 @@ export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldCon
 export const boundPasses: readonly (readonly Pass[])[] = [
   [removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
   [fuseNorm, fuseSoftmax, removeNoops, mergeTransposes, sinkTransposes],
+  [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
   [transposeAsReshape, mergeViews, sinkViews],
 ];
 
