@@ -2,10 +2,12 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { type AttrSchema, defineOp, float, int, type Op, required, string } from './define.ts';
+import { linearAttentionWasm } from './wasm/recurrent.ts';
 
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
 interface LinearAttrs { readonly kv_num_heads: number; readonly q_num_heads: number; readonly scale: number; readonly update_rule: string; readonly state_window?: number }
-interface LinearShape {
+/** A call at known shapes. */
+export interface LinearShape {
   readonly batch: number;
   readonly steps: number;
   readonly heads: number;
@@ -50,6 +52,7 @@ const family = (op: string, since: readonly number[], inverse: boolean, more: At
   op, since, inputs: ['query: T', 'key: T', 'value: T', 'past_state: S?', 'decay: T?', 'beta: T?'], outputs: ['output: T', 'present_state: S?'],
   types: { T: ['float32', 'float16', 'bfloat16'], S: ['float32', 'float16', 'bfloat16'] },
   attrs: { chunk_size: int(64), kv_num_heads: required(int()), q_num_heads: required(int()), scale: float(0), update_rule: string('gated_delta'), ...more },
+  wasm: [linearAttentionWasm((call) => linearShape(call.inputs, call.attrs, inverse))],
   infer: (call) => {
     const s = linearShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs as unknown as LinearAttrs, inverse);
     return [

@@ -7,6 +7,7 @@ import { cellsOf, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers } from './given.ts';
 import { axisOf, eachOffset } from './shapes.ts';
 import * as wasm from './wasm/gather.ts';
+import { tensorScatterWasm } from './wasm/recurrent.ts';
 import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './webgpu/gather.ts';
 
 /** The indices as numbers in [0, dim), negative ones counted from the end. @throws value_invalid naming the index and its bound */
@@ -228,6 +229,6 @@ export const gather: readonly Op[] = [
   }),
   defineOp({
     op: 'TensorScatter', since: [24], inputs: ['past_cache: T', 'update: T', 'write_indices: int64?'], outputs: ['present_cache: T'], types: { T: ALL },
-    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter,
+    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter, wasm: [tensorScatterWasm],
   }),
 ];

@@ -6,6 +6,7 @@ import { cellsOf, copyRun, fromCells, newCells, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf } from './shapes.ts';
 import { triluWasm } from './wasm/make.ts';
+import { reverseSequenceWasm } from './wasm/recurrent.ts';
 import { reverseKernel, triluKernel } from './webgpu/make.ts';
 import { concatKernels, stridedKernels, type StridedView } from './moves.ts';
 
@@ -172,6 +173,7 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
+    wasm: [reverseSequenceWasm],
     webgpu: [reverseKernel((call) => axesOf([call.attrs.batch_axis], call.inputs[0]!.shape.length)[0]!)],
   }),
   ...(['Trilu', 'com.microsoft.Trilu'] as const).map((op) => defineOp({
