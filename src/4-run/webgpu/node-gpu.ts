@@ -26,6 +26,7 @@ export async function openDawn(toggles: readonly string[] = []): Promise<GPU> {
   const key = flags.join(' ');
   const known = kept.gpus.get(key);
   if (known) return known;
+  if (!(await hasVulkanLoader())) throw new SardonyxError('device_unavailable', 'no Vulkan loader (libvulkan.so.1) was found. Install the driver of the GPU; without a GPU, `npm install --save-dev @sparticuz/chromium` brings SwiftShader, which the `sardonyx` command then uses; or run on the device "wasm"');
   const dawn = await load('webgpu');
   for (const [name, value] of Object.entries(Object.getOwnPropertyDescriptors(dawn.globals))) if (!(name in globalThis)) Object.defineProperty(globalThis, name, { ...value, configurable: true });
   if (!kept.patched) {
@@ -35,6 +36,14 @@ export async function openDawn(toggles: readonly string[] = []): Promise<GPU> {
   const gpu = dawn.create(flags);
   kept.gpus.set(key, gpu);
   return gpu;
+}
+
+/** On Linux, whether Dawn will find libvulkan: without it Dawn writes a warning for each adapter that is asked for. */
+async function hasVulkanLoader(): Promise<boolean> {
+  if (process.platform !== 'linux') return true;
+  const { existsSync } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ `node:${'fs'}`)) as { existsSync(path: string): boolean };
+  const usual = ['/usr/lib', '/usr/lib64', '/lib', '/lib64', '/usr/local/lib', '/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/lib/x86_64-linux-gnu', '/run/opengl-driver/lib'];
+  return [...(process.env['LD_LIBRARY_PATH']?.split(':') ?? []), ...usual].some((folder) => folder !== '' && existsSync(`${folder}/libvulkan.so.1`));
 }
 
 /** The name is an argument so that no bundler follows the import: the package is optional, and never for browsers. */
