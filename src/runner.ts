@@ -6,6 +6,7 @@
 import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
 import { fuse } from './2-optimize/fuse.ts';
+import { orderForMemory } from './2-optimize/order.ts';
 import { simplify } from './2-optimize/passes/index.ts';
 import type { Exactness, Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type Tuning } from './3-plan/make-plan.ts';
@@ -154,7 +155,8 @@ export interface SegmentRequest {
 export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): SegmentRequest {
   const specialized = specialize(work, ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
-  const { nodes, facts, values } = fuse(simplify(specialized, wanted, ops, allow, trace), wanted, ops, caps, allow);
+  const fused = fuse(simplify(specialized, wanted, ops, allow, trace), wanted, ops, caps, allow);
+  const { nodes, facts, values } = allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;
   const made = new Set(nodes.flatMap((n) => n.outputs));
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));
