@@ -11,5 +11,5 @@ export default defineConfig([
   { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { cpu: 'bench/cpu.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { cpu: 'bench/cpu.ts', kernels: 'bench/kernels.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);
