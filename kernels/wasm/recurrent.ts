@@ -68,9 +68,10 @@ const linearEmitter = loopEmitter('linear attention', () => LINEAR, (k: Loops<(t
     if (s.state) k.each(cells, (e) => k.put(s.state!, p.present, i32.add(head, e), k.get(D, p.state, e)));
   }));
 });
-const doubleBits = (v: number): [number, number] => [...new Int32Array(Float64Array.of(v).buffer)] as [number, number];
+/** The two words of a double, as arguments. */
+export const doubleBits = (v: number): [number, number] => [...new Int32Array(Float64Array.of(v).buffer)] as [number, number];
 /** A double from the two words of its bits. */
-const realOf = (low: I32, high: I32): F64 => f64.ofBits(i64.or(i64.extendU(low), i64.shl(i64.extendU(high), 32)));
+export const realOf = (low: I32, high: I32): F64 => f64.ofBits(i64.or(i64.extendU(low), i64.shl(i64.extendU(high), 32)));
 
 export const linearAttentionWasm = (shapeOf: (call: Call) => LinearShape): WasmKernel<any> => ({
   name: 'linear_attention.heads',
