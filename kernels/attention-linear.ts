@@ -3,6 +3,7 @@ import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { type AttrSchema, defineOp, float, int, type Op, required, string } from './define.ts';
 import { linearAttentionWasm } from './wasm/recurrent.ts';
+import { linearKernel } from './webgpu/linear-attention.ts';
 
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
 interface LinearAttrs { readonly kv_num_heads: number; readonly q_num_heads: number; readonly scale: number; readonly update_rule: string; readonly state_window?: number }
@@ -53,6 +54,7 @@ const family = (op: string, since: readonly number[], inverse: boolean, more: At
   types: { T: ['float32', 'float16', 'bfloat16'], S: ['float32', 'float16', 'bfloat16'] },
   attrs: { chunk_size: int(64), kv_num_heads: required(int()), q_num_heads: required(int()), scale: float(0), update_rule: string('gated_delta'), ...more },
   wasm: [linearAttentionWasm((call) => linearShape(call.inputs, call.attrs, inverse))],
+  webgpu: [linearKernel((call) => linearShape(call.inputs, call.attrs, inverse))],
   infer: (call) => {
     const s = linearShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs as unknown as LinearAttrs, inverse);
     return [

@@ -6,6 +6,7 @@ import { defineOp, FLOAT, int, type InferCall, NUMERIC, type Op, type OutFact, t
 import { sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf } from './given.ts';
 import { saturated } from './resize.ts';
+import { affineKernel } from './webgpu/image.ts';
 import { cubicWeight } from './taps.ts';
 import { affineGridWasm, gridSampleWasm } from './wasm/grid.ts';
 
@@ -128,6 +129,6 @@ export const grid: readonly Op[] = [
   }),
   defineOp({
     op: 'AffineGrid', since: [20], inputs: ['theta: T', 'size: int64'], outputs: ['grid: T'], types: { T: FLOAT }, attrs: { align_corners: int(0) },
-    infer: infers(affineShape), reference: affineGrid, wasm: [affineGridWasm],
+    infer: infers(affineShape), reference: affineGrid, webgpu: [affineKernel], wasm: [affineGridWasm],
   }),
 ];

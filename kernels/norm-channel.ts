@@ -9,6 +9,8 @@ import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
 import { normKernels } from './rows.ts';
 import { lineKernel, linesAlong } from './wasm/lines.ts';
+import { lrnKernel } from './webgpu/image.ts';
+import { lineKernel as lineOnGpu, linesAlong as linesOnGpu } from './webgpu/lines.ts';
 
 /** [batch, channels, inner]: a tensor of images or signals, channels first. */
 function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
@@ -201,6 +203,7 @@ const msSkipGroupNorm: Op = defineOp({
 const lpNorm: Op = defineOp({
   op: 'LpNormalization', since: [1, 22], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT }, attrs: { axis: int(-1), p: int(2) },
   wasm: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), (call) => linesAlong(call.inputs[0]!.shape, call.attrs.axis))],
+  webgpu: [lineOnGpu((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), linesOnGpu)],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     axisOf(call.attrs.axis, shape.length);
@@ -250,6 +253,7 @@ const meanVariance: Op = defineOp({
 /** https://onnx.ai/onnx/operators/onnx__LRN.html */
 const lrn: Op = defineOp({
   op: 'LRN', since: [1, 13], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: required(int()) },
+  webgpu: [lrnKernel],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     planes(shape);

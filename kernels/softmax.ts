@@ -4,6 +4,7 @@ import { type Call, defineOp, FLOAT, int, type NormalizeCall, type Normalized, t
 import { axisOf, sameAs } from './shapes.ts';
 import { softmaxKernels } from './rows.ts';
 import { lineKernel } from './wasm/lines.ts';
+import { lineKernel as lineOnGpu } from './webgpu/lines.ts';
 
 /** Below opset 13 the axis is 1 by default, and all dims from it on are normalised together. */
 const normalize = ({ attrs, opset }: NormalizeCall): Normalized =>
@@ -48,7 +49,7 @@ const hardmax: Op = defineOp({
   op: 'Hardmax', since: [1, 11, 13], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT },
   attrs: { axis: int(-1), flatten: int(0) },
   normalize,
-  wasm: [lineKernel(() => 'hardmax', linesOf)],
+  wasm: [lineKernel(() => 'hardmax', linesOf)], webgpu: [lineOnGpu(() => 'hardmax', linesOf)],
   infer: (call) => { rowsOf(call.fact(0).shape, call.attrs); return sameAs()(call); },
   reference: (call) => {
     const t = call.tensor(0);

@@ -40,4 +40,37 @@ const losses = ['NegativeLogLikelihoodLoss', 'SoftmaxCrossEntropyLoss'].flatMap(
   { op, inputs: [rough('float32', [2, 3, 200]), int64([2, 200], Array.from({ length: 400 }, (_, i) => (i % 7 === 0 ? -5 : i % 3)))], attrs: { ignore_index: -5 }, ...close },
 ]).concat((['float32', 'float16'] as const).map((d): Case => ({ op: 'SoftmaxCrossEntropyLoss', inputs: [rough(d, [3, 5, 2], 4), targets([3, 2], 5)], outputs: 2, ...coarse(d) })));
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses };
+const REALS = ['float32', 'float16'] as const;
+const lines = REALS.flatMap((d): Case[] => [
+  ...[0, 1, 2].flatMap((axis): Case[] => [{ op: 'Hardmax', inputs: [rough(d, [3, 5, 7])], attrs: { axis } }, { op: 'LpNormalization', inputs: [rough(d, [3, 5, 7])], attrs: { axis, p: 1 }, ...coarse(d) }]), { op: 'LpNormalization', inputs: [rough(d, [4, 131])], ...coarse(d) },
+  { op: 'LpNormalization', inputs: [fromNumbers(d, [2, 2], [0, 0, 3, 4])], ...coarse(d) }, { op: 'TopK', inputs: [rough(d, [3, 70]), int64([1], [5])], known: [1], outputs: 2 }, { op: 'TopK', inputs: [rough(d, [2, 9, 5]), int64([1], [9])], known: [1], outputs: 2, attrs: { axis: 1, largest: 0 } },
+  { op: 'TopK', inputs: [fromNumbers(d, [9], [1, NaN, -Infinity, 0, -0, 3, 3, Infinity, NaN]), int64([1], [9])], known: [1], outputs: 2 }, { op: 'LRN', inputs: [rough(d, [2, 7, 3, 2], 3)], attrs: { size: 3, alpha: 0.3, bias: 2 }, ...coarse(d) }, { op: 'LRN', inputs: [rough(d, [1, 4, 5], 3)], attrs: { size: 4 }, ...coarse(d) },
+]).concat((['int64', 'int32', 'uint8', 'int8'] as const).flatMap((d): Case[] => [0, 1].map((largest): Case => ({ op: 'TopK', inputs: [counted(d, [2, 33]), int64([1], [7])], known: [1], outputs: 2, attrs: { largest } }))));
+
+const signals = REALS.flatMap((d): Case[] => [
+  { op: 'DFT', inputs: [rough(d, [2, 5, 3, 1]), null, int64([], [1])], known: [2], ...coarse(d), atol: 2e-2 * (d === 'float32' ? 0.01 : 1) }, { op: 'DFT', inputs: [rough(d, [2, 6, 2]), int64([], [9]), null], known: [1], attrs: { inverse: 1 }, ...coarse(d) },
+  { op: 'DFT', inputs: [rough(d, [3, 8, 1]), int64([], [7]), null], known: [1], attrs: { onesided: 1 }, ...coarse(d), atol: 2e-2 * (d === 'float32' ? 0.01 : 1) }, { op: 'DFT', inputs: [rough(d, [2, 5, 2]), null, null], attrs: { onesided: 1, inverse: 1 }, ...coarse(d) },
+  { op: 'STFT', inputs: [rough(d, [2, 20, 1]), int64([], [4]), rough(d, [8])], known: [1], ...coarse(d), atol: 2e-2 * (d === 'float32' ? 0.01 : 1) }, { op: 'STFT', inputs: [rough(d, [1, 17, 2]), int64([], [3]), null, int64([], [5])], known: [1, 3], attrs: { onesided: 0 }, ...coarse(d), atol: 2e-2 * (d === 'float32' ? 0.01 : 1) },
+]).concat({ op: 'DFT', inputs: [rough('float32', [1, 500, 1]), null, null], ...close, atol: 2e-3 });
+
+const linear = (d: DType, rule: string, more: Readonly<Record<string, number | string>>, ...inputs: (Tensor | null)[]): Case => ({ op: 'LinearAttention', inputs, outputs: 2, attrs: { q_num_heads: 4, kv_num_heads: 2, update_rule: rule, ...more }, ...coarse(d) });
+const states = REALS.flatMap((d): Case[] => {
+  const [q, k, v, past, decay, beta] = [rough(d, [2, 3, 20]), rough(d, [2, 3, 10], 0.5, 3), rough(d, [2, 3, 6], 1, 5), rough('float32', [2, 2, 5, 3], 1, 7), rough(d, [2, 3, 2], 0.3), rough(d, [2, 3, 2], 0.7, 9)];
+  const conv = (op: string, ...inputs: (Tensor | null)[]): Case => ({ op, inputs, outputs: 2, attrs: { activation: 'silu', dilation: inputs[3] === undefined ? 1 : 2 }, ...coarse(d) });
+  return [
+    linear(d, 'linear', {}, q, k, v), linear(d, 'gated', { scale: 0.5 }, q, k, v, past, decay), linear(d, 'delta', {}, q, k, v, past, null, beta), linear(d, 'gated_delta', {}, q, k, v, null, rough(d, [2, 3, 10], 0.3), rough(d, [2, 3, 1])),
+    { op: 'com.microsoft.LinearAttention', inputs: [rough(d, [1, 4, 5]), rough(d, [1, 4, 10], 0.5), rough(d, [1, 4, 6])], outputs: 2, attrs: { q_num_heads: 1, kv_num_heads: 2, update_rule: 'linear' }, ...coarse(d) },
+    conv('CausalConvWithState', rough(d, [2, 3, 7]), rough(d, [3, 1, 4]), rough(d, [3])), conv('CausalConvWithState', rough(d, [2, 3, 2]), rough(d, [3, 1, 3]), null, rough(d, [2, 3, 4])), { op: 'com.microsoft.CausalConvWithState', inputs: [rough(d, [1, 5, 1]), rough(d, [5, 1, 2])], outputs: 2, ...coarse(d) },
+  ];
+});
+
+const images = REALS.flatMap((d): Case[] => [
+  { op: 'AffineGrid', inputs: [rough(d, [2, 2, 3]), int64([4], [2, 1, 4, 5])], known: [1], ...coarse(d) }, { op: 'AffineGrid', inputs: [rough(d, [1, 3, 4]), int64([5], [1, 1, 1, 3, 2])], known: [1], attrs: { align_corners: 1 }, ...coarse(d) },
+  { op: 'Col2Im', inputs: [rough(d, [2, 12, 9]), int64([2], [5, 7]), int64([2], [2, 3])], known: [1, 2], attrs: { dilations: [2, 1], strides: [2, 2], pads: [1, 0, 1, 0] }, ...coarse(d) }, { op: 'Col2Im', inputs: [rough(d, [1, 6, 5]), int64([1], [7]), int64([1], [3])], known: [1, 2], ...coarse(d) },
+  { op: 'DeformConv', inputs: [rough(d, [2, 4, 5, 6]), rough(d, [6, 2, 3, 2]), rough(d, [2, 24, 5, 5], 3), rough(d, [6]), rough(d, [2, 12, 5, 5])], attrs: { group: 2, offset_group: 2, pads: [1, 0, 1, 0] }, ...coarse(d), atol: d === 'float32' ? 2e-4 : 2e-2 },
+  { op: 'DeformConv', inputs: [rough(d, [1, 3, 6, 6]), rough(d, [2, 3, 2, 2]), rough(d, [1, 8, 2, 2], 2)], attrs: { strides: [2, 2], dilations: [2, 2] }, ...coarse(d), atol: d === 'float32' ? 2e-4 : 2e-2 },
+  { op: 'Det', inputs: [rough(d, [3, 4, 4], 2)], ...coarse(d), atol: d === 'float32' ? 2e-4 : 5e-2 }, { op: 'Det', inputs: [fromNumbers(d, [3, 3], [0, 1, 2, 0, 3, 4, 0, 5, 6])] }, { op: 'Det', inputs: [fromNumbers(d, [2, 2], [0, 1, 2, 0])] },
+  { op: 'ai.onnx.preview.FlexAttention', inputs: [rough(d, [1, 4, 3, 8]), rough(d, [1, 2, 5, 8], 1, 3), rough(d, [1, 2, 5, 4], 1, 7)], attrs: { scale: 0.4 }, ...coarse(d) },
+]);
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images };

@@ -287,6 +287,8 @@ const kernels = (family: string, resolve: Resolve): readonly GpuKernel[] => [
 
 /** ONNX's Attention, and com.microsoft's MultiHeadAttention, GroupQueryAttention and Attention. */
 export const attentionKernels = kernels('attention', ofAttention);
+/** FlexAttention without bodies. */
+export const flexKernels = kernels('flex', (call, caps) => (call.attrs.score_mod !== undefined || call.attrs.prob_mod !== undefined ? null : ofAttention({ ...call, attrs: { is_causal: 0, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, softcap: 0, scale: call.attrs.scale } }, caps)));
 export const multiHeadKernels = kernels('multi_head', ofMultiHead);
 export const groupedKernels = kernels('grouped', ofGrouped);
 export const projectedKernels = (shapeOf: (call: Call) => ProjectedShape): readonly GpuKernel[] => kernels('projected', ofProjected(shapeOf));
