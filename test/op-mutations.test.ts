@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import type { Op } from '../kernels/define.ts';
+import { dtypesOf, type Example } from '../kernels/examples.ts';
+import { ops } from '../kernels/index.ts';
+import { encodeExample, EXAMPLE_NODE, type ExampleModel, exampleModel, examples, isInternal } from '../src/cli/example-model.ts';
+import { placeOf } from '../src/cli/support.ts';
+import { isTensor } from '../src/core/tensor.ts';
+import { planModel, SardonyxError, Session } from '../src/index.ts';
+import { mutations } from './op-mutations.ts';
+
+/** What is accepted all the same, by operator. */
+const ACCEPTED: Readonly<Record<string, readonly string[]>> = {
+  // Per tensor there is no axis to be wrong.
+  ...Object.fromEntries(['QuantizeLinear', 'DequantizeLinear'].flatMap((op) => [op, `com.microsoft.${op}`]).map((op) => [op, ['axis 99', 'axis -99']])),
+  // Outside training it is Identity, and nothing else is looked at.
+  Dropout: ['input 0 of int64', 'input 0 of bool', 'an input too many', 'an unknown attribute'],
+  // A tensor stands for an optional that holds it.
+  OptionalHasElement: ['a tensor for input 0'], OptionalGetElement: ['a tensor for input 0'],
+  // Inputs are picked by place into the form of RotaryEmbedding, whose second is not the second here, and of Resize.
+  'com.microsoft.RotaryEmbedding': ['input 1 of int64', 'input 3 of float32', 'an input too many'], Upsample: ['an input too many'],
+};
+
+const accepted = (i: number, ...dtypes: string[]): string[] => dtypes.map((d) => `input ${i} of ${d}: accepted`);
+/** Where data decides an output's shape, the types of inputs are not checked before the node runs: exactly this goes through. */
+const UNCHECKED: Readonly<Record<string, readonly string[]>> = {
+  Compress: accepted(1, 'float32', 'int64'), If: accepted(0, 'float32', 'int64'), Loop: accepted(0, 'float32', 'bool'),
+  SequenceInsert: accepted(2, 'float32', 'bool'), SequenceErase: accepted(1, 'float32', 'bool'), SequenceAt: accepted(1, 'float32', 'bool'), 'ai.onnx.ml.ZipMap': accepted(0, 'int64', 'bool'),
+  NonMaxSuppression: [...accepted(0, 'int64', 'bool'), ...accepted(1, 'int64', 'bool'), ...accepted(2, 'float32', 'bool'), ...accepted(3, 'int64', 'bool')],
+  StringNormalizer: ['float32', 'int64'].map((d) => `input 0 of ${d}: s.toLocaleLowerCase is not a function`),
+  StringSplit: ['float32', 'int64'].map((d) => `input 0 of ${d}: s.indexOf is not a function`),
+};
+
+describe('an operator called wrongly', () => {
+  it.each([...ops.values()].filter((op) => !isInternal(op.op)).map((op) => [op.op, op] as const))('%s refuses, and says which node', async (name, op) => {
+    const problems: string[] = [];
+    const e = examples.find((x) => x.op === name)!;
+    const base = await firstModel(e, op);
+    for (const { what, model, must } of mutations(base, op)) {
+      const error = await refusal(model);
+      if (error === null) { if (must && !(ACCEPTED[name] ?? []).includes(what)) problems.push(`${what}: accepted`); continue; }
+      if (!(error instanceof SardonyxError) || error.code === 'internal') problems.push(`${what}: ${error instanceof Error ? error.message.split('\n')[0] : error}`);
+      else if (!error.message.includes(EXAMPLE_NODE)) problems.push(`${what}: names no node: ${error.message}`);
+    }
+    expect(problems).toEqual(UNCHECKED[name] ?? []);
+  });
+});
+
+/** The example's model for the first type that is not refused. */
+async function firstModel(e: Example, op: Op): Promise<ExampleModel> {
+  for (const dtype of dtypesOf(e, op)) if ((await placeOf(e, op, dtype, 'reference')) !== 'refused') return exampleModel(e, op, dtype);
+  throw new Error(`${op.op} takes none of its types`);
+}
+/** What a model is refused with, at load or when it runs; null if it runs. Nothing that would make a large result is run. */
+async function refusal(model: ExampleModel): Promise<unknown> {
+  const bytes = encodeExample(model);
+  try {
+    const planned = Object.values(model.feeds).every(isTensor) ? await planModel(bytes, { device: 'reference' }) : null;
+    if (planned?.plan.values.some((v) => v.shape.reduce((n, d) => n * d, 1) > 2 ** 20)) return null;
+    await using session = await Session.load(bytes, { device: 'reference' });
+    await session.run(model.feeds);
+    return null;
+  } catch (e) {
+    return e;
+  }
+}
