@@ -18,8 +18,8 @@ struct Uniforms { channels: u32, filters: u32, groups: u32, h: u32, w: u32, oh: 
 
 // A pixel of the row at `row`, 0 outside of it.
 fn pixel(row: u32, at: i32) -> f32 {
-  let inside = bitcast<u32>(at) < u.w;
-  return select(0.0, load_x(row + select(0u, bitcast<u32>(at), inside)), inside);
+  let i = bitcast<u32>(at);
+  return select(0.0, load_x(row + min(i, u.w - 1u)), i < u.w);
 }
 
 @compute @workgroup_size(WX, WY)

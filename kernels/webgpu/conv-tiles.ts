@@ -1,4 +1,6 @@
 /** Register tiles of convolutions as text: four pixels in a row by some filters, unrolled to scalar names. */
+import { storeRows } from './product-tiles.ts';
+
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /** A window over rows and columns; pads are those at the beginning. */
@@ -43,7 +45,7 @@ const windowText = (p: Plane, tap: (kx: string, give: readonly (readonly [number
 const start = (p: Plane): string => `  let iy = i32(oy * ${p.strides[0]}u) - ${p.pads[0]};
   let ix = i32(ox * ${p.strides[1]}u) - ${p.pads[1]};`;
 
-const stores = (FQ: number): string => range(FQ * 4).map((f) => `  ${f > 0 ? `if (first + ${f}u < u.filters) ` : ''}{ put((y0 + ${f}u) * area + at, vec4f(${range(4).map((j) => `c${f >> 2}_${j}.${'xyzw'[f & 3]}`).join(', ')}), left); }`).join('\n');
+const stores = (FQ: number): string => storeRows(FQ * 4, 'first', 'u.filters', (f) => `vec4f(${range(4).map((j) => `c${f >> 2}_${j}.${'xyzw'[f & 3]}`).join(', ')})`, (i) => `put((y0 + ${i}) * area + at, v, left);`);
 
 /** All channels of a group, by 4 FQ filters. `taken(quad, k)`: the weights of a quad of filters for channel and tap k. */
 export const filtersTile = (p: Plane, FQ: number, channels: string): string => accumulate(FQ, `${start(p)}

@@ -99,7 +99,7 @@ function filterWeights(call: Call, s: Sizes, taps: number, transposed: boolean):
     const quads = Math.ceil(filters / 4);
     // Filters beyond a last tile of two quads read the quad before theirs: it is there, and they are not stored.
     const pack = { name: 'conv.quads', args: [groups, filters, channels, taps, transposed ? 1 : 0], bytes: groups * quads * K * 4 * (elem === 'f32' ? 4 : 2) };
-    const start = `fn take_filters(g: u32, first: u32) -> u32 { return (g * ${quads}u + min(first >> 2u, ${quads - 1}u)) * ${K}u; }`;
+    const start = `fn take_filters(g: u32, first: u32) -> u32 { let quads = (u.filters + 3u) >> 2u; return (g * quads + min(first >> 2u, quads - 1u)) * u.channels * ${taps}u; }`;
     if (elem === 'f32') return { ref: { input: 1, pack }, types: {}, text: `alias WeightsStore = vec4f;\n${start}\nfn take_w(f: u32, k: u32) -> vec4f { return weights[f + k]; }` };
     return { ref: { input: 1, pack }, types: { weights: elem }, text: `${start}\nfn take_w(f: u32, k: u32) -> vec4f { return load4_weights(f + k); }` };
   }
@@ -134,8 +134,8 @@ const directKernel = (family: string, of: ConvOf): GpuKernel => ({
   tunables: { FQ: [1, 2] },
   launch: (call, caps, tuned) => {
     const conv = of(call), s = sizesOf(call, conv), plane = planeOf(conv.window)!;
-    const FQ = tuned.FQ ?? (s.filters > 4 ? 2 : 1);
-    const channels = numberText(s.channels, s.fixed, 'u.channels');
+    const FQ = tuned.FQ ?? (s.filters > 4 && !caps.software ? 2 : 1);
+    const channels = numberText(s.channels, s.fixed && !caps.software, 'u.channels');
     return planeLaunch(call, caps, s, FQ * 4, filterWeights(call, s, sizeOf(conv.window.kernel), conv.transposed), conv.transposed ? transposedTile(plane, FQ, channels) : filtersTile(plane, FQ, channels));
   },
 });

@@ -18,7 +18,8 @@ const batches = (p: Product): number => sizeOf(p.batch);
 function product(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
   const p = of(call, caps);
   if (p === null || !finishFits(call, caps, PRODUCT_BINDINGS, p.addends, p.kind)) return null;
-  const flat = flattened(p);
+  // Software adapters compile slowly: there, fewer shaders count for more than a constant bound.
+  const flat = flattened({ ...p, fixedDepth: p.fixedDepth && !caps.software });
   return flat.batch.length <= MAX_RANK ? flat : null;
 }
 
@@ -40,10 +41,10 @@ function tileLaunch(p: Product, caps: GpuCaps, s: TileShape, slices: number): La
   const params = { WG: tileThreads(s), BM: s.BM, BN: s.BN, SLICES: slices };
   const a = sourceA(p, caps, true), b = sourceB(p, caps, false);
   const workgroups = [tilesOf(p, s), 1, batches(p) * slices] as const;
-  if (slices === 1) return productLaunch(p, caps, matmulTile, params, workgroups, a, b, sharedTile(p, s, 1), putRows(p)(caps));
+  if (slices === 1) return productLaunch(p, matmulTile, params, workgroups, a, b, sharedTile(p, s, 1), putRows(p)(caps));
   const raw = { types: {}, text: p.n % 4 === 0 ? 'alias YStore = vec4f;\nfn put(i: u32, v: vec4f, left: u32) { y[i >> 2u] = v; }'
     : 'alias YStore = f32;\nfn put(i: u32, v: vec4f, left: u32) { y[i] = v.x; if (left > 1u) { y[i + 1u] = v.y; } if (left > 2u) { y[i + 2u] = v.z; } if (left > 3u) { y[i + 3u] = v.w; } }', extra: [], extraUniforms: [] };
-  return productLaunch(p, caps, matmulTile, params, workgroups, a, b, sharedTile(p, s, slices), raw, { scratch: 0 });
+  return productLaunch(p, matmulTile, params, workgroups, a, b, sharedTile(p, s, slices), raw, { scratch: 0 });
 }
 
 /** How many workgroups share a depth: enough to keep a large GPU busy, and none with less than 256 of it. */
@@ -68,7 +69,7 @@ export function productKernels(family: string, of: ProductOf): readonly GpuKerne
     launch: (call, caps, tuned) => {
       const p = must(call, caps);
       const PARTS = tuned.PARTS ?? 16;
-      return productLaunch(p, caps, matmulSmall, { PARTS }, [Math.ceil(p.n / 64), 1, batches(p)], sourceA(p, caps, false), sourceB(p, caps, false), smallTile(p, PARTS), putRows(p)(caps));
+      return productLaunch(p, matmulSmall, { PARTS }, [Math.ceil(p.n / 64), 1, batches(p)], sourceA(p, caps, false), sourceB(p, caps, false), smallTile(p, PARTS), putRows(p)(caps));
     },
   };
   const splitk: GpuKernel = {
@@ -118,7 +119,7 @@ export function productKernels(family: string, of: ProductOf): readonly GpuKerne
       const power = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
       const WY = Math.min(power(down), across >= 8 ? 8 : 64 / power(across));
       const WX = Math.min(64 / WY, Math.max(power(across), 1));
-      return productLaunch(p, caps, matmulDirect, { WX, WY, TM }, [Math.ceil(across / WX), Math.ceil(down / WY), batches(p)], sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), putRows(p)(caps));
+      return productLaunch(p, matmulDirect, { WX, WY, TM }, [Math.ceil(across / WX), Math.ceil(down / WY), batches(p)], sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), putRows(p)(caps));
     },
   };
   const any: GpuKernel = {

@@ -10,6 +10,20 @@ const vec = (p: Product): string => `vec4<${p.kind}>`;
 /** A value of the sources' type in the product's kind. */
 const quad = (p: Product, side: 'a' | 'b', text: string): string => (VALUE_TYPE[p[side].elem] === p.kind ? text : `${vec(p)}(${text})`);
 
+/**
+ * Stores `count` quads, row `first` + i being there only before `end`. A loop, though the quads are names: a store's text is long where an
+ * epilogue is, and compilers inline each copy of it.
+ */
+export function storeRows(count: number, first: string, end: string, quad: (i: number) => string, store: (i: string) => string): string {
+  if (count === 1) return `  { let v = ${quad(0)}; ${store('0u')} }`;
+  return `  for (var i = 0u; i < ${count}u; i++) {
+    if (${first} + i >= ${end}) { break; }
+    var v = ${quad(0)};
+${range(count - 1).map((i) => `    if (i == ${i + 1}u) { v = ${quad(i + 1)}; }`).join('\n')}
+    ${store('i')}
+  }`;
+}
+
 /** TM rows by four columns, in one invocation. */
 export function directTile(p: Product, TM: number): string {
   const K = numberText(p.k, p.fixedDepth, 'u.k');
@@ -32,8 +46,7 @@ ${each(TM, (i) => `    { let v = ${quad(p, 'a', `take_a(o${i}, k, m${i})`)}; c${
   return `fn tile(a0: u32, b0: u32, y0: u32, row: u32, n: u32) {
 ${each(TM, (i) => `  let m${i} = min(row + ${i}u, u.m - 1u); let o${i} = a0 + m${i} * u.a_row; var c${i} = ${vec(p)}(0);`)}
 ${dotsB(p) ? dots : rows}
-  let left = u.n - n;
-${each(TM, (i) => `  ${i > 0 ? `if (row + ${i}u < u.m) ` : ''}{ put(y0 + (row + ${i}u) * u.n + n, c${i}, left); }`)}
+${storeRows(TM, 'row', 'u.m', (i) => `c${i}`, (i) => `put(y0 + (row + ${i}) * u.n + n, v, u.n - n);`)}
 }`;
 }
 

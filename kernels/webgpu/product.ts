@@ -7,7 +7,7 @@ import { elemOf } from './elem.ts';
 import { type Addend, finishOf, type Parts, putOf, storesOne } from './finish.ts';
 import { type Member, mergeDims } from './operands.ts';
 
-/** A stack of matrices in input `ref`: element (i, j) of batch entry z is at start(z) + i row + j col. `shared`: as wide as the other operand's rows are read, its zero padding included. */
+/** A stack of matrices in input `ref`: element (i, j) of batch entry z is at start(z) + i row + j col. */
 export interface Matrix { readonly ref: Ref; readonly elem: Elem; readonly row: number; readonly col: number; readonly batch: readonly number[] }
 
 /** Text that reads an operand. `ref` is bound to it; further bindings and uniforms ride along. */
@@ -106,7 +106,7 @@ export function sourceB(p: Product, caps: GpuCaps, dots: boolean): Source {
 export const storable = (p: Product, caps: GpuCaps): boolean => four(p.n) || storesOne(p.call, caps);
 
 /** A launch of a module with bindings a, b, y and the product's uniforms, whose slots are the sources, the store and `text`. */
-export function productLaunch(p: Product, caps: GpuCaps, module: Launch['module'], params: Readonly<Record<string, number>>, workgroups: Launch['workgroups'], a: Source, b: Source, text: string, put: Parts, y: Ref = { output: 0 }): Launch {
+export function productLaunch(p: Product, module: Launch['module'], params: Readonly<Record<string, number>>, workgroups: Launch['workgroups'], a: Source, b: Source, text: string, put: Parts, y: Ref = { output: 0 }): Launch {
   return {
     module, params: { ...params, RANK: p.batch.length }, uniforms: uniformsOf(p), workgroups,
     types: { ...a.types, ...b.types, ...put.types }, slots: { tile: [a.text, b.text, put.text, text].filter((t) => t !== '').join('\n') },
