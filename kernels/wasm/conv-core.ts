@@ -12,6 +12,7 @@ import { finisher, type StoreSpec } from './conv-finish.ts';
 import { context } from './float.ts';
 import { i32s, loadLanes, locals, loop, mac, storeLanes, type Tile, tileOf } from './gemm-core.ts';
 
+type L = Local<'i32'>;
 type Three = readonly [number, number, number];
 const three = (a: readonly number[], fill: number): Three => [...new Array<number>(3 - a.length).fill(fill), ...a] as unknown as Three;
 
@@ -105,32 +106,46 @@ export interface ConvSpec {
   readonly direct: boolean;
   readonly stride: number;
   readonly source: Source;
-  /** Which loop is outside: what is read again inside it is the smaller of weights and image. */
-  readonly outer: 'filters' | 'rows';
+  /** What is worked on at once: k's, rows of the image, and whole tiles along a row. */
+  readonly block: { readonly k: number; readonly rows: number; readonly tiles: number };
   readonly store: StoreSpec | null;
 }
+/** Outputs whose inputs a block keeps near, and k's of them; the channels in it are so many that their pages fit the first TLB. */
+const BLOCK_OUTPUTS = 64;
+const BLOCK_K = 256;
+const BLOCK_PAGES = 48;
 export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
   const given = source === 'float32' ? (caps.tile ? tileOf(caps) : [4, 8]) : [4, 8];
   const tile: Tile = g.filters === 1 && source === 'float32' ? [1, 32] : [given[0]!, given[1]!];
-  const K = g.channels * tapsOf(g), [mr, nr] = tile;
-  const rows = g.output[0] * g.output[1] * Math.ceil(g.output[2] / nr);
-  const image = 4 * g.channels * g.input[0] * g.input[1] * g.input[2], weights = 4 * K * g.filters;
+  const [mr, nr] = tile, taps = tapsOf(g), plane = 4 * g.input[0] * g.input[1] * g.input[2];
+  const channels = Math.min(Math.ceil(BLOCK_K / taps), Math.ceil(BLOCK_PAGES * Math.max(1, 4096 / plane)));
+  const tiles = Math.max(1, Math.floor(BLOCK_OUTPUTS / nr));
   return {
     tile, tall: g.filters >= mr, mTail: g.filters % mr, wide: g.output[2] >= nr, nTail: g.output[2] % nr, direct: g.direct && source === 'float32', stride: g.strides[2], source,
-    outer: image * Math.ceil(g.filters / mr) < weights * rows ? 'filters' : 'rows', store,
+    block: { k: channels * taps, rows: Math.max(1, Math.floor(BLOCK_OUTPUTS / g.output[2])), tiles }, store,
   };
 }
 
-/** (x, table, w, K, out, outPlane, bias, …operands): a tile of outputs. `bias`: the address of one value per row, or 0. */
+/** How the pass over some k's of a tile begins and ends. */
+const ADDS = 1; // to what the passes before it left, rather than to the bias
+const ENDS = 2; // the sum is complete
+
+/** (x, table, w, K, out, outPlane, bias, pass, …operands): K steps of a tile of outputs. `bias`: the address of one value per row, or 0. */
 function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boolean, { source, store }: ConvSpec): Fn {
   const ops = store?.operands.length ?? 0;
   const nv = Math.ceil(cols / 4);
   const lanes = (j: number): number => (j < nv - 1 ? 4 : cols - 4 * (nv - 1));
-  return m.fn(`conv_${rows}x${cols}`, i32s(7 + ops), [], false, (f) => {
-    const [x, table, w, K, out, outPlane, bias] = Array.from({ length: 7 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+  return m.fn(`conv_${rows}x${cols}`, i32s(8 + ops), [], false, (f) => {
+    const [x, table, w, K, out, outPlane, bias, pass] = Array.from({ length: 8 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const acc = locals(f, 'v128', rows * nv), b = locals(f, 'v128', nv), a = f.local('v128');
     const at = f.local('i32'), end = f.local('i32');
-    f.iff(bias, () => { for (let i = 0; i < rows; i++) for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, j ? acc[i * nv]! : v128.load32splat(bias, 4 * i)); });
+    f.iff(i32.and(pass, ADDS), () => {
+      f.set(at, out);
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, loadLanes(at, lanes(j), 16 * j));
+        if (i < rows - 1) f.inc(at, outPlane);
+      }
+    }, () => f.iff(bias, () => { for (let i = 0; i < rows; i++) for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, j ? acc[i * nv]! : v128.load32splat(bias, 4 * i)); }));
     f.set(end, i32.add(table, i32.shl(K, 2)));
     f.whileLoop(() => i32.ne(table, end), () => {
       f.set(at, i32.add(x, i32.load(table)));
@@ -142,15 +157,19 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boo
       f.inc(w, 4 * rows);
       f.inc(table, 4);
     });
-    const finish = finisher(context(f, m, caps.fma), store, Array.from({ length: ops }, (_, i) => f.arg('i32', 7 + i)));
-    for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < nv; j++) {
-        const v = acc[i * nv + j]!;
-        if (store) f.set(v, finish(v, i, out, 16 * j, lanes(j)));
-        storeLanes(f, out, v, lanes(j), 16 * j);
+    const leave = (finish: ReturnType<typeof finisher>): void => {
+      f.set(at, out);
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < nv; j++) {
+          const v = acc[i * nv + j]!;
+          if (store) f.set(v, finish(v, i, at, 16 * j, lanes(j)));
+          storeLanes(f, at, v, lanes(j), 16 * j);
+        }
+        if (i < rows - 1) f.inc(at, outPlane);
       }
-      if (i < rows - 1) f.inc(out, outPlane);
-    }
+    };
+    if (store) f.iff(i32.and(pass, ENDS), () => leave(finisher(context(f, m, caps.fma), store, Array.from({ length: ops }, (_, i) => f.arg('i32', 8 + i)))), () => leave((v) => v));
+    else leave((v) => v);
   });
 }
 
@@ -167,29 +186,52 @@ export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
   return m.fn('image', i32s(5 + IMAGE_ARGS + ops.length), [], false, (f) => {
     const given = ops.map((_, i) => f.arg('i32', 13 + i)), at = locals(f, 'i32', ops.length);
     const [x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane] = Array.from({ length: 13 }, (_, i) => f.arg('i32', i)) as Local<'i32'>[];
-    const [xz, xy, xs, os, ws, bs, ow, orow] = locals(f, 'i32', 8) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+    const [xz, xb, xc, xy, xs, oz, ob, oc, oy, os, ws, bs, ow, tables, k0, kc, pass, row, rows, column, tilesHere] = locals(f, 'i32', 21) as [L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L];
     const eachTile = (body: (rows: number) => void): void => {
       f.set(ws, w!); f.set(bs, bias!); f.set(ow, i32.const(0)); at.forEach((a, i) => f.set(a, given[i]!));
-      const step = (rows: number): void => { body(rows); f.inc(ws, i32.mul(K!, 4 * rows)); f.iff(bs, () => f.inc(bs, 4 * rows)); f.inc(ow, i32.mul(outPlane!, rows)); ops.forEach((o, i) => { if (o === 'channel' || o === 'plane') f.inc(at[i]!, 4 * rows); }); };
+      const step = (mr: number): void => { f.inc(ws, i32.mul(k0, 4 * mr)); body(mr); f.inc(ws, i32.mul(i32.sub(K!, k0), 4 * mr)); f.iff(bs, () => f.inc(bs, 4 * mr)); f.inc(ow, i32.mul(outPlane!, mr)); ops.forEach((o, i) => { if (o === 'channel' || o === 'plane') f.inc(at[i]!, 4 * mr); }); };
       if (s.tall) f.times(i32.divu(filters!, mr), () => step(mr));
       if (s.mTail) step(s.mTail);
     };
-    const eachSegment = (body: (cols: number) => void): void => {
-      f.set(xz, x!); f.set(orow, out!);
-      f.times(OD!, () => {
-        f.set(xy, xz);
-        f.times(OH!, () => {
-          f.set(xs, xy); f.set(os, orow);
-          if (s.wide) f.times(i32.divu(OW!, nr), () => { body(nr); f.inc(xs, 4 * nr); f.inc(os, 4 * nr); });
-          if (s.nTail) body(s.nTail);
-          f.inc(xy, stepY!); f.inc(orow, i32.shl(OW!, 2));
+    const smaller = (l: L, limit: number, of: I32): void => { f.set(l, of); f.iff(i32.gtu(l, limit), () => f.set(l, i32.const(limit))); };
+    const call = (rows: number, cols: number): void => f.call(tiles.get(`${rows},${cols}`)!, xs, tables, ws, kc, i32.add(os, ow), outPlane!, bs, pass, ...at);
+    /** All k's and filters of `rows` rows by `tilesHere` tiles, and by what is left of a row if it ends here. */
+    const block = (): void => {
+      f.set(tables, table!); f.set(k0, i32.const(0)); f.set(pass, i32.const(0));
+      f.doWhile(() => {
+        smaller(kc, s.block.k, i32.sub(K!, k0));
+        f.iff(i32.eq(i32.add(k0, kc), K!), () => f.set(pass, i32.or(pass, ENDS)));
+        eachTile((mr) => {
+          f.set(xy, xc); f.set(oy, oc);
+          f.times(rows, () => {
+            f.set(xs, xy); f.set(os, oy);
+            if (s.wide) f.times(tilesHere, () => { call(mr, nr); f.inc(xs, 4 * nr); f.inc(os, 4 * nr); });
+            if (s.nTail && s.wide) f.iff(i32.eq(tilesHere, column), () => call(mr, s.nTail));
+            else if (s.nTail) call(mr, s.nTail);
+            f.inc(xy, stepY!); f.inc(oy, i32.shl(OW!, 2));
+          });
         });
-        f.inc(xz, stepZ!);
-      });
+        f.inc(tables, i32.shl(kc, 2)); f.inc(k0, kc); f.set(pass, i32.const(ADDS));
+      }, () => i32.ltu(k0, K!));
     };
-    const call = (rows: number, cols: number): void => f.call(tiles.get(`${rows},${cols}`)!, xs, table!, ws, K!, i32.add(os, ow), outPlane!, bs, ...at);
-    if (s.outer === 'filters') eachTile((rows) => eachSegment((cols) => call(rows, cols)));
-    else eachSegment((cols) => eachTile((rows) => call(rows, cols)));
+    f.set(xz, x!); f.set(oz, out!);
+    f.times(OD!, () => {
+      f.set(xb, xz); f.set(ob, oz); f.set(row, OH!);
+      f.whileLoop(() => row, () => {
+        smaller(rows, s.block.rows, row);
+        f.set(xc, xb); f.set(oc, ob);
+        if (s.wide) {
+          f.set(column, i32.divu(OW!, nr));
+          f.whileLoop(() => column, () => {
+            smaller(tilesHere, s.block.tiles, column);
+            block();
+            f.inc(xc, i32.mul(tilesHere, 4 * nr)); f.inc(oc, i32.mul(tilesHere, 4 * nr)); f.inc(column, i32.sub(0, tilesHere));
+          });
+        } else block();
+        f.inc(row, i32.sub(0, rows)); f.inc(xb, i32.mul(stepY!, rows)); f.inc(ob, i32.mul(i32.shl(OW!, 2), rows));
+      });
+      f.inc(xz, stepZ!); f.inc(oz, i32.mul(i32.shl(OW!, 2), OH!));
+    });
   });
 }
 
