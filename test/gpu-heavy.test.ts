@@ -1,11 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import type { GpuCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
 import { constant, input, x } from '../kernels/expr.ts';
 import { ops } from '../kernels/index.ts';
 import { packers } from '../kernels/pack.ts';
-import { type Case, compare, describeCase } from './gpu-case.ts';
+import { type Case, compare, describeCase, validate } from './gpu-case.ts';
 import { FORCED, HEAVY, rough } from './gpu-cases-heavy.ts';
 import { callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';
 
@@ -80,5 +81,24 @@ describe('epilogues', () => {
     const kernels = op.webgpu!.filter((k) => (name === '' ? k.accepts!(call, caps) : k.name === name));
     expect(kernels.length).toBeGreaterThan(0);
     for (const { accepts: _accepts, ...k } of kernels) compare((await runGpuKernel(gpu.device, caps, k, call, c.inputs, operands, { TX: 8, TY: 8, BM: 32, BN: 32, BK: 16, PARTS: 4 }, pack))[0]!, expected, c.rtol ?? 2e-5, c.atol ?? 2e-5, k.name);
+  });
+});
+
+/** Dawn's null backend compiles for features that no software adapter has, and runs nothing. */
+describe('shaders for adapters with f16', () => {
+  let device: GPUDevice;
+  let caps: GpuCaps;
+  beforeAll(async () => {
+    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
+    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
+    const adapter = (await kept.requestAdapter())!;
+    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16', 'subgroups'] });
+    caps = { ...capsOf(device, adapter.info), software: false };
+  });
+  const all = { ...HEAVY, ...Object.fromEntries(Object.entries(FORCED).map(([name, { cases }]) => [name, cases])) };
+  const isHalf = (c: Case): boolean => c.inputs.some((t) => t?.dtype === 'float16');
+  for (const [name, cases] of Object.entries(all).filter(([, list]) => list.some(isHalf))) test(name, async () => {
+    expect(caps.f16).toBe(true);
+    for (const c of cases) if (isHalf(c) && !c.inputs.every((t) => t === null || sizeOf(t.shape) === 0)) await validate(device, caps, c).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
   });
 });
