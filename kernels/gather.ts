@@ -9,6 +9,7 @@ import { axisOf, eachOffset } from './shapes.ts';
 import * as wasm from './wasm/gather.ts';
 import { tensorScatterWasm } from './wasm/recurrent.ts';
 import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './webgpu/gather.ts';
+import { tensorScatterKernel } from './webgpu/scatter.ts';
 
 /** The indices as numbers in [0, dim), negative ones counted from the end. @throws value_invalid naming the index and its bound */
 export function indicesOf(t: Tensor, dim: number): ArrayLike<number> {
@@ -229,6 +230,6 @@ export const gather: readonly Op[] = [
   }),
   defineOp({
     op: 'TensorScatter', since: [24], inputs: ['past_cache: T', 'update: T', 'write_indices: int64?'], outputs: ['present_cache: T'], types: { T: ALL },
-    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter, wasm: [tensorScatterWasm],
+    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter, webgpu: [tensorScatterKernel], wasm: [tensorScatterWasm],
   }),
 ];

@@ -73,4 +73,13 @@ const images = REALS.flatMap((d): Case[] => [
   { op: 'ai.onnx.preview.FlexAttention', inputs: [rough(d, [1, 4, 3, 8]), rough(d, [1, 2, 5, 8], 1, 3), rough(d, [1, 2, 5, 4], 1, 7)], attrs: { scale: 0.4 }, ...coarse(d) },
 ]);
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images };
+const found: Case[] = REALS.flatMap((d): Case[] => [
+  ...['avg', 'max'].flatMap((mode) => ['half_pixel', 'output_half_pixel'].map((coordinate_transformation_mode): Case => (
+    { op: 'RoiAlign', inputs: [rough(d, [2, 3, 7, 9]), fromNumbers(d, [3, 4], [0, 0, 8, 6, 2, 1.5, 5, 4, -3, -2, 20, 3]), int64([3], [1, 0, 1])], attrs: { mode, coordinate_transformation_mode, output_height: 2, output_width: 3 }, ...coarse(d) }))),
+  { op: 'RoiAlign', inputs: [rough(d, [1, 1, 5, 5]), fromNumbers(d, [1, 4], [1, 1, 9, 7]), int64([1], [0])], attrs: { output_height: 3, output_width: 3, sampling_ratio: 2, spatial_scale: 0.5 }, ...coarse(d) },
+]).concat((['float32', 'float16', 'uint8', 'int64'] as const).flatMap((d): Case[] => [
+  { op: 'TensorScatter', inputs: [counted(d, [2, 3, 5, 4]), counted(d, [2, 3, 2, 4]), int64([2], [1, 3])] }, { op: 'TensorScatter', inputs: [counted(d, [2, 5, 3]), counted(d, [2, 4, 3]), int64([2], [4, 7])], attrs: { mode: 'circular', axis: 1 } },
+  { op: 'TensorScatter', inputs: [counted(d, [2, 5, 3]), counted(d, [2, 4, 3])], attrs: { axis: 1 } },
+]));
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found };
