@@ -1,6 +1,6 @@
 import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
 import { type Access, lifetimes } from '../../memory/lifetimes.ts';
-import { planHeap, planSlabs } from '../../memory/plan.ts';
+import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import { assemble } from '../../wgsl/assemble.ts';
 import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
@@ -9,6 +9,7 @@ import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Binding, Caps, CopyStep, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { callOf } from './call.ts';
+import { hardConflicts, shared, WASTEFUL } from './share-slabs.ts';
 import { packUniforms } from './uniforms.ts';
 
 /** Nodes with all facts known, and what the caller brings and wants. */
@@ -114,6 +115,11 @@ class Draft {
   constant(c: Constant): number {
     let n = this.constantOf.get(c);
     if (n === undefined) this.constantOf.set(c, (n = this.constants.push(c) - 1));
+    return n;
+  }
+  shader(shader: PlannedShader): number {
+    let n = this.shaderOf.get(shader.code);
+    if (n === undefined) this.shaderOf.set(shader.code, (n = this.shaders.push(shader) - 1));
     return n;
   }
   weight(c: Constant, pack?: Pack): number {
@@ -278,8 +284,7 @@ class Draft {
         types: launch.types, ...(launch.params ? { params: launch.params } : {}), ...(launch.slots ? { slots: launch.slots } : {}),
         extra: (launch.extra ?? []).map((e) => e.name), extraUniforms: launch.extraUniforms ?? [],
       }, library, caps.f16);
-      let n = this.shaderOf.get(shader.code);
-      if (n === undefined) this.shaderOf.set(shader.code, (n = this.shaders.push(shader) - 1));
+      const n = this.shader(shader);
       const { bind, uniforms } = arrange(shader.layout, places, launch);
       if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
       const rooted = (i: number): number | null => { const p = places[i]!; return 'value' in p ? this.root(p.value) : null; };
@@ -319,7 +324,17 @@ class Draft {
     const kept = new Set(outputs.map((v) => this.root(v)).filter(inSlab));
     const accesses = [begin, ...this.accesses.map((a) => ({ ...a, reads: a.reads.filter(inSlab) }))];
     const { blocks, conflicts, blockOf } = lifetimes(accesses, bytes, { kept });
-    const layout = request.caps.kind === 'webgpu' ? planSlabs(blocks, conflicts, { alignment: 256, maxSlabBytes: request.caps.limits.maxBufferSize }) : planHeap(blocks, { alignment: 64 });
+    const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
+    const pack = (pairs: typeof conflicts): MemoryPlan => planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity });
+    let layout = request.caps.kind === 'webgpu' ? pack(conflicts) : planHeap(blocks, { alignment: 64 });
+    let steps: readonly Step[] = this.steps;
+    if (request.caps.kind === 'webgpu' && layout.total > WASTEFUL * layout.lowerBound) {
+      const tight = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt));
+      if (tight.total < layout.total) {
+        layout = tight;
+        steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
+      }
+    }
     const planned = values.map((v, id): PlannedValue => {
       if (v.home.in !== 'slab') return v;
       const block = blockOf.get(id);
@@ -328,7 +343,7 @@ class Draft {
     });
     return {
       format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
-      shaders: this.shaders, modules: this.modules, weights: this.weights, steps: this.steps, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
+      shaders: this.shaders, modules: this.modules, weights: this.weights, steps, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
       peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
     };
   }

@@ -1,0 +1,54 @@
+/**
+ * Steps that read and write one slab. WebGPU refuses a buffer that one dispatch binds both read-only and writable, but takes disjoint ranges of
+ * it that are all bound writable. So a step may have its input beside its output in a slab if its shader declares both read_write: another
+ * text, and another pipeline. That is done where memory would otherwise be wasted, and nowhere else.
+ */
+import type { Access } from '../../memory/lifetimes.ts';
+import type { MemoryPlan } from '../../memory/plan.ts';
+import type { GpuStep, PlannedShader, Step } from '../core/plan.ts';
+
+/** A plan that needs more than this many times the least possible is worth the other shaders. */
+export const WASTEFUL = 1.15;
+
+/** Values, by number: the block that holds them, undefined for what is outside the slabs. */
+type BlockOf = (value: number) => number | undefined;
+
+/** Could the step bind all it reads as writable? Not if two bindings overlap; nor where what is read may decide who meets at a barrier. */
+function canShare(step: GpuStep, shader: PlannedShader, blockOf: BlockOf): boolean {
+  if (/subgroup|workgroupUniformLoad/.test(shader.code)) return false;
+  const blocks = step.bind.flatMap((b) => ('value' in b ? [blockOf(b.value)] : [])).filter((b) => b !== undefined);
+  return new Set(blocks).size === blocks.length;
+}
+
+/** Conflicts that stay when all steps that can share do. `accesses[i]` is what step i does with memory; undefined for a step before all. */
+export function hardConflicts(steps: readonly Step[], accesses: readonly Access[], shaders: readonly PlannedShader[], blockOf: BlockOf): [number, number][] {
+  const pairs = new Map<string, [number, number]>();
+  steps.forEach((step, i) => {
+    if (step.run === 'gpu' && canShare(step, shaders[step.shader]!, blockOf)) return;
+    for (const w of accesses[i]!.writes) for (const r of accesses[i]!.reads) {
+      const [a, b] = [blockOf(w), blockOf(r)];
+      if (a === undefined || b === undefined || a === b) continue;
+      const pair: [number, number] = a < b ? [a, b] : [b, a];
+      pairs.set(pair.join(), pair);
+    }
+  });
+  return [...pairs.values()];
+}
+
+/** The steps with shaders that bind writable what lies in a slab that they write. New shaders are appended by `add`, which gives their number. */
+export function shared(steps: readonly Step[], shaders: readonly PlannedShader[], blockOf: BlockOf, layout: MemoryPlan, add: (shader: PlannedShader) => number): Step[] {
+  const slabOf = (value: number): number | undefined => {
+    const block = blockOf(value);
+    return block === undefined ? undefined : layout.place.get(block)!.slab;
+  };
+  return steps.map((step) => {
+    if (step.run !== 'gpu') return step;
+    const shader = shaders[step.shader]!;
+    const slabs = step.bind.map((b) => ('value' in b ? slabOf(b.value) : undefined));
+    const written = new Set(slabs.filter((s, i) => s !== undefined && shader.layout[i] === 'read_write'));
+    const turned = shader.layout.map((access, i) => access === 'read' && written.has(slabs[i]));
+    if (!turned.includes(true)) return step;
+    const code = shader.code.replace(/@binding\((\d+)\) var<storage, read>/g, (text, n) => (turned[Number(n)] ? `@binding(${n}) var<storage, read_write>` : text));
+    return { ...step, shader: add({ ...shader, code, layout: shader.layout.map((access, i) => (turned[i] ? 'read_write' : access)) }) };
+  });
+}
