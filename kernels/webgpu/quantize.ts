@@ -49,7 +49,7 @@ export const quantizeKernels = (spread: SpreadOf): readonly GpuKernel[] => [{
 /** DequantizeLinear of integers. */
 export const dequantizeKernels = (spread: SpreadOf): readonly GpuKernel[] => [{
   name: 'quantize.back',
-  accepts: (call, caps) => (small(call.inputs[0]!.dtype) || call.inputs[0]!.dtype === 'int32') && real(call.inputs[1]!.dtype) && finishFits(call, caps, 4),
+  accepts: (call, caps) => /^(u?int(4|8|16)|int32)$/.test(call.inputs[0]!.dtype) && real(call.inputs[1]!.dtype) && finishFits(call, caps, 4),
   launch: (call, caps) => {
     const s = spread(call), zero = call.inputs[2] ?? null, count = sizeOf(call.outputs[0]!.shape);
     const put = putOf(call, caps, true, finishOf(call));
