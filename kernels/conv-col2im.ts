@@ -4,6 +4,7 @@ import { sizeOf } from '../src/core/tensor.ts';
 import { defineOp, ints, NUMERIC } from './define.ts';
 import { fold } from './conv-direct.ts';
 import { tapTable, type Window, type WindowAttrs, windowOf } from './conv-window.ts';
+import { col2ImWasm } from './wasm/windows.ts';
 
 function shapesOf(data: readonly number[], image: readonly number[], block: readonly number[], attrs: WindowAttrs): { window: Window; channels: number; shape: readonly number[] } {
   if (data.length !== 3) fail('shape_mismatch', `the input has shape [${data}]; it must be [N, C * block, L]`);
@@ -19,6 +20,7 @@ function shapesOf(data: readonly number[], image: readonly number[], block: read
 /** https://onnx.ai/onnx/operators/onnx__Col2Im.html */
 export const col2Im = defineOp({
   op: 'Col2Im', since: [18], inputs: ['input: T', 'image_shape: int64', 'block_shape: int64'], outputs: ['output: T'], types: { T: NUMERIC }, attrs: { dilations: ints(), pads: ints(), strides: ints() },
+  wasm: [col2ImWasm((call) => { const [image, block] = [1, 2].map((i) => integers(call.inputs[i]!.constant!.peek()!)) as [number[], number[]]; return shapesOf(call.inputs[0]!.shape, image, block, call.attrs).window; })],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: shapesOf(call.fact(0).shape, integers(call.value(1)), integers(call.value(2)), call.attrs).shape }],
   reference: (call) => {
     const t = call.tensor(0), image = integers(call.tensor(1));

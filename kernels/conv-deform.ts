@@ -6,6 +6,7 @@ import { addBias } from './conv-direct.ts';
 import { convShape } from './conv-shape.ts';
 import type { Window, WindowAttrs } from './conv-window.ts';
 import { product, reals } from './matmul-product.ts';
+import { deformWasm } from './wasm/windows.ts';
 import { deformKernel } from './webgpu/image.ts';
 
 type Shape = readonly number[];
@@ -44,6 +45,7 @@ export const deformConv = defineOp({
   op: 'DeformConv', since: [19, 22], inputs: ['X: T', 'W: T', 'offset: T', 'B: T?', 'mask: T?'], outputs: ['Y: T'], types: { T: FLOAT },
   attrs: { dilations: ints(), group: int(1), kernel_shape: ints(), offset_group: int(1), pads: ints(), strides: ints() },
   webgpu: [deformKernel((call) => deformShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2]!.shape, call.inputs[3]?.shape ?? null, call.inputs[4]?.shape ?? null, call.attrs).window)],
+  wasm: [deformWasm((call) => convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window)],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: deformShape(call.fact(0).shape, call.fact(1).shape, call.fact(2).shape, call.inputs[3]?.shape ?? null, call.inputs[4]?.shape ?? null, call.attrs).shape }],
   reference: (call) => {
     const xt = call.tensor(0), wt = call.tensor(1), bias = call.optional(3), maskT = call.optional(4);

@@ -7,6 +7,7 @@ import { RANGE } from './quantize-round.ts';
 import { eachOffset } from './shapes.ts';
 import { poolWasm } from './wasm/pool.ts';
 import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './webgpu/pool.ts';
+import { maxUnpoolWasm } from './wasm/windows.ts';
 
 const common = { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: required(ints()), pads: ints(), strides: ints() };
 type PoolAttrs = WindowAttrs & { readonly kernel_shape: readonly number[] };
@@ -199,6 +200,7 @@ function unpoolShape(x: readonly number[], indices: readonly number[], attrs: Un
 
 const maxUnpool = defineOp({
   op: 'MaxUnpool', since: [9, 11, 22], inputs: ['X: T1', 'I: int64', 'output_shape: int64?'], outputs: ['output: T1'], types: { T1: FLOAT }, attrs: { kernel_shape: required(ints()), pads: ints(), strides: ints() },
+  wasm: [maxUnpoolWasm((call) => unpoolShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.attrs, call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null))],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: unpoolShape(call.fact(0).shape, call.fact(1).shape, call.attrs, call.inputs[2] ? integers(call.value(2)) : null).shape }],
   reference: (call) => {
     const t = call.tensor(0), wanted = call.optional(2);

@@ -9,6 +9,7 @@ import { quantizedBits } from './quantize-nbits.ts';
 import { dynamicRange, RANGE, roundEven } from './quantize-round.ts';
 import { axisOf } from './shapes.ts';
 import { dequantizeKernels, dynamicQuantizeKernels, quantizeKernels } from './webgpu/quantize.ts';
+import { dequantizeEach, quantizeEach } from './wasm/quant-each.ts';
 import { dequantizeLinear, dynamicQuantizeLinear, quantizeLinear } from './wasm/quant.ts';
 
 const QUANTIZED: readonly DType[] = ['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float4e2m1'];
@@ -69,7 +70,7 @@ export function quantizedType(zero: DType | null, output_dtype: number): DType {
 
 const quantize = (op: string, since: readonly number[]): Op => defineOp({
   op, since, inputs: ['x: T1', 'y_scale: T2', 'y_zero_point: T3?'], outputs: ['y: T3'], types: { T1: [...REAL, 'float64', 'int32'], T2: SCALE, T3: QUANTIZED }, attrs: quantizeAttrs,
-  webgpu: quantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [quantizeLinear],
+  webgpu: quantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [quantizeLinear, quantizeEach((call) => (call.attrs.precision === 0 ? call.inputs[1]!.dtype : DTYPE_OF_ONNX[call.attrs.precision]!))],
   infer: (call) => {
     const x = call.fact(0), zero = call.inputs[2] ?? null;
     if (call.attrs.precision !== 0) dtypeOf(call.attrs.precision, [...REAL, 'float64'], 'precision');
@@ -105,7 +106,7 @@ const dequantize = (op: string, since: readonly number[]): Op => {
   };
   return defineOp({
     op, since, inputs: ['x: T1', 'x_scale: T2', 'x_zero_point: T1?'], outputs: ['y: T3'], types: { T1: [...QUANTIZED, 'int32'], T2: [...REAL, 'float8e8m0'], T3: REAL }, attrs: { axis: int(1), block_size: int(0), output_dtype: int(0) },
-    webgpu: dequantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [dequantizeLinear],
+    webgpu: dequantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [dequantizeLinear, dequantizeEach],
     infer: (call) => {
       const x = call.fact(0);
       granularity(x.shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs);

@@ -133,13 +133,6 @@ export function storeNumber(c: Ctx, d: DType, p: I32, v0: F64, how: Narrowing = 
   if (/^u?int(8|16|32)$/.test(d)) { f.emit(storeScalar(c, d, p, i32.wrap(whole(v)))); return; }
   f.emit(i32.store8(p, bitsOfNumber(c, d, v, how, true)));
 }
-/** A double rounded into the range of a byte or word type by saturation, half to even; other types as they are. */
-export function saturatedNumber(d: DType, v: F64): F64 {
-  const range: Readonly<Partial<Record<DType, readonly [number, number]>>> = { int8: [-128, 127], uint8: [0, 255], int16: [-32768, 32767], uint16: [0, 65535], int4: [-8, 7], uint4: [0, 15], int2: [-2, 1], uint2: [0, 3], int32: [-(2 ** 31), 2 ** 31 - 1] };
-  const [low, high] = range[d] ?? [-Infinity, Infinity];
-  return f64.max(f64.min(f64.nearest(v), high), low);
-}
-
 /** Loops over `bytes` bytes of a sub-byte tensor at `dst`: `bits(i)` gives the bits of element `i` of the `n` there are. */
 export function storePacked(c: Ctx, d: DType, dst: Local<'i32'>, n: I32, bits: (i: Local<'i32'>) => I32): void {
   const { f } = c;
