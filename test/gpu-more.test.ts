@@ -1,6 +1,7 @@
 import { beforeAll, describe, test } from 'vitest';
-import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
-import { check, describeCase } from './gpu-case.ts';
+import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import type { GpuCaps } from '../src/core/plan.ts';
+import { check, describeCase, validate } from './gpu-case.ts';
 import { MORE } from './gpu-cases-more.ts';
 
 let gpu: Gpu;
@@ -10,4 +11,18 @@ for (const [name, cases] of Object.entries(MORE)) describe(name, () => {
   for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype))) test(dtype, async () => {
     for (const c of cases) if (c.inputs[0]!.dtype === dtype) await check(gpu, c).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
   });
+});
+
+/** Dawn's null backend compiles for features that no software adapter has, and runs nothing. */
+describe('shaders for other adapters', () => {
+  let device: GPUDevice;
+  let caps: GpuCaps;
+  beforeAll(async () => {
+    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
+    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
+    const adapter = (await kept.requestAdapter())!;
+    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16'] });
+    caps = { ...capsOf(device, adapter.info), software: false };
+  });
+  for (const [name, cases] of Object.entries(MORE)) test(name, async () => { for (const c of cases) await validate(device, caps, c); });
 });

@@ -2,7 +2,7 @@
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { attentionFlash } from '../../wgsl/index.gen.ts';
 import type { Launch } from '../define.ts';
-import { inFours, liesOf, sinkText, takeText, type Work } from './attention.ts';
+import { adjustText, inFours, liesOf, sinkText, takeText, type Work } from './attention.ts';
 import { isPacked } from './elem.ts';
 
 /** Another way to run an attention; its scratch begins at `first`. */
@@ -18,8 +18,7 @@ export const inTiles = (w: Work): boolean => inFours(w.q, w.size) && inFours(w.k
 /** Slots q, k, v, put, adjust and sink, and their types. */
 export function tileSlots(w: Work, caps: GpuCaps): { types: Launch['types']; slots: Record<string, string> } {
   const [q, k, v] = [takeText('q', w.q, w.size, caps), takeText('k', w.k, w.size, caps), takeText('v', w.v, w.valueSize, caps)];
-  const adjust = `${w.rules}\nfn adjust(s: f32, b: u32, h: u32, i: u32, j: u32) -> f32 {\n  if (i32(j) < first_key(b, i) || i32(j) >= end_key(b, i)) { return LOWEST_F32; }\n  return bias(s, b, h, i, j);\n}`;
-  return { types: { ...q.types, ...k.types, ...v.types, ...w.riders.types }, slots: { take_q: q.text, take_k: k.text, take_v: v.text, adjust, sink: sinkText(w) } };
+  return { types: { ...q.types, ...k.types, ...v.types, ...w.riders.types }, slots: { take_q: q.text, take_k: k.text, take_v: v.text, adjust: adjustText(w), sink: sinkText(w) } };
 }
 export const tileUniforms = (w: Work): Record<string, number | readonly number[]> => ({
   heads: w.heads, share: w.heads / w.kvHeads, queries: w.queries, keys: w.keys, size: w.size, value_size: w.valueSize, scale: w.scale, softcap: w.softcap, q_lies: liesOf(w.q), k_lies: liesOf(w.k), v_lies: liesOf(w.v), y_lies: liesOf(w.y),

@@ -50,7 +50,7 @@ export interface Work extends Heads {
 }
 
 /** The slot `adjust` of scores. */
-const adjust = (w: Work): string => `${w.rules}\nfn adjust(s: f32, b: u32, h: u32, i: u32, j: u32) -> f32 {\n  if (i32(j) < first_key(b, i) || i32(j) >= end_key(b, i)) { return LOWEST_F32; }\n  return bias(s, b, h, i, j);\n}`;
+export const adjustText = (w: Work): string => `${w.rules}\nfn adjust(s: f32, b: u32, h: u32, i: u32, j: u32) -> f32 {\n  if (i32(j) < first_key(b, i) || i32(j) >= end_key(b, i)) { return LOWEST_F32; }\n  return bias(s, b, h, i, j);\n}`;
 export const sinkText = (w: Work): string => `fn sink(h: u32) -> f32 { return ${w.sink ?? 'LOWEST_F32'}; }`;
 export const liesOf = (l: Lies): readonly number[] => [l.at, l.batch, l.head, l.row];
 
@@ -103,7 +103,7 @@ export function stepsLaunches(w: Work, caps: GpuCaps, first: number): readonly L
   const scores = (to: Ref, keys: number, stage: number): Launch => {
     const count = rows * Math.ceil(keys / 4);
     return {
-      module: attentionScores, params: { WG, STAGE: stage }, types: { ...q.types, ...k.types, ...w.riders.types }, slots: { take_q: q.text, take_k: k.text, adjust: adjust(w) },
+      module: attentionScores, params: { WG, STAGE: stage }, types: { ...q.types, ...k.types, ...w.riders.types }, slots: { take_q: q.text, take_k: k.text, adjust: adjustText(w) },
       uniforms: { count, heads: w.heads, share, queries: w.queries, keys, size: w.size, scale: w.scale, softcap: w.softcap, q_lies: liesOf(w.q), k_lies: liesOf(w.k) },
       workgroups: grid(count, WG), bind: [w.q.ref, w.k.ref, to], extra: w.riders.extra, extraUniforms: w.riders.extraUniforms,
     };
