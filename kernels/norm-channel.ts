@@ -9,6 +9,7 @@ import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
 import { normKernels } from './rows.ts';
 import { lineKernel, linesAlong } from './wasm/lines.ts';
+import { lrnWasm } from './wasm/lrn.ts';
 import { lrnKernel } from './webgpu/image.ts';
 import { lineKernel as lineOnGpu, linesAlong as linesOnGpu } from './webgpu/lines.ts';
 
@@ -253,7 +254,7 @@ const meanVariance: Op = defineOp({
 /** https://onnx.ai/onnx/operators/onnx__LRN.html */
 const lrn: Op = defineOp({
   op: 'LRN', since: [1, 13], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: required(int()) },
-  webgpu: [lrnKernel],
+  webgpu: [lrnKernel], wasm: lrnWasm,
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     planes(shape);
