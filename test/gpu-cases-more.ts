@@ -82,4 +82,12 @@ const found: Case[] = REALS.flatMap((d): Case[] => [
   { op: 'TensorScatter', inputs: [counted(d, [2, 5, 3]), counted(d, [2, 4, 3])], attrs: { axis: 1 } },
 ]));
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found };
+const kept: Case[] = REALS.flatMap((d): Case[] => [
+  { op: 'Dropout', inputs: [rough(d, [3, 5])], outputs: 2 }, { op: 'Dropout', inputs: [rough(d, [7]), fromNumbers(d, [], [0]), fromNumbers('bool', [], [1])], known: [1, 2], outputs: 2 }, { op: 'Dropout', inputs: [rough(d, [2, 3]), null, fromNumbers('bool', [], [0])], known: [2], attrs: { mask_like_data: 1 }, outputs: 2 },
+]).concat((['int4', 'uint4'] as const).flatMap((d): Case[] => [
+  { op: 'DequantizeLinear', inputs: [fromNumbers(d, [3, 7], Array.from({ length: 21 }, (_, i) => i % 8)), fromNumbers('float32', [3], [2, 0.5, 1]), fromNumbers(d, [3], [1, 2, 3])], attrs: { axis: 0 } },
+  { op: 'DequantizeLinear', inputs: [codes(d), fromNumbers('float16', [], [0.5])] },
+  { op: 'DequantizeLinear', inputs: [fromNumbers(d, [2, 6], Array.from({ length: 12 }, (_, i) => i % 8)), fromNumbers('float32', [2, 3], [1, 2, 3, 4, 5, 6]), fromNumbers(d, [2, 3], [1, 2, 3, 0, 1, 2])], attrs: { axis: 1, block_size: 2 } },
+]));
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept };
