@@ -38,12 +38,15 @@ export interface SlabOptions {
 /** Places blocks in slabs so that the two blocks of a conflict never share one. */
 export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
   const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
-  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60);
+  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, 1);
 }
+
+/** A region this much above the lower bound is not worth a search: a plan is made for every new set of dims. */
+const HEAP_SLACK = 1.02;
 
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
 export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort'> = {}): MemoryPlan {
-  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 60);
+  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 60, HEAP_SLACK);
 }
 
 /** Bytes live at each step. */
@@ -70,7 +73,7 @@ interface Problem {
 }
 interface Layout { readonly slabOf: Int32Array; readonly offsetOf: Float64Array; readonly slabs: number[]; readonly total: number }
 
-function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number): MemoryPlan {
+function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number, slack: number): MemoryPlan {
   const size = Float64Array.from(blocks, (b) => align(b.bytes, alignment));
   const rivals: number[][] = blocks.map(() => []);
   for (const [a, b] of conflicts) {
@@ -81,7 +84,7 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   const live = liveBytes(blocks, size);
   const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
   const starts = orders(blocks, size, live);
-  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, lowerBound);
+  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, lowerBound * slack);
   const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
   return { slabs: best.slabs, place, total: best.total, lowerBound };
 }
