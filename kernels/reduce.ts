@@ -5,6 +5,7 @@ import { sizeOf, stridesOf, type Tensor, tensor, zeros } from '../src/core/tenso
 import { type Call, defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
 import { without } from './elementwise.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
+import { logSumExpWasm } from './wasm/contract.ts';
 import * as wasm from './wasm/reduce.ts';
 import { positionKernel, reduceKernel, type Reduction, scanKernel } from './webgpu/reduce.ts';
 
@@ -122,7 +123,7 @@ const reducer = (op: string): Op => {
       const { axes, shape } = reduction(t.shape, given && integers(given), call.attrs);
       return [reduce(t, axes, shape, bools ? extreme(op === 'ReduceMax', t.dtype) : HOW[op]!)];
     },
-    webgpu: [reduceKernel(how, knownAxes)], wasm: [wasm.reduceKernel(how, knownAxes)],
+    webgpu: [reduceKernel(how, knownAxes)], wasm: [wasm.reduceKernel(how, knownAxes), ...(how === 'LogSumExp' ? [logSumExpWasm(knownAxes)] : [])],
   });
 };
 
