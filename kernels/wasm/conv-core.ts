@@ -56,6 +56,8 @@ export function phasesOf(g: Geometry): number[] {
 }
 /** What `padCopy` needs to know of the geometry, in the order of its parameters behind (src, dst, planes, zero). */
 export const padArgs = (g: Geometry): number[] => [g.input[0], g.input[1], g.input[2], g.row, g.slice, g.plane, g.pads[0] * g.slice + g.pads[1] * g.row, ...phasesOf(g)];
+/** Each phase of the stride is three parameters, of which a function has at most 1000. */
+export const strideFits = (attrs: { readonly strides?: readonly number[] }): boolean => (attrs.strides ?? []).every((s) => s <= 256);
 export const padArgCount = (stride: number): number => 7 + 3 * stride;
 
 /** (src, dst, planes, zero, …padArgs): copies planes of dense rows into padded ones. The padding is not touched. */

@@ -4,7 +4,7 @@ import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
 import { i32, type Local, type Mod, type Fn } from './asm.ts';
-import { asItLies, clear, convImage, type ConvSpec, convSpec, type Geometry, geometryOf, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
+import { asItLies, clear, convImage, type ConvSpec, convSpec, type Geometry, geometryOf, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, strideFits, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
 import { convDepthwise } from './conv-depthwise.ts';
 import { storeSpec } from './conv-finish.ts';
 import { type Finish, finishes, finishLaunch, finishOf } from './epilogue.ts';
@@ -107,7 +107,7 @@ const isConstant = (call: Call): boolean => call.inputs[1]!.constant !== undefin
 /** Any convolution of up to three spatial dims. */
 export const convDirect: WasmKernel = {
   name: 'conv.direct',
-  accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && !call.attrs.activation && finishes(finishOf(call), call.outputs[0]!),
+  accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && strideFits(call.attrs) && !call.attrs.activation && finishes(finishOf(call), call.outputs[0]!),
   scratch: (call, caps) => convScratch(ofConv(call), caps, isConstant(call)),
   launch: (call, caps) => convLaunches(ofConv(call), caps, { x: { input: 0 }, w: { input: 1, constant: isConstant(call) }, bias: call.inputs[2] ? { input: 2 } : 0, out: { output: 0 } }, call.outputs[0]!, finishOf(call)),
 };

@@ -4,7 +4,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { type Window, type WindowAttrs, windowOf } from '../conv-window.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { type Fn, f32x4, i32, i32x4, type Local, memory, type Mod, type V, v128 } from './asm.ts';
-import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, tapsOf } from './conv-core.ts';
+import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits, tapsOf } from './conv-core.ts';
 import { type Ctx, context, pow } from './float.ts';
 import { i32s, locals, loop, storeLanes } from './gemm-core.ts';
 import { withHalf } from './half.ts';
@@ -129,7 +129,7 @@ function countsOf(w: Window, spatial: readonly number[], padded: boolean): numbe
 
 const poolKernel = (name: string, foldOf: (call: Call<Attrs>, window: Window) => Fold): WasmKernel => ({
   name,
-  accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && !call.outputs[1],
+  accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && strideFits(call.attrs) && !call.outputs[1],
   scratch: (call) => { const { g } = geometry(call); return [paddedBytes(g, 1), tableBytes(g.kernel, g.output)]; },
   launch: (call) => {
     const { g, window } = geometry(call);

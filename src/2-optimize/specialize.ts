@@ -64,6 +64,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       const cond = node.inputs[0]!;
       const fact = facts.get(cond);
       if (fact === undefined) return defer(node);
+      checkTypes(op, [fact]);
       const known = fact.constant?.peek();
       if (known === undefined || known === null) {
         demands.add(cond);
@@ -77,6 +78,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
     }
     if (reads.some((v) => !facts.has(v) && !work.opaque.has(v))) return defer(node);
     if (isDynamic || reads.some((v) => work.opaque.has(v))) {
+      checkTypes(op, node.inputs.map((v) => (v === null ? null : facts.get(v) ?? null)));
       dynamic.add(node);
       return defer(node);
     }

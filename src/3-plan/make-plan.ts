@@ -189,10 +189,10 @@ class Draft {
     if (caps.kind === 'reference') return this.runOnHost(node, undefined);
     const call = callOf(node, (v) => this.fact(v));
     if (this.isShapeWork(node)) return this.runOnHost(node, 'shape');
-    if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     const facts = [...call.inputs, ...call.outputs, ...(call.epilogue?.operands ?? [])].filter((f): f is Fact => f !== null);
     const odd = facts.find((f) => !this.hasDeviceForm(f));
     if (odd !== undefined) return this.runOnHost(node, `${odd.dtype}[${odd.shape}] has no form on ${caps.kind}`);
+    if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     if (caps.kind === 'webgpu') {
       const kernel = op.webgpu?.find((k) => k.accepts?.(call, caps) ?? true);
       if (kernel !== undefined) return this.dispatch(node, kernel, call);
