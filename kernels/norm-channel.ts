@@ -9,6 +9,7 @@ import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
 import { normKernels } from './rows.ts';
 import { lineKernel, linesAlong } from './wasm/lines.ts';
+import { batchNormWasm, meanVarianceWasm } from './wasm/norm-each.ts';
 import { lrnWasm } from './wasm/lrn.ts';
 import { lrnKernel } from './webgpu/image.ts';
 import { lineKernel as lineOnGpu, linesAlong as linesOnGpu } from './webgpu/lines.ts';
@@ -41,6 +42,7 @@ const batchNorm: Op = defineOp({
   outputs: ['Y: T', 'running_mean: T2?', 'running_var: T2?', 'saved_mean: T2?', 'saved_var: T2?'], types: { T: FLOAT, T1: FLOAT, T2: FLOAT },
   attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0), spatial: int(1) },
   normalize: batchForm,
+  wasm: [batchNormWasm],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     if (shape.length === 0) fail('shape_mismatch', 'X must have at least one dim');
@@ -232,6 +234,7 @@ const lpNorm: Op = defineOp({
 const meanVariance: Op = defineOp({
   op: 'MeanVarianceNormalization', since: [1, 9, 13], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { axes: ints([0, 2, 3]) },
   normalize: ({ attrs, opset }) => (opset >= 9 ? { attrs } : attrs.normalize_variance === 0 ? fail('op_unsupported', 'MeanVarianceNormalization of opset 1 with normalize_variance = 0') : { attrs: { axes: attrs.across_channels ? [0, 1, 2, 3] : [0, 2, 3] } }),
+  wasm: [meanVarianceWasm((call) => axesOf(call.attrs.axes, call.inputs[0]!.shape.length))],
   infer: (call) => { const { dtype, shape } = call.fact(0); axesOf(call.attrs.axes, shape.length); return [{ dtype, shape }]; },
   reference: (call) => {
     const t = call.tensor(0);
