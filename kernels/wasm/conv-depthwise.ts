@@ -3,7 +3,7 @@ import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
 import { type Fn, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
-import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes } from './conv-core.ts';
+import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-core.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
 import { i32s, locals, loop, mac, storeLanes } from './gemm-core.ts';
@@ -122,7 +122,7 @@ const geometry = (call: Call): Geometry => {
 export const convDepthwise: WasmKernel = {
   name: 'conv.depthwise',
   accepts: (call) => {
-    if (call.inputs[0]!.dtype !== 'float32' || call.inputs[0]!.shape.length > 4 || call.attrs.activation) return false;
+    if (call.inputs[0]!.dtype !== 'float32' || call.inputs[0]!.shape.length > 4 || call.attrs.activation || !strideFits(call.attrs)) return false;
     const g = geometry(call);
     return g.groups > 1 && g.channels === 1 && g.filters === 1 && finishes(finishOf(call), call.outputs[0]!);
   },
