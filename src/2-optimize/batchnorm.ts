@@ -1,6 +1,6 @@
 import { fromNumbers, numbers } from '../core/numbers.ts';
 import { constantOf, type Constant, type Node } from '../core/graph.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { sizeOf, tensor, type Tensor } from '../core/tensor.ts';
 
 /** Inference-time batch normalisation as y = x * scale + shift, per channel, computed in double. */
 export function scaleAndShift(node: Node, [scale, bias, mean, variance]: readonly [Tensor, Tensor, Tensor, Tensor]): { scale: Float64Array; shift: Float64Array } {
@@ -28,12 +28,18 @@ export function batchNormConstants(node: Node, rank: number, statistics: readonl
   return constants;
 }
 
-/** The weights and bias of a convolution that does what `conv` then `norm` did. `outChannels` is the axis of W that counts output channels. */
-export function foldIntoWeights(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }, channelOf: (i: number) => number): { w: Tensor; bias: Tensor } {
+/**
+ * The weights and bias of a convolution that does what `conv` then `norm` did. The weights are runs of `run` elements that work for one output
+ * channel, `channelOf` that of each.
+ */
+export function foldIntoWeights(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }, run: number, channelOf: (run: number) => number): { w: Tensor; bias: Tensor } {
   const from = numbers(w);
-  const to = new Float64Array(sizeOf(w.shape));
-  for (let i = 0; i < to.length; i++) to[i] = from[i]! * scale[channelOf(i)]!;
+  const to = w.dtype === 'float32' ? new Float32Array(sizeOf(w.shape)) : new Float64Array(sizeOf(w.shape));
+  for (let r = 0, i = 0; i < to.length; r++) {
+    const s = scale[channelOf(r)]!;
+    for (const end = i + run; i < end; i++) to[i] = from[i]! * s;
+  }
   const b = bias ? numbers(bias) : null;
   const shifted = Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0));
-  return { w: fromNumbers(w.dtype, w.shape, to), bias: fromNumbers(w.dtype, [shift.length], shifted) };
+  return { w: to instanceof Float32Array ? tensor('float32', w.shape, to) : fromNumbers(w.dtype, w.shape, to), bias: fromNumbers(w.dtype, [shift.length], shifted) };
 }

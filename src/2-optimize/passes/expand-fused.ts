@@ -1,5 +1,7 @@
 import type { AttrValue, Node } from '../../core/graph.ts';
+import { fromNumbers } from '../../core/numbers.ts';
 import type { Pass } from '../rewrite.ts';
+import { nodeOf } from './patterns.ts';
 
 const ACTIVATIONS: Readonly<Record<string, (params: readonly number[]) => { op: string; attrs: Record<string, AttrValue> } | null>> = {
   Relu: () => ({ op: 'Relu', attrs: {} }),
@@ -31,5 +33,21 @@ export const expandFusedConv: Pass = {
     if (z !== null) v = last('Add', 'sum', [v, z], {}, act === undefined);
     if (act !== undefined) last(act.op, 'activation', [v], act.attrs, true);
     return { reason: `${node.name} is a convolution with its activation`, remove: [node], add };
+  },
+};
+
+/** ImageScaler as the product and sum that it is, at known shapes: fusion takes them in. */
+export const expandImageScaler: Pass = {
+  name: 'expand-image-scaler',
+  exactness: 'reassociates',
+  rewrite: (node, graph) => {
+    const x = graph.fact(node.inputs[0]);
+    if (node.op !== 'ImageScaler' || x === undefined) return null;
+    const { scale, bias } = node.attrs as { readonly scale: number; readonly bias: readonly number[] };
+    const by = graph.addValue(`${node.name}.scale`, fromNumbers(x.dtype, [], [scale]));
+    if (bias.length === 0) return { reason: `${node.name} is a product`, remove: [node], add: [nodeOf('Mul', node, [node.inputs[0]!, by], node.outputs[0]!)] };
+    const scaled = graph.addValue(`${node.name}.scaled`);
+    const plus = graph.addValue(`${node.name}.bias`, fromNumbers(x.dtype, [bias.length, 1, 1], bias));
+    return { reason: `${node.name} is a product and a sum`, remove: [node], add: [nodeOf('Mul', node, [node.inputs[0]!, by], scaled, {}, 'Mul'), nodeOf('Add', node, [scaled, plus], node.outputs[0]!, {}, 'Add')] };
   },
 };

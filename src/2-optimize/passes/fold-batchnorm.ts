@@ -3,14 +3,14 @@ import { foldIntoWeights, scaleAndShift } from '../batchnorm.ts';
 import type { Node } from '../../core/graph.ts';
 import type { Pass } from '../rewrite.ts';
 
-/** How many channels a convolution makes, and for which one an element of its weights works. */
-export function channelsOf(conv: Node, w: Tensor): { channels: number; channelOf: (i: number) => number } {
+/** How many channels a convolution makes, and in what runs of elements its weights work for one of them. */
+export function channelsOf(conv: Node, w: Tensor): { channels: number; run: number; channelOf: (run: number) => number } {
   const kernel = sizeOf(w.shape.slice(2));
-  const group = conv.attrs.group as number;
+  const [first, second] = w.shape as [number, number];
   // W is [M, C/group, …] for Conv, and [C, M/group, …] for ConvTranspose.
-  const inner = w.shape[1]! * kernel;
-  if (conv.op === 'Conv') return { channels: w.shape[0]!, channelOf: (i) => Math.floor(i / inner) };
-  return { channels: w.shape[1]! * group, channelOf: (i) => Math.floor(Math.floor(i / inner) / (w.shape[0]! / group)) * w.shape[1]! + (Math.floor(i / kernel) % w.shape[1]!) };
+  if (conv.op === 'Conv') return { channels: first, run: second * kernel, channelOf: (r) => r };
+  const group = conv.attrs.group as number;
+  return { channels: second * group, run: kernel, channelOf: (r) => Math.floor(Math.floor(r / second) / (first / group)) * second + (r % second) };
 }
 
 /** BatchNormalization behind a convolution with constant weights goes into the weights. */
@@ -27,8 +27,8 @@ export const foldBatchNorm: Pass = {
     if (w === null || statistics.some((t) => t === null) || (conv.inputs[2] != null && b === null)) return null;
     const [scale, bias, mean, variance] = statistics;
     const affine = scaleAndShift(node, [scale!, bias!, mean!, variance!]);
-    const { channelOf } = channelsOf(conv, w);
-    const folded = foldIntoWeights(w, b, affine, channelOf);
+    const { run, channelOf } = channelsOf(conv, w);
+    const folded = foldIntoWeights(w, b, affine, run, channelOf);
     const inputs = [conv.inputs[0]!, graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.normalized`, folded.w), graph.addValue(`${conv.name}.bias`, folded.bias)];
     return { reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node], add: [{ ...conv, inputs, outputs: [node.outputs[0]!] }] };
   },

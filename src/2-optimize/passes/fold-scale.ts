@@ -25,12 +25,12 @@ export const foldScale: Pass = {
     if (w === null || (conv.inputs[2] != null && b === null) || c.dtype !== w.dtype) return null;
     // Weights that others read too would be there twice.
     if (node.op !== 'Add' && graph.readers(conv.inputs[1]!).length !== 1) return null;
-    const { channels, channelOf } = channelsOf(conv, w);
+    const { channels, run, channelOf } = channelsOf(conv, w);
     const perChannel = valuesPerChannel(c, w.shape.length, channels);
     const pairs = perChannel?.map((v) => (Number.isFinite(v) ? affine(v, at === 0) : null));
     if (pairs === undefined || pairs.some((p) => p === null)) return null;
     const scale = Float64Array.from(pairs, (p) => p![0]), shift = Float64Array.from(pairs, (p) => p![1]);
-    const folded = foldIntoWeights(w, b, { scale, shift }, channelOf);
+    const folded = foldIntoWeights(w, b, { scale, shift }, run, channelOf);
     const weights = scale.every((s) => s === 1) ? conv.inputs[1]! : graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.scaled`, folded.w);
     const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, folded.bias);
     return {

@@ -1,7 +1,7 @@
 import type { Op } from '../../../kernels/define.ts';
 import type { ValueId } from '../../core/graph.ts';
 import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
-import { expandFusedConv } from './expand-fused.ts';
+import { expandFusedConv, expandImageScaler } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
 import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
@@ -23,7 +23,7 @@ export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldCon
 
 /** When all shapes are known, one list after another. */
 export const boundPasses: readonly (readonly Pass[])[] = [
-  [removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
+  [expandImageScaler, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
   [fuseNorm, fuseSoftmax, removeNoops, mergeTransposes, sinkTransposes],
   [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
   [transposeAsReshape, mergeViews, sinkViews],
