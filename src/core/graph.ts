@@ -65,15 +65,25 @@ export interface Graph {
 
 export const isGraph = (a: AttrValue): a is Graph => typeof a === 'object' && 'nodes' in a;
 
+const NONE: readonly Graph[] = [];
 /** The bodies of a control-flow node. */
-export const bodiesOf = (node: Node): Graph[] =>
-  Object.values(node.attrs).flatMap((a) => (isGraph(a) ? [a] : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0] as Graph) ? (a as Graph[]) : []));
+export function bodiesOf(node: Node): readonly Graph[] {
+  let bodies = NONE;
+  for (const name in node.attrs) {
+    const a = node.attrs[name]!;
+    if (typeof a !== 'object') continue;
+    if (isGraph(a)) bodies = [...bodies, a];
+    else if (Array.isArray(a) && typeof a[0] === 'object' && isGraph(a[0] as Graph)) bodies = [...bodies, ...(a as Graph[])];
+  }
+  return bodies;
+}
 
 /** Every value that a node reads: its inputs, and what its bodies capture. */
-export const readsOf = (node: Node): ValueId[] => [
-  ...node.inputs.filter((v): v is ValueId => v !== null),
-  ...bodiesOf(node).flatMap((g) => g.captures.map(([, outer]) => outer)),
-];
+export function readsOf(node: Node): ValueId[] {
+  const reads = node.inputs.filter((v): v is ValueId => v !== null);
+  for (const body of bodiesOf(node)) for (const [, outer] of body.captures) reads.push(outer);
+  return reads;
+}
 
 /** A constant that is in memory. */
 export const constantOf = (t: Tensor): Constant => ({ dtype: t.dtype, shape: t.shape, peek: () => t, load: () => t });
