@@ -36,7 +36,8 @@ const convTiles: Packer = (t, args) => {
   let to = 0;
   for (let g = 0; g < groups; g++) for (let m0 = 0; m0 < filters; m0 += mr) {
     const rows = Math.min(mr, filters - m0);
-    for (let k = 0; k < K; k++) for (let i = 0; i < rows; i++) out[to++] = from[(g * filters + m0 + i) * K + k]!;
+    for (let i = 0; i < rows; i++) for (let at = (g * filters + m0 + i) * K, end = at + K, o = to + i; at < end; at++, o += rows) out[o] = from[at]!;
+    to += rows * K;
   }
   return bytes(out);
 };
