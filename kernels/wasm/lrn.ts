@@ -1,7 +1,7 @@
 /** Normalisation of each element by its neighbours in other channels: four places of a plane at once, over the channels of the window. */
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { WasmEmitter, WasmKernel } from '../define.ts';
-import { f32x4, i32, type V, v128 } from './asm.ts';
+import { f32x4, i32, type V } from './asm.ts';
 import { type Ctx, context, madd, pow } from './float.ts';
 import { i32s, loadLanes, loop, params, storeLanes } from './gemm-core.ts';
 import { withHalf } from './half.ts';
