@@ -28,6 +28,7 @@ const USAGE = `npm run bench:cpu -- [options]
   --budget SECONDS  time of each model's rounds (default 6)
   --relaxed         relaxed SIMD in V8 even where it is behind a flag (Node 20)
   --cold            also load and run once from a cold process
+  --starts N        cold processes of each (default 5)
   --ours            Sardonyx alone
   --json            print the report as JSON
   --html FILE       where the report with plots goes (default out/bench-cpu.html)
@@ -37,13 +38,12 @@ const NAMES: readonly RuntimeName[] = ['sardonyx', 'onnxruntime-web'];
 /** A sample lasts at least this long: process times tick in microseconds, but schedulers do not. */
 const SAMPLE_MS = 20;
 const WARM_MS = 400;
-const COLD_STARTS = 5;
 /** Float sums in another order, quantised steps that fall to the other side: what is wrong is wrong by more. */
 const LOOSE = { rtol: 0.02, atol: 0.02, scaled: true, integers: 2 };
 
 const { values: given } = parseArgs({ options: {
   models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
-  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' },
+  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, starts: { type: 'string' },
 } });
 const threads = number(given, 'threads', 1) ?? 1;
 if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
@@ -145,7 +145,7 @@ function disagreement([ours, theirs]: readonly Readonly<Record<string, Parameter
 // ── cold starts ──
 async function coldStarts(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
   const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
-  for (let i = 0; i < COLD_STARTS; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
+  for (let i = 0; i < (number(given, 'starts', 1) ?? 5); i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
   const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
   const [ours, peer] = figures;
   return { runtimes: figures, ...(peer ? { ratio: peer.cpu.median / ours!.cpu.median } : {}) };

@@ -60,6 +60,8 @@ async function openOnnxruntime(threads: number): Promise<Runtime> {
     name: 'onnxruntime-web', version: ort.env.versions.web ?? ort.env.versions.common,
     load: async (path) => {
       const session = await ort.InferenceSession.create(await readFile(path), { executionProviders: ['wasm'], logSeverityLevel: 3 });
+      // It cannot hand sequences and maps to JavaScript.
+      const tensors = session.outputMetadata.flatMap((m) => (m.isTensor ? [m.name] : []));
       const made = new Map<Value, InstanceType<typeof ort.Tensor>>();
       const toOrt = (v: Value): InstanceType<typeof ort.Tensor> => {
         let t = made.get(v);
@@ -67,7 +69,7 @@ async function openOnnxruntime(threads: number): Promise<Runtime> {
         return t;
       };
       return {
-        run: (feeds) => session.run(Object.fromEntries(Object.entries(feeds).map(([name, v]) => [name, toOrt(v)]))),
+        run: (feeds) => session.run(Object.fromEntries(Object.entries(feeds).map(([name, v]) => [name, toOrt(v)])), tensors),
         values: (results) => Object.fromEntries(Object.entries(results as Record<string, InstanceType<typeof ort.Tensor>>).map(([name, t]) => [name, ours(t)])),
         onHost: () => [],
         release: () => session.release(),
