@@ -5,8 +5,9 @@ import type { Tensor } from '../src/core/tensor.ts';
 import { convolution } from '../kernels/conv.ts';
 import type { Op } from '../kernels/define.ts';
 import { einsum } from '../kernels/einsum.ts';
+import { quantizedMatmul } from '../kernels/quantize-matmul.ts';
 import { reductions } from '../kernels/reduce.ts';
-import { logSumExpWasm } from '../kernels/wasm/contract.ts';
+import { byteProductWasm, logSumExpWasm } from '../kernels/wasm/contract.ts';
 import { agree, CAPS, SHARED, source } from './wasm-device.ts';
 
 const caps = (n: number) => (n % 5 === 0 ? SHARED : CAPS[n % CAPS.length]!);
@@ -51,5 +52,14 @@ test('convolution of bytes', async () => {
     const x = s.tensor(a, last ? [batch, ...dims, group * per] : [batch, group * per, ...dims]), bias = n % 3 ? ints([filters], Array.from({ length: filters }, () => s.int(-9999, 9999)), 'int32') : null;
     const inputs = [x, scale(null), zero(a, null), w, scale(n % 2 ? filters : null), zero(b, n % 5 ? null : filters), scale(null), zero(y, null), bias];
     await agree(op(convolution, microsoft ? 'com.microsoft.QLinearConv' : 'QLinearConv'), { attrs: { ...window, ...(last ? { channels_last: 1 } : {}) }, inputs, caps: caps(n), ...EXACT }, `trial ${n}`);
+  }
+});
+test('products of bytes with one scale each', async () => {
+  const s = source();
+  for (let n = 0; n < 80; n++) {
+    const [m, k, c] = [s.int(1, 7), s.pick([1, 2, 5, 17]), s.int(1, 9)], lead = [[], [2], [3, 2]][n % 3]!, thin = lead.map((v) => (s.int(0, 1) ? v : 1)), byte = () => s.pick(['uint8', 'int8'] as const), d = s.pick(['float32', 'float16', 'bfloat16'] as const);
+    const [a, b, y] = [byte(), byte(), byte()], scale = () => fromNumbers(d, n % 2 ? [] : [1], [0.05 + s.next()]), zero = (t: DType) => s.tensor(t, n % 2 ? [] : [1]);
+    const inputs = [s.tensor(a, [...lead, m, k]), scale(), zero(a), s.tensor(b, [...thin, k, c]), scale(), zero(b), scale(), zero(y)];
+    await agree(op(quantizedMatmul, 'QLinearMatMul'), { inputs, kernel: byteProductWasm, caps: caps(n), ...EXACT }, `trial ${n}`);
   }
 });

@@ -6,6 +6,7 @@ import type { Window } from '../conv-window.ts';
 import type { Call, Ref, WasmKernel } from '../define.ts';
 import type { Contraction } from '../einsum.ts';
 import { RANGE } from '../quantize-round.ts';
+import { broadcastStrides } from '../shapes.ts';
 import { f32, type F64, f64, i32, type I32, type Local } from './asm.ts';
 import { loadScalar } from './elem.ts';
 import { at, expOf, logOf, loopEmitter, type Loops, nest } from './loops.ts';
@@ -151,3 +152,40 @@ export const byteConvWasm = (name: string, roles: Roles, windowOf: (call: Call) 
     };
   },
 });
+
+// ── QLinearMatMul ───────────────────────────────────────────────────────────────────────────────────────────────────
+interface ByteProductSpec { readonly a: DType; readonly b: DType; readonly y: DType; readonly scales: readonly [a: DType, b: DType, y: DType]; readonly rank: number }
+const PRODUCT = ['a', 'aScale', 'aZero', 'b', 'bScale', 'bZero', 'yScale', 'yZero', 'y', 'depth', 'aStep', 'bStep'] as const;
+/** run(…PRODUCT, then for each dim of the output: size, strides of a and b). */
+const byteProductEmitter = loopEmitter('byte product', (s: ByteProductSpec): string[] => [...PRODUCT, ...range(s.rank).flatMap((d) => [`n${d}`, `a${d}`, `b${d}`])], (k: Loops<string>, s: ByteProductSpec) => {
+  const { f, c, p } = k, total = f.local('f64'), e = k.int(0), first = i32.const(0);
+  const [as, bs, ys] = [k.take(s.scales[0], p.aScale!, first), k.take(s.scales[1], p.bScale!, first), k.take(s.scales[2], p.yScale!, first)], scale = k.real(f64.div(f64.mul(as, bs), ys));
+  const byte = (d: DType, base: I32, i: I32): I32 => loadScalar(c, d, i32.add(base, i)) as I32;
+  const [az, bz] = [k.int(byte(s.a, p.aZero!, first)), k.int(byte(s.b, p.bZero!, first))], yz = k.take(s.y, p.yZero!, first), [least, most] = RANGE[s.y]!;
+  nest(k, range(s.rank).map((d) => p[`n${d}`]!), [range(s.rank).map((d) => p[`a${d}`]!), range(s.rank).map((d) => p[`b${d}`]!)], [first, first], ([a, b]) => {
+    f.set(total, f64.const(0));
+    k.each(p.depth!, () => {
+      f.set(total, f64.add(total, f64.convS(i32.mul(i32.sub(byte(s.a, p.a!, a!), az), i32.sub(byte(s.b, p.b!, b!), bz)))));
+      f.inc(a!, p.aStep!);
+      f.inc(b!, p.bStep!);
+    });
+    k.put(s.y, p.y!, e, f64.min(f64.max(f64.add(f64.nearest(f64.mul(total, scale)), yz), least), most));
+    f.inc(e, 1);
+  });
+});
+const isByte = (d: DType): boolean => d === 'int8' || d === 'uint8';
+/** Matrices of bytes, one scale and zero point each, of any float type. */
+export const byteProductWasm: WasmKernel = {
+  name: 'gemm.bytes_each',
+  accepts: (call) => [0, 3, 7].every((i) => isByte(call.inputs[i]!.dtype)) && [1, 2, 4, 5, 6, 7].every((i) => sizeOf(call.inputs[i]!.shape) === 1) && [0, 3].every((i) => call.inputs[i]!.shape.length >= 2),
+  launch: (call) => {
+    const [a, b, y] = [call.inputs[0]!, call.inputs[3]!, call.outputs[0]!], rank = y.shape.length;
+    const [depth, columns] = [a.shape.at(-1)!, b.shape.at(-1)!], lead = y.shape.slice(0, -2);
+    const batch = (shape: readonly number[]): number[] => broadcastStrides(shape.slice(0, -2), lead).map((s) => s * shape.at(-1)! * shape.at(-2)!);
+    const [sa, sb] = [[...batch(a.shape), depth, 0], [...batch(b.shape), 0, 1]];
+    return {
+      emit: byteProductEmitter, spec: { a: a.dtype, b: b.dtype, y: y.dtype, scales: [call.inputs[1]!.dtype, call.inputs[4]!.dtype, call.inputs[6]!.dtype], rank },
+      args: [...range(8).map((i): Ref => ({ input: i })), { output: 0 }, depth, 1, columns, ...y.shape.flatMap((n, d) => [n, sa[d]!, sb[d]!])],
+    };
+  },
+};
