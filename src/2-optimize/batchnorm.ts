@@ -28,18 +28,19 @@ export function batchNormConstants(node: Node, rank: number, statistics: readonl
   return constants;
 }
 
-/**
- * The weights and bias of a convolution that does what `conv` then `norm` did. The weights are runs of `run` elements that work for one output
- * channel, `channelOf` that of each.
- */
-export function foldIntoWeights(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }, run: number, channelOf: (run: number) => number): { w: Tensor; bias: Tensor } {
+/** The weights of a convolution whose channels are scaled. They are runs of `run` elements that work for one output channel, `channelOf` that of each. */
+export function scaledWeights(w: Tensor, scale: Float64Array, run: number, channelOf: (run: number) => number): Tensor {
   const from = numbers(w);
   const to = w.dtype === 'float32' ? new Float32Array(sizeOf(w.shape)) : new Float64Array(sizeOf(w.shape));
-  for (let r = 0, i = 0; i < to.length; r++) {
-    const s = scale[channelOf(r)]!;
-    for (const end = i + run; i < end; i++) to[i] = from[i]! * s;
-  }
+  for (let r = 0; r * run < to.length; r++) scaled(from, to, r * run, (r + 1) * run, scale[channelOf(r)]!);
+  return to instanceof Float32Array ? tensor('float32', w.shape, to) : fromNumbers(w.dtype, w.shape, to);
+}
+function scaled(from: ArrayLike<number>, to: Float32Array | Float64Array, start: number, end: number, by: number): void {
+  for (let i = start; i < end; i++) to[i] = from[i]! * by;
+}
+
+/** The bias of a convolution with weights `w` whose channels are scaled and shifted. */
+export function foldedBias(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }): Tensor {
   const b = bias ? numbers(bias) : null;
-  const shifted = Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0));
-  return { w: to instanceof Float32Array ? tensor('float32', w.shape, to) : fromNumbers(w.dtype, w.shape, to), bias: fromNumbers(w.dtype, [shift.length], shifted) };
+  return fromNumbers(w.dtype, [shift.length], Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0)));
 }

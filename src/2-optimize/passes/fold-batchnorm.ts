@@ -1,5 +1,5 @@
 import { sizeOf, type Tensor } from '../../core/tensor.ts';
-import { foldIntoWeights, scaleAndShift } from '../batchnorm.ts';
+import { foldedBias, scaleAndShift, scaledWeights } from '../batchnorm.ts';
 import type { Node } from '../../core/graph.ts';
 import type { Pass } from '../rewrite.ts';
 
@@ -28,8 +28,7 @@ export const foldBatchNorm: Pass = {
     const [scale, bias, mean, variance] = statistics;
     const affine = scaleAndShift(node, [scale!, bias!, mean!, variance!]);
     const { run, channelOf } = channelsOf(conv, w);
-    const folded = foldIntoWeights(w, b, affine, run, channelOf);
-    const inputs = [conv.inputs[0]!, graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.normalized`, folded.w), graph.addValue(`${conv.name}.bias`, folded.bias)];
+    const inputs = [conv.inputs[0]!, graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.normalized`, scaledWeights(w, affine.scale, run, channelOf)), graph.addValue(`${conv.name}.bias`, foldedBias(w, b, affine))];
     return { reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node], add: [{ ...conv, inputs, outputs: [node.outputs[0]!] }] };
   },
 };

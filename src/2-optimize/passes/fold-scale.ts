@@ -1,6 +1,6 @@
 import { numbers } from '../../core/numbers.ts';
 import { sizeOf, type Tensor } from '../../core/tensor.ts';
-import { foldIntoWeights } from '../batchnorm.ts';
+import { foldedBias, scaledWeights } from '../batchnorm.ts';
 import type { Pass } from '../rewrite.ts';
 import { channelsOf } from './fold-batchnorm.ts';
 
@@ -30,9 +30,8 @@ export const foldScale: Pass = {
     const pairs = perChannel?.map((v) => (Number.isFinite(v) ? affine(v, at === 0) : null));
     if (pairs === undefined || pairs.some((p) => p === null)) return null;
     const scale = Float64Array.from(pairs, (p) => p![0]), shift = Float64Array.from(pairs, (p) => p![1]);
-    const folded = foldIntoWeights(w, b, { scale, shift }, run, channelOf);
-    const weights = scale.every((s) => s === 1) ? conv.inputs[1]! : graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.scaled`, folded.w);
-    const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, folded.bias);
+    const weights = scale.every((s) => s === 1) ? conv.inputs[1]! : graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.scaled`, scaledWeights(w, scale, run, channelOf));
+    const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, foldedBias(w, b, { scale, shift }));
     return {
       reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node],
       add: [{ ...conv, inputs: [conv.inputs[0]!, weights, bias], outputs: [node.outputs[0]!] }],
