@@ -59,22 +59,25 @@ async function bench(): Promise<void> {
   const models: ModelResult[] = [];
   for (const [i, one] of cases.entries()) {
     progress(`${i + 1}/${cases.length} ${one.name}`);
-    const result = await benchModel(one, runtimes);
-    models.push(result);
-    if (!given.json && !process.stderr.isTTY) process.stderr.write(`${one.name}: ${result.error ?? result.ratio?.toFixed(2) ?? ''}\n`);
+    models.push(await benchModel(one, runtimes));
+    // A long bench that is cut short leaves what it has.
+    if (given.out !== undefined) await save(given.out, `${JSON.stringify(reportOf(models, runtimes), null, 1)}\n`);
   }
   progress('');
+  const report = reportOf(models, runtimes);
+  if (given.json) printJson(report);
+  else print(textReport(report));
+  await save(given.html ?? 'out/bench-cpu.html', htmlReport(report));
+}
+
+function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]): CpuReport {
   const ratios = models.flatMap((m) => (m.ratio === undefined ? [] : [m.ratio]));
   const colds = models.flatMap((m) => (m.cold?.ratio === undefined ? [] : [m.cold.ratio]));
-  const report: CpuReport = {
+  return {
     machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
     threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
     ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds) } : {}),
   };
-  if (given.json) printJson(report);
-  else print(textReport(report));
-  await save(given.html ?? 'out/bench-cpu.html', htmlReport(report));
-  if (given.out !== undefined) await save(given.out, `${JSON.stringify(report, null, 1)}\n`);
 }
 
 async function save(file: string, text: string): Promise<void> {
