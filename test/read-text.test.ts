@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBoxes, hull, rectangleRound, regions } from '../demo/read-text/boxes.ts';
 import { FileError, loadModels, readPicture, writePicture } from '../demo/read-text/files.ts';
 import { readingOrder } from '../demo/read-text/order.ts';
-import { type Box, cut, distance, type Picture, type Point, toPlanes, turned, withBoxes } from '../demo/read-text/picture.ts';
+import { type Box, cut, distance, lengthwise, type Picture, type Point, toPlanes, turned, withBoxes } from '../demo/read-text/picture.ts';
 import { decode, type Line, readText } from '../demo/read-text/reader.ts';
 
 const folder = resolve(import.meta.dirname, '../demo/read-text');
@@ -49,7 +49,7 @@ describe('reading order', () => {
   const read = (...cells: [string, Box][]): string => readingOrder(cells.map(([name, box]) => ({ name, box })).reverse()).map((c) => c.name).join(' ');
   it('is by lines, from the left', () => expect(read(['a', level(0, 0)], ['b', level(50, 2)], ['c', level(0, 14)])).toBe('a b c'));
   it('is by lines in a table, also in one that is tilted', () => {
-    for (const degrees of [0, 3, -3]) {
+    for (const degrees of [0, 3, -3, 90, 177]) {
       const cells = ['a', 'b', 'c', 'd', 'e', 'f'].map((name, i): [string, Box] => [name, tilted(level((i % 2) * 200, (i >> 1) * 14, 80), degrees)]);
       expect(read(...cells)).toBe('a b c d e f');
     }
@@ -68,7 +68,7 @@ describe('pictures', () => {
     expect([0, 1, 2, 3].map((x) => cut(gradient, level(6, -1, 4, 4), 4).data[4 * x])).toEqual([180, 210, 210, 210]);
   });
   it('are cut upright where the text goes up', () => {
-    const part = cut(gradient, level(3, -4, 2, 12), 2);
+    const part = cut(gradient, lengthwise(level(3, -4, 2, 12)), 2);
     expect([part.width, part.height]).toEqual([12, 2]);
     expect([part.data[0], part.data[12 * 4]]).toEqual([90, 120]);
   });
@@ -131,19 +131,26 @@ describe('the sample', () => {
   const drawn = JSON.parse(readFileSync(join(folder, 'lines.json'), 'utf8')) as { text: string; corners: [number, number][] }[];
   const picture = readPicture(join(folder, 'sample.png'));
   const center = (corners: readonly Point[]): Point => ({ x: corners.reduce((s, p) => s + p.x, 0) / 4, y: corners.reduce((s, p) => s + p.y, 0) / 4 });
+  const texts = [
+    'BOARDING PASS', 'Passenger', 'Ada Lovelace', 'From', 'To', 'London', 'Turin', 'Gate 17', 'Seat 24C', '10:45',
+    'SDX 1815', 'Group 2', 'Window side', '24C', 'Call the engine workshop', 'before 9:30, ask for 240 EUR',
+  ];
   let lines: readonly Line[] = [];
+  let onHead: readonly Line[] = [];
   beforeAll(async () => {
     const models = await loadModels('wasm');
     lines = (await readText(picture, models)).lines;
+    onHead = (await readText(turned(picture), models)).lines;
     await Promise.all([models.detect, models.classify, models.recognize].map((s) => s.release()));
   }, 120_000);
 
   it('is read to the letter, in order', () => {
-    expect(lines.map((l) => l.text)).toEqual([
-      'BOARDING PASS', 'Passenger', 'Ada Lovelace', 'From', 'To', 'London', 'Turin', 'Gate 17', 'Seat 24C', '10:45',
-      'SDX 1815', 'Group 2', 'Window side', '24C', 'Call the engine workshop', 'before 9:30, ask for 240 EUR',
-    ]);
+    expect(lines.map((l) => l.text)).toEqual(texts);
     for (const { confidence } of lines) expect(confidence).toBeGreaterThan(0.9);
+  });
+  it('is read as well upside down', () => {
+    expect(onHead.map((l) => l.text)).toEqual(texts);
+    onHead.forEach(({ box }, i) => close(distance({ x: picture.width - box[0].x, y: picture.height - box[0].y }, lines[i]!.box[0]), 0, 8));
   });
   it('has its text where the boxes are', () => {
     expect(lines.map((l) => l.text).sort()).toEqual(drawn.map((d) => d.text).sort());

@@ -64,7 +64,7 @@ async function main(): Promise<void> {
 
   if (values.json) {
     const plans = Object.fromEntries(MODELS.map((name) => [name, figures(models[name])]));
-    console.log(JSON.stringify({ picture: file, width: picture.width, height: picture.height, device: models.detect.device, lines, milliseconds, plans, output }, null, 2));
+    console.log(JSON.stringify({ picture: file, width: picture.width, height: picture.height, device: models.detect.device, lines, milliseconds, plans, output }, (_, v: unknown) => (typeof v === 'number' ? Math.round(v * 1000) / 1000 : v), 2));
   } else report({ file, picture, asked: device, models, lines, milliseconds, output });
   await Promise.all(MODELS.map((name) => models[name].release()));
 }

@@ -9,10 +9,10 @@ const between = (a: Point, b: Point): Point => ({ x: (a.x + b.x) / 2, y: (a.y + 
 const middle = ([low, high]: Range): number => (low + high) / 2;
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
 
-/** Boxes in reading order. Text that is tilted as a whole is taken as level. */
+/** Boxes in reading order. Text that is tilted or turned as a whole is taken as level. */
 export function readingOrder<T extends { readonly box: Box }>(found: readonly T[]): T[] {
-  const long = found.filter(({ box: [a, b, , d] }) => distance(a, b) > 2 * distance(a, d));
-  const tilt = median(long.map(({ box: [a, b] }) => Math.atan2(b.y - a.y, b.x - a.x)));
+  const [along, aslant] = found.reduce(([x, y], { box: [a, b] }) => [x + b.x - a.x, y + b.y - a.y], [0, 0]);
+  const tilt = Math.atan2(aslant, along);
   const level = ({ x, y }: Point): Point => ({ x: x * Math.cos(tilt) + y * Math.sin(tilt), y: y * Math.cos(tilt) - x * Math.sin(tilt) });
   return blocks(found.map((of): Spot<T> => {
     const [a, b, c, d] = of.box;

@@ -10,6 +10,11 @@ export type Box = readonly [Point, Point, Point, Point];
 export const clamp = (v: number, end: number): number => Math.min(Math.max(v, 0), end);
 export const distance = (a: Point, b: Point): number => Math.hypot(a.x - b.x, a.y - b.y);
 
+/** The same box, for text along its longer side: a tall one starts at the bottom left. */
+export const lengthwise = ([a, b, c, d]: Box): Box => (distance(a, d) > 1.5 * distance(a, b) ? [d, a, b, c] : [a, b, c, d]);
+/** The same box, for text that stands on its head. */
+export const upended = ([a, b, c, d]: Box): Box => [c, d, a, b];
+
 /** How a model wants its pixels: (v / 255 - mean) / std for each channel, blue first as its training pictures were read. */
 export interface Normalization { readonly mean: readonly [number, number, number]; readonly std: readonly [number, number, number] }
 
@@ -58,10 +63,10 @@ function tents(from: number, to: number): { first: number; weights: Float32Array
 
 /**
  * What lies in a box, made upright, in the proportions of the box: `height` pixels high, or as high as in the picture if that is more.
- * A tall box is turned on its side. Places between pixels are bilinear; beyond the borders the nearest pixel goes on.
+ * Places between pixels are bilinear; beyond the borders the nearest pixel goes on.
  */
 export function cut(p: Picture, box: Box, height: number): Picture {
-  const [a, b, c, d] = distance(box[0], box[3]) > 1.5 * distance(box[0], box[1]) ? ([box[3], box[0], box[1], box[2]] as Box) : box;
+  const [a, b, c, d] = box;
   const across = Math.max(distance(a, b), distance(d, c));
   const down = Math.max(distance(a, d), distance(b, c), 1);
   const high = Math.max(height, Math.round(down));

@@ -2,7 +2,7 @@
 import { type Session, type Tensor, tensor } from 'sardonyx';
 import { findBoxes } from './boxes.ts';
 import { readingOrder } from './order.ts';
-import { type Box, clamp, cut, type Picture, type Point, toPlanes, turned } from './picture.ts';
+import { type Box, clamp, cut, lengthwise, type Picture, type Point, toPlanes, turned, upended } from './picture.ts';
 
 export interface Models {
   readonly detect: Session;
@@ -13,7 +13,7 @@ export interface Models {
 }
 /** `confidence` is the mean probability of the characters. */
 export interface Spelling { readonly text: string; readonly confidence: number }
-/** A line of text, and its corners in the picture. */
+/** A line of text, and its corners in the picture, clockwise from where the text starts. */
 export interface Line extends Spelling { readonly box: Box }
 /** Milliseconds. */
 export interface StageTimes { detect: number; crop: number; classify: number; recognize: number }
@@ -25,8 +25,9 @@ const HALF = { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] } as const;
 /** What the classifier and the recogniser were trained on. */
 const LINE_HEIGHT = 48;
 const CLASSIFIED_WIDTH = 192;
-/** Surer than this that a line is upside down, it is worth to try. */
+/** A line is read both ways if the classifier finds it upside down with more than this probability, or the recogniser is less sure than that. */
 const TURNED = 0.6;
+const SURE = 0.8;
 /** What is read with less confidence is no text. */
 const LEGIBLE = 0.5;
 
@@ -46,13 +47,13 @@ export async function readText(picture: Picture, models: Models): Promise<{ line
   for (const box of await timed('detect', () => detect(picture, models.detect))) {
     const line = await timed('crop', () => cut(picture, box, LINE_HEIGHT));
     const doubtful = await timed('classify', async () => (await upsideDown(line, models.classify)) > TURNED);
-    const spelled = await timed('recognize', async () => {
-      const upright = await recognize(line, models);
-      if (!doubtful) return upright;
-      const other = await recognize(turned(line), models);
+    const read = await timed('recognize', async (): Promise<Line> => {
+      const upright = { ...(await recognize(line, models)), box };
+      if (!doubtful && upright.confidence > SURE) return upright;
+      const other = { ...(await recognize(turned(line), models)), box: upended(box) };
       return other.confidence > upright.confidence ? other : upright;
     });
-    if (spelled.text !== '' && spelled.confidence >= LEGIBLE) lines.push({ ...spelled, box: inside(picture, box) });
+    if (read.text !== '' && read.confidence >= LEGIBLE) lines.push({ ...read, box: inside(picture, read.box) });
   }
   return { lines: readingOrder(lines), times };
 }
@@ -65,7 +66,7 @@ async function detect(picture: Picture, session: Session): Promise<Box[]> {
   const map = await only(session, tensor('float32', [1, 3, height, width], toPlanes(picture, width, height, DETECT)));
   const [sx, sy] = [picture.width / width, picture.height / height];
   const scaled = ({ x, y }: Point): Point => ({ x: x * sx, y: y * sy });
-  return findBoxes(map.data as Float32Array, width, height).map(({ box }) => mapBox(box, scaled));
+  return findBoxes(map.data as Float32Array, width, height).map(({ box }) => lengthwise(mapBox(box, scaled)));
 }
 
 const inside = ({ width, height }: Picture, box: Box): Box => mapBox(box, ({ x, y }) => ({ x: clamp(x, width), y: clamp(y, height) }));
