@@ -1,13 +1,15 @@
-import { constants } from 'node:fs';
-import { open, readFile, realpath } from 'node:fs/promises';
-import { basename, dirname, join, sep } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { safePath } from './1-parse/external.ts';
 import { fail } from './core/errors.ts';
 import type { OpenModel } from './source.ts';
 
+/** A module of Node's. The name is an argument so that no bundler follows the import: bundles for browsers hold this file, and never run it. */
+const builtin = <T>(name: string): Promise<T> => import(/* @vite-ignore */ /* webpackIgnore: true */ name) as Promise<T>;
+const files = (): Promise<typeof import('node:fs/promises')> => builtin('node:fs/promises');
+const paths = (): Promise<typeof import('node:path')> => builtin('node:path');
+
 /** A model in a file; its external data is read by ranges from files beside it, and from nowhere else. */
 export async function openFile(path: string, given: (file: string, offset: number, length: number) => Uint8Array | undefined, missing: (file: string) => never): Promise<OpenModel> {
+  const [{ readFile, realpath }, { basename, dirname }, { fileURLToPath }] = await Promise.all([files(), paths(), builtin<typeof import('node:url')>('node:url')]);
   const file = path.startsWith('file:') ? fileURLToPath(path) : path;
   const bytes = await readFile(file).catch((e: Error) => fail('model_not_onnx', `cannot read ${file}: ${e.message}`));
   const folder = await realpath(dirname(file));
@@ -18,6 +20,7 @@ export async function openFile(path: string, given: (file: string, offset: numbe
 }
 
 async function readRange(folder: string, location: string, offset: number, length: number, missing: (file: string) => never): Promise<Uint8Array> {
+  const [{ constants, open, realpath }, { join, sep }] = await Promise.all([files(), paths()]);
   const wanted = join(folder, safePath(location));
   const real = await realpath(wanted).catch(() => missing(location));
   if (!real.startsWith(folder.endsWith(sep) ? folder : folder + sep)) fail('external_data_unsafe', `external data ${JSON.stringify(location)} leads out of the model's folder`);

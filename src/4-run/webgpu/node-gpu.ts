@@ -41,15 +41,17 @@ export async function openDawn(toggles: readonly string[] = []): Promise<GPU> {
 /** On Linux, whether Dawn will find libvulkan: without it Dawn writes a warning for each adapter that is asked for. */
 async function hasVulkanLoader(): Promise<boolean> {
   if (process.platform !== 'linux') return true;
-  const { existsSync } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ `node:${'fs'}`)) as { existsSync(path: string): boolean };
+  const { existsSync } = await imported<typeof import('node:fs')>('node:fs');
   const usual = ['/usr/lib', '/usr/lib64', '/lib', '/lib64', '/usr/local/lib', '/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/lib/x86_64-linux-gnu', '/run/opengl-driver/lib'];
   return [...(process.env['LD_LIBRARY_PATH']?.split(':') ?? []), ...usual].some((folder) => folder !== '' && existsSync(`${folder}/libvulkan.so.1`));
 }
 
-/** The name is an argument so that no bundler follows the import: the package is optional, and never for browsers. */
+/** The name is an argument so that no bundler follows the import: the package is optional, and none of this is for browsers. */
+const imported = <T>(name: string): Promise<T> => import(/* @vite-ignore */ /* webpackIgnore: true */ name) as Promise<T>;
+
 async function load(name: string): Promise<Dawn> {
   try {
-    return await (import(/* @vite-ignore */ /* webpackIgnore: true */ name) as Promise<Dawn>);
+    return await imported<Dawn>(name);
   } catch (cause) {
     const missing = (cause as { code?: string }).code === 'ERR_MODULE_NOT_FOUND';
     const advice = missing ? 'WebGPU in Node comes from the package "webgpu": run `npm install webgpu`, or use the device "wasm"'
