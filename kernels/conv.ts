@@ -3,7 +3,6 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, floats, type InferCall, ints, type Op, type OutFact, type RefCall, string } from './define.ts';
 import { causalConv } from './conv-causal.ts';
-import { col2Im } from './conv-col2im.ts';
 import { deformConv } from './conv-deform.ts';
 import { addBias, convolve, convolveTransposed, toChannelsFirst, toChannelsLast } from './conv-direct.ts';
 import { convInteger, qlinearConvs } from './conv-quantized.ts';
@@ -15,9 +14,6 @@ import { convKernels, convTransposeKernels } from './webgpu/conv.ts';
 import { withHalf } from './wasm/half.ts';
 import { convTransposeWasm } from './wasm/conv-transpose.ts';
 import { activation } from './rnn-activation.ts';
-
-export { type Window, type WindowAttrs, windowOf, windowOfTranspose } from './conv-window.ts';
-export { convShape } from './conv-shape.ts';
 
 const inferConv = (call: InferCall): OutFact[] => [{ dtype: call.fact(0).dtype, shape: convShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs).shape }];
 
@@ -127,4 +123,4 @@ const convTranspose = defineOp({
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Conv.html, https://onnx.ai/onnx/operators/onnx__ConvTranspose.html; the rest: ContribOperators.md of onnxruntime. */
-export const convolution: readonly Op[] = [conv, convTranspose, fusedConv, channelsLast('NhwcConv'), channelsLast('NhwcFusedConv'), deformConv, convInteger, ...qlinearConvs, col2Im, ...causalConv];
+export const convolution: readonly Op[] = [conv, convTranspose, fusedConv, channelsLast('NhwcConv'), channelsLast('NhwcFusedConv'), deformConv, convInteger, ...qlinearConvs, ...causalConv];

@@ -146,36 +146,5 @@ const melWeightMatrix = defineOp({
   },
 });
 
-// ── Det ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-/** By Gaussian elimination with row pivots; overwrites its n x n matrix. */
-function determinant(a: Float64Array, n: number): number {
-  let det = 1;
-  for (let c = 0; c < n; c++) {
-    let pivot = c;
-    for (let r = c + 1; r < n; r++) if (Math.abs(a[r * n + c]!) > Math.abs(a[pivot * n + c]!)) pivot = r;
-    const p = a[pivot * n + c]!;
-    det *= pivot === c ? p : -p;
-    if (p === 0) return 0;
-    if (pivot !== c) for (let j = c; j < n; j++) [a[c * n + j], a[pivot * n + j]] = [a[pivot * n + j]!, a[c * n + j]!];
-    for (let r = c + 1; r < n; r++) {
-      const f = a[r * n + c]! / p;
-      for (let j = c; j < n; j++) a[r * n + j]! -= f * a[c * n + j]!;
-    }
-  }
-  return det;
-}
-const det = defineOp({
-  op: 'Det', since: [11, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: {},
-  infer: (call) => {
-    const { dtype, shape } = call.fact(0), n = shape.length;
-    if (n < 2 || shape[n - 1] !== shape[n - 2]) fail('shape_mismatch', `the input has shape [${shape}]; its last two dims must be equal`);
-    return [{ dtype, shape: shape.slice(0, -2) }];
-  },
-  reference: (call) => {
-    const t = call.tensor(0), x = new Float64Array(numbers(t)), n = t.shape[t.shape.length - 1]!, shape = t.shape.slice(0, -2);
-    return [fromNumbers(t.dtype, shape, Float64Array.from({ length: sizeOf(shape) }, (_, i) => determinant(x.slice(i * n * n, (i + 1) * n * n), n)))];
-  },
-});
-
 /** https://onnx.ai/onnx/operators/onnx__DFT.html and its siblings */
-export const signal: readonly Op[] = [dft, stft, hann, hamming, blackman, melWeightMatrix, det];
+export const signal: readonly Op[] = [dft, stft, hann, hamming, blackman, melWeightMatrix];

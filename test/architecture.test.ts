@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { families } from '../kernels/index.ts';
 import { PARAM } from '../wgsl/assemble.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -54,6 +55,11 @@ describe('the house', () => {
     expect([...text.matchAll(/^\s*(@id\(\d+\) )?override /gm)]).toHaveLength([...text.matchAll(PARAM)].length);
     expect(text).toMatch(/^\/\/ \S/); // says what it computes
     expect(text).toMatch(/@compute @workgroup_size/);
+  });
+
+  it('defines each operator once', () => {
+    const names = families.flat().map((o) => o.op);
+    expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
   });
 
   it('lets no file of 4-run name an operator', () => {

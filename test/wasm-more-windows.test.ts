@@ -26,7 +26,7 @@ test('Col2Im', async () => {
     const rank = s.int(1, 3), block = Array.from({ length: rank }, () => s.int(1, 3)), dilations = block.map(() => s.int(1, 2)), strides = block.map(() => s.int(1, 3)), pads = [...block, ...block].map(() => s.int(0, 2));
     const image = block.map((k, i) => s.int(0, 4) + (k - 1) * dilations[i]! + 1), columns = size(image.map((v, i) => Math.floor((v + pads[i]! + pads[i + rank]! - dilations[i]! * (block[i]! - 1) - 1) / strides[i]!) + 1));
     const d = s.pick(['float32', 'float64', 'float16', 'int32', 'int8'] as const), inputs = [s.tensor(d, [s.int(1, 2), s.int(1, 3) * size(block), columns]), ints([rank], image), ints([rank], block)];
-    await agree(op(n % 2 ? det : convolution, 'Col2Im'), { attrs: { dilations, strides, pads }, inputs, constants: [1, 2], caps: caps(n), ...tolerance(d) }, `trial ${n}`);
+    await agree(op(det, 'Col2Im'), { attrs: { dilations, strides, pads }, inputs, constants: [1, 2], caps: caps(n), ...tolerance(d) }, `trial ${n}`);
   }
 });
 test('DeformConv', async () => {
