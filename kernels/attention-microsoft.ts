@@ -1,7 +1,6 @@
 /** com.microsoft's Attention, QAttention and MultiHeadAttention. Masks have a finite value here: a query with every key masked is not zeroed. */
 import type { DType } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
-import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, int, ints, type Op, type OutFact, type RefCall, required } from './define.ts';
@@ -13,8 +12,6 @@ import { broadcastStrides } from './shapes.ts';
 import { multiHeadWasm } from './wasm/attention.ts';
 import { multiHeadKernels, projectedKernels } from './webgpu/attention-calls.ts';
 
-type Shape = readonly number[];
-type Shaped = Pick<Fact, 'shape'> | null | undefined;
 const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
 /** What later tokens score under `unidirectional`: the least float32. */
 const LOWEST = -3.4028234663852886e38;

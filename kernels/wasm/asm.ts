@@ -253,7 +253,6 @@ export const i8x16 = {
   splat: splat<'i32'>(0x0f), add: vbin(0x6e), sub: vbin(0x71), swizzle: vbin(0x0e), rswizzle: vbin(0x100),
   shl: vshift(0x6b), shrs: vshift(0x6c), shru: vshift(0x6d), narrowS: vbin(0x65), narrowU: vbin(0x66), laneU: lane('i32', 0x16),
 };
-export const seq = (...s: Stmt[]): Stmt => e('void', ...s.map((x) => x.b));
 
 // ── functions and modules ───────────────────────────────────────────────────────────────────────────────────────────
 /** A function being written: parameters first, then locals, then instructions in order. */

@@ -35,7 +35,7 @@ function tileOf(w: Work, caps: GpuCaps): Tile {
 }
 
 /** The slot `attend`: everything an invocation keeps, in registers by name. */
-function attendText(w: Work, { R, C, QUADS }: Tile): string {
+function attendText(w: Work, { R, C }: Pick<Tile, 'R' | 'C'>): string {
   const rows = Array.from({ length: R }, (_, i) => i);
   const own = Array.from({ length: C }, (_, c) => c);
   const columns = Array.from({ length: Math.ceil(w.valueSize / 32) }, (_, d) => d);
