@@ -28,6 +28,8 @@ export interface CpuReport {
   readonly models: readonly ModelResult[];
   readonly geometricMean?: number;
   readonly coldGeometricMean?: number;
+  /** Processes that each cold figure is the median of. */
+  readonly coldStarts?: number;
 }
 
 export const heading = (r: CpuReport): string =>
@@ -57,9 +59,19 @@ export function rowsOf(r: CpuReport): string[][] {
 }
 
 export const means = (r: CpuReport): string =>
-  [r.geometricMean !== undefined && `geometric mean ${times(r.geometricMean)}`, r.coldGeometricMean !== undefined && `cold load and first run ${times(r.coldGeometricMean)}`].filter(Boolean).join(', ');
+  [r.geometricMean !== undefined && `geometric mean ${times(r.geometricMean)}`, r.coldGeometricMean !== undefined && `cold load and first run ${times(r.coldGeometricMean)} (${r.coldStarts} start${r.coldStarts === 1 ? '' : 's'} of each)`].filter(Boolean).join(', ');
 
 export const textReport = (r: CpuReport): string => `${heading(r)}\nprocessor time in ms; ratio = peer / ours\n${table(rowsOf(r))}\n${means(r)}`;
+
+/** The same table for documents. */
+export function markdownReport(r: CpuReport): string {
+  const [head, ...rows] = rowsOf(r);
+  const line = (cells: readonly string[]): string => `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [`${heading(r)}. Medians of processor time, in ms; ratio = peer / ours. ${means(r)}.`, '', line(head!), line(head!.map((_, i) => (i === 0 || i === head!.length - 1 ? '---' : '--:'))), ...rows.map(line), ''].join('\n');
+}
+
+/** JSON of a report, times to five digits. */
+export const jsonReport = (r: CpuReport): string => `${JSON.stringify(r, (_, v: unknown) => (typeof v === 'number' ? Number(v.toPrecision(5)) : v), 1)}\n`;
 
 const escape = (text: string): string => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
 

@@ -15,7 +15,7 @@ import { number, print, printJson, progress } from '../src/cli/command.ts';
 import { compareValues, mismatchText } from '../src/cli/compare.ts';
 import { errorText, recordedFeeds } from '../src/cli/verify.ts';
 import { fail } from '../src/core/errors.ts';
-import { type ColdResult, type CpuReport, htmlReport, type ModelResult, textReport } from './cpu-report.ts';
+import { type ColdResult, type CpuReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './cpu-report.ts';
 import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
 import { geometricMean, sample, type Spent, spread, timed, warmUp } from './timing.ts';
 
@@ -32,7 +32,7 @@ const USAGE = `npm run bench:cpu -- [options]
   --ours            Sardonyx alone
   --json            print the report as JSON
   --html FILE       where the report with plots goes (default out/bench-cpu.html)
-  --out FILE        also write the JSON there`;
+  --out FILE.json   also write the JSON there, and the table beside it as FILE.md`;
 
 const NAMES: readonly RuntimeName[] = ['sardonyx', 'onnxruntime-web'];
 /** A sample lasts at least this long: process times tick in microseconds, but schedulers do not. */
@@ -46,6 +46,7 @@ const { values: given } = parseArgs({ options: {
   relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, starts: { type: 'string' },
 } });
 const threads = number(given, 'threads', 1) ?? 1;
+const coldStarts = number(given, 'starts', 1) ?? 5;
 if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 if (given.help) print(USAGE);
@@ -61,13 +62,14 @@ async function bench(): Promise<void> {
     progress(`${i + 1}/${cases.length} ${one.name}`);
     models.push(await benchModel(one, runtimes));
     // A long bench that is cut short leaves what it has.
-    if (given.out !== undefined) await save(given.out, `${JSON.stringify(reportOf(models, runtimes), null, 1)}\n`);
+    if (given.out !== undefined) await save(given.out, jsonReport(reportOf(models, runtimes)));
   }
   progress('');
   const report = reportOf(models, runtimes);
   if (given.json) printJson(report);
   else print(textReport(report));
   await save(given.html ?? 'out/bench-cpu.html', htmlReport(report));
+  if (given.out !== undefined) await save(given.out.replace(/(\.json)?$/, '.md'), markdownReport(report));
 }
 
 function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]): CpuReport {
@@ -76,7 +78,7 @@ function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]):
   return {
     machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
     threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
-    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds) } : {}),
+    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
   };
 }
 
@@ -148,7 +150,7 @@ function disagreement([ours, theirs]: readonly Readonly<Record<string, Parameter
 // ── cold starts ──
 async function coldStarts(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
   const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
-  for (let i = 0; i < (number(given, 'starts', 1) ?? 5); i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
+  for (let i = 0; i < coldStarts; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
   const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
   const [ours, peer] = figures;
   return { runtimes: figures, ...(peer ? { ratio: peer.cpu.median / ours!.cpu.median } : {}) };
