@@ -116,7 +116,7 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
     // Processor time is what one thread costs, whoever else runs; with more threads the clock counts.
     const cost = (f: (typeof figures)[number]): number => (threads === 1 ? f.cpu.median : f.wall.median);
     const [ours, peer] = figures;
-    const cold = given.cold ? await coldStarts(one, runtimes) : undefined;
+    const cold = given.cold ? await startEachCold(one, runtimes) : undefined;
     return {
       model: one.name, runtimes: figures, onHost: loaded[0]!.model.onHost(),
       ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
@@ -148,7 +148,7 @@ function disagreement([ours, theirs]: readonly Readonly<Record<string, Parameter
 }
 
 // ── cold starts ──
-async function coldStarts(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
+async function startEachCold(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
   const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
   for (let i = 0; i < coldStarts; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
   const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
