@@ -9,7 +9,7 @@ import { loadScalar, storeScalar, widthOf } from './elem.ts';
 import { kept } from './expr-kept.ts';
 import { scalarCode } from './expr-scalar.ts';
 import { type Ctx, context } from './float.ts';
-import { mergeDims } from './merge.ts';
+import { mergeLoops } from '../merge.ts';
 import { kernelModule } from './module.ts';
 import { copyBytes, copyOne, isWhole } from './move.ts';
 
@@ -139,7 +139,7 @@ function elementsLaunch(call: Call<{ readonly axis: number; readonly reduction?:
   if (empty(call)) return [];
   const strides = stridesOf(shape).map((s) => s * width);
   const none = at.includes(0);
-  const { dims, strides: [step] } = mergeDims(none ? [0] : at, [none ? [0] : strides.map((s, i) => (i === axis ? 0 : s))]) as { dims: number[]; strides: [number[]] };
+  const { dims, strides: [step] } = mergeLoops(none ? [0] : at, [none ? [0] : strides.map((s, i) => (i === axis ? 0 : s))]) as { dims: number[]; strides: [number[]] };
   return {
     emit: elementsEmitter, spec: { width, wide: isWide(call), outer: dims.length - 1, scatter },
     args: [

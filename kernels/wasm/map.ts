@@ -9,7 +9,7 @@ import { kept } from './expr-kept.ts';
 import { compiles, scalarCode } from './expr-scalar.ts';
 import { isVector, vectorCode } from './expr-vector.ts';
 import { type Ctx, context } from './float.ts';
-import { mergeDims } from './merge.ts';
+import { mergeLoops } from '../merge.ts';
 import { kernelModule } from './module.ts';
 
 export interface MapAttrs { readonly expr: string; readonly dtype: string }
@@ -112,7 +112,7 @@ const exprOf = (call: Call<MapAttrs>): Ex => JSON.parse(call.attrs.expr) as Ex;
 /** All dims of the output and the operands' strides in elements, merged where they can be, innermost last. */
 function loopsOf(call: Call<MapAttrs>): { dims: number[]; strides: number[][] } {
   const shape = call.outputs[0]!.shape;
-  return mergeDims(shape, call.inputs.map((f) => broadcastStrides(f!.shape, shape)));
+  return mergeLoops(shape, call.inputs.map((f) => broadcastStrides(f!.shape, shape)));
 }
 const isFlat = (dims: readonly number[], strides: readonly number[]): boolean => {
   let n = 1;

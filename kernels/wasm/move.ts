@@ -7,7 +7,7 @@ import { padTable } from '../pad-table.ts';
 import type { PadGeometry, StridedView } from '../webgpu/move.ts';
 import { type Fn, i32, type I32, i64, i64x2, type Local, memory, type Mod, type Stmt, type V, v128 } from './asm.ts';
 import { widthOf } from './elem.ts';
-import { mergeDims } from './merge.ts';
+import { mergeLoops } from '../merge.ts';
 import { kernelModule } from './module.ts';
 
 const i32s = (n: number): 'i32'[] => new Array<'i32'>(n).fill('i32');
@@ -114,7 +114,7 @@ export function copyLaunch(block: Block, width: number, from: Ref, to: Ref): Was
   const unit = Math.min(width, 8);
   const parts = width / unit;
   const inUnits = (s: readonly number[]): number[] => [...s.map((v) => v * parts), 1];
-  const { dims, strides: [src, dst] } = mergeDims([...block.dims, parts], [inUnits(block.from), inUnits(block.to)]) as { dims: number[]; strides: [number[], number[]] };
+  const { dims, strides: [src, dst] } = mergeLoops([...block.dims, parts], [inUnits(block.from), inUnits(block.to)]) as { dims: number[]; strides: [number[], number[]] };
   let loops = dims.map((n, d) => ({ n, to: dst[d]! * unit, from: src[d]! * unit }));
   let inner: CopySpec['inner'] = 'step';
   const last = loops.at(-1)!;

@@ -10,7 +10,7 @@ import { kept } from './expr-kept.ts';
 import { scalarCode } from './expr-scalar.ts';
 import { vectorCode, VECTOR_KINDS } from './expr-vector.ts';
 import { type Ctx, context, exp, log } from './float.ts';
-import { mergeDims } from './merge.ts';
+import { mergeLoops } from '../merge.ts';
 import { kernelModule } from './module.ts';
 import { span } from './rows.ts';
 
@@ -157,7 +157,7 @@ function spaceOf(shape: readonly number[], axes: readonly number[], width: numbe
   const strides = stridesOf(shape);
   const pick = (inside: boolean): { n: number; step: number }[] => {
     const dims = shape.map((_, i) => i).filter((i) => axes.includes(i) === inside);
-    const { dims: counts, strides: [s] } = mergeDims(dims.map((i) => shape[i]!), [dims.map((i) => strides[i]!)]);
+    const { dims: counts, strides: [s] } = mergeLoops(dims.map((i) => shape[i]!), [dims.map((i) => strides[i]!)]);
     return counts.map((n, i) => ({ n, step: s![i]! * width }));
   };
   return { gone: pick(true), stays: pick(false), n: sizeOf(shape.filter((_, i) => axes.includes(i))) };

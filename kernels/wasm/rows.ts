@@ -8,7 +8,7 @@ import type { NormForm } from '../webgpu/rows.ts';
 import { type F32, f32, f32x4, type Fn, i32, type I32, type Local, type V, v128 } from './asm.ts';
 import { load4, loadSplat, store1, store4, widthOf } from './elem.ts';
 import { type Ctx, context, expNegative, log, madd } from './float.ts';
-import { mergeDims } from './merge.ts';
+import { mergeLoops } from '../merge.ts';
 import { kernelModule } from './module.ts';
 
 const FLOATS: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -138,7 +138,7 @@ export const softmaxKernels = (isLog: boolean, rowsOf: (call: Call) => { readonl
 interface Follow { readonly each: boolean; readonly segments: number; readonly every: number; readonly count: number }
 /** null where it does so in another way. */
 function followOf(own: readonly number[], shape: readonly number[], n: number): Follow | null {
-  const { dims, strides: [s] } = mergeDims(shape, [broadcastStrides(own, shape)]);
+  const { dims, strides: [s] } = mergeLoops(shape, [broadcastStrides(own, shape)]);
   const strides = s!;
   const last = dims.at(-1)!;
   if (sizeOf(own) === 1) return { each: false, segments: 1, every: 1, count: 1 };

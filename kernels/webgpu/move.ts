@@ -4,9 +4,9 @@ import { bytesOfTensor, sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import { moveConcat, movePad, moveStrided, moveTransposeTile } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import type { Given } from '../given.ts';
+import { mergeDims } from '../merge.ts';
 import { widthOf } from './elem.ts';
 import { grid } from './grid.ts';
-import { mergeDims } from './operands.ts';
 import { givenCall, knows, unitOf, widest, writeSlot } from './unit.ts';
 
 /** Output `output` reads input 0 from element `start` on by `strides` (in elements, of any sign, 0 to repeat), under `shape`. */
@@ -19,7 +19,7 @@ const present = (call: Call, i: number): boolean => (call.outputs[i] ?? null) !=
 
 /** `view` with merged dims, in the widest units that it moves together: dims innermost last. */
 function inUnits(view: StridedView, width: number): { width: number; shape: number[]; strides: number[]; start: number } {
-  const { shape, strides: [strides] } = mergeDims(view.shape, view.strides) as { shape: number[]; strides: [number[]] };
+  const { dims: shape, strides: [strides] } = mergeDims(view.shape, [view.strides]) as { dims: number[]; strides: [number[]] };
   const start = view.start ?? 0;
   if (shape.length === 0 || strides.at(-1) !== 1) return { width, shape, strides, start };
   const { width: unit, times } = widest(width, [start, shape.at(-1)!, ...strides.slice(0, -1)]);

@@ -1,23 +1,7 @@
 /** How a broadcast operand is read, given the linear index of an output element: as text that is equal for equal patterns, and numbers. */
 import { sizeOf } from '../../src/core/tensor.ts';
+import { mergeDims } from '../merge.ts';
 import { broadcastStrides } from '../shapes.ts';
-
-/** Dims of which adjacent ones that every list of strides walks evenly are one; dims of 1 are gone. */
-export function mergeDims(shape: readonly number[], ...strides: readonly (readonly number[])[]): { shape: number[]; strides: number[][] } {
-  const out = { shape: [] as number[], strides: strides.map(() => [] as number[]) };
-  shape.forEach((dim, d) => {
-    if (dim === 1) return;
-    const last = out.shape.length - 1;
-    if (last >= 0 && strides.every((s, k) => out.strides[k]![last] === s[d]! * dim)) {
-      out.shape[last]! *= dim;
-      strides.forEach((s, k) => { out.strides[k]![last] = s[d]!; });
-    } else {
-      out.shape.push(dim);
-      strides.forEach((s, k) => { out.strides[k]!.push(s[d]!); });
-    }
-  });
-  return out;
-}
 
 export interface Member { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }
 
@@ -42,9 +26,7 @@ export function accessOf(name: string, shape: readonly number[], out: readonly n
   if (size === 1) return { ...none, kind: 'scalar', at: () => '0u', one: () => '0u' };
   if (size === sizeOf(out)) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
 
-  const merged = mergeDims(out, broadcastStrides(shape, out));
-  const dims = merged.shape;
-  const strides = merged.strides[0]!;
+  const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
   const first = strides.findIndex((s) => s !== 0);
   const member = (what: string, value: number): Member => ({ name: `${name}_${what}`, type: 'u32', value });
   if (strides.filter((s) => s !== 0).length === 1) {

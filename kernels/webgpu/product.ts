@@ -3,9 +3,10 @@ import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import type { Call, Launch, Ref } from '../define.ts';
+import { mergeDims } from '../merge.ts';
 import { elemOf } from './elem.ts';
 import { type Addend, finishOf, type Parts, putOf, storesOne } from './finish.ts';
-import { type Member, mergeDims } from './operands.ts';
+import type { Member } from './operands.ts';
 
 /** A stack of matrices in input `ref`: element (i, j) of batch entry z is at start(z) + i row + j col. */
 export interface Matrix { readonly ref: Ref; readonly elem: Elem; readonly row: number; readonly col: number; readonly batch: readonly number[] }
@@ -34,11 +35,11 @@ export interface Product {
 
 /** The same product with as few batch dims and as many rows as its strides allow. */
 export function flattened(p: Product): Product {
-  const merged = mergeDims(p.batch, p.a.batch, p.b.batch);
+  const merged = mergeDims(p.batch, [p.a.batch, p.b.batch]);
   const [sa, sb] = merged.strides as [number[], number[]];
-  const whole = merged.shape.length === 1 && sb[0] === 0 && sa[0] === p.m * p.a.row;
-  if (whole) return { ...p, batch: [], m: p.m * merged.shape[0]!, a: { ...p.a, batch: [] }, b: { ...p.b, batch: [] } };
-  return { ...p, batch: merged.shape, a: { ...p.a, batch: sa }, b: { ...p.b, batch: sb } };
+  const whole = merged.dims.length === 1 && sb[0] === 0 && sa[0] === p.m * p.a.row;
+  if (whole) return { ...p, batch: [], m: p.m * merged.dims[0]!, a: { ...p.a, batch: [] }, b: { ...p.b, batch: [] } };
+  return { ...p, batch: merged.dims, a: { ...p.a, batch: sa }, b: { ...p.b, batch: sb } };
 }
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);

@@ -7,10 +7,10 @@ import { reduceGroup, reduceLane, scanLane } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { literal, WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
 import { constant, type Ex, input, type Kind, kindOf, x } from '../expr.ts';
+import { mergeDims } from '../merge.ts';
 import { elemOf, isPacked } from './elem.ts';
 import { grid, groups } from './grid.ts';
 import { mapLaunch } from './map.ts';
-import { mergeDims } from './operands.ts';
 
 type Number = Exclude<Kind, 'f64' | 'bool'>;
 export type Reduction = 'Sum' | 'Mean' | 'Max' | 'Min' | 'Prod' | 'L1' | 'L2' | 'SumSquare' | 'LogSum' | 'LogSumExp';
@@ -53,8 +53,8 @@ function spaceOf(shape: readonly number[], axes: readonly number[]): Space {
   const strides = stridesOf(shape);
   const pick = (inside: boolean): { shape: number[]; strides: number[] } => {
     const dims = shape.map((_, i) => i).filter((i) => axes.includes(i) === inside);
-    const m = mergeDims(dims.map((i) => shape[i]!), dims.map((i) => strides[i]!));
-    return { shape: m.shape, strides: m.strides[0]! };
+    const m = mergeDims(dims.map((i) => shape[i]!), [dims.map((i) => strides[i]!)]);
+    return { shape: m.dims, strides: m.strides[0]! };
   };
   const [kept, gone] = [pick(false), pick(true)];
   return { shape: kept.shape, strides: kept.strides, depths: gone.shape, steps: gone.strides, n: sizeOf(gone.shape), count: sizeOf(kept.shape) };
