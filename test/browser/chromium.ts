@@ -1,8 +1,12 @@
 /** A folder served to a page, and the Chromium that shows it. */
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { extname, join, normalize } from 'node:path';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, extname, join, normalize } from 'node:path';
+import { brotliDecompressSync } from 'node:zlib';
 import type { Browser } from 'puppeteer-core';
 
 const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
@@ -50,13 +54,33 @@ const FLAGS = [
 export async function launch(): Promise<Browser> {
   const { launch: start } = await import('puppeteer-core');
   const own = process.env['CHROME_PATH'];
+  const packaged = own === undefined && process.platform === 'linux' && process.arch === 'x64';
+  let executablePath = own;
+  let libraries: string | null = null;
   try {
-    const bundled = process.platform === 'linux' && process.arch === 'x64';
-    const executablePath = own ?? (bundled ? await (await import('@sparticuz/chromium')).default.executablePath() : undefined);
-    return await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), headless: 'shell', args: FLAGS, timeout: 60_000, protocolTimeout: 120_000 });
+    if (packaged) {
+      executablePath = await (await import('@sparticuz/chromium')).default.executablePath();
+      libraries = unpackLibraries(executablePath);
+    }
+    const env = libraries === null ? process.env : { ...process.env, LD_LIBRARY_PATH: [join(libraries, 'lib'), process.env['LD_LIBRARY_PATH']].filter(Boolean).join(delimiter) };
+    const browser = await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), env, headless: 'shell', args: FLAGS, timeout: 60_000, protocolTimeout: 120_000 });
+    browser.once('disconnected', () => { if (libraries !== null) rmSync(libraries, { recursive: true, force: true }); });
+    return browser;
   } catch (cause) {
-    throw new Error(`Chromium does not start (${own ?? 'from the package @sparticuz/chromium, or the installed Chrome'}): set CHROME_PATH to one that does. ${(cause as Error).message}`, { cause });
+    if (libraries !== null) rmSync(libraries, { recursive: true, force: true });
+    const advice = packaged ? ' If it was cut short while it was unpacked, delete that file.' : '';
+    throw new Error(`Chromium does not start (${executablePath ?? 'the Chrome that is installed'}); set CHROME_PATH to one that does.${advice} ${(cause as Error).message}`, { cause });
   }
+}
+
+/** A folder with nss, nspr and expat, which the package brings for machines that lack them; null where they are there. */
+function unpackLibraries(executable: string): string | null {
+  if (!spawnSync('ldd', [executable], { encoding: 'utf8' }).stdout?.includes('not found')) return null;
+  const folder = mkdtempSync(join(tmpdir(), 'sardonyx-libraries-'));
+  const archive = join(dirname(createRequire(import.meta.url).resolve('@sparticuz/chromium')), '..', '..', 'bin', 'al2023.tar.br');
+  const { status, stderr, error } = spawnSync('tar', ['-x', '-C', folder], { input: brotliDecompressSync(readFileSync(archive)) });
+  if (status !== 0) throw new Error(`cannot unpack ${archive}: ${error?.message ?? String(stderr)}`);
+  return folder;
 }
 
 /** The text of a file that the build makes. @throws with the command that makes it */
