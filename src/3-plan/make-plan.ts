@@ -6,7 +6,7 @@ import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
-import type { Argument, Binding, Caps, CopyStep, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
+import type { Argument, Binding, Caps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, shared, WASTEFUL } from './share-slabs.ts';
@@ -384,6 +384,3 @@ function nameOf(node: Node): string {
   if (label === undefined) return node.op;
   return label.length <= 4 ? label.join('+') : `${label.slice(0, 3).join('+')}+…+${label.at(-1)} (${label.length})`;
 }
-
-/** A step that only moves data between host and device. */
-export const isCopy = (s: Step): s is CopyStep => s.run === 'upload' || s.run === 'download';
