@@ -13,12 +13,12 @@ type Device = 'reference' | 'wasm' | 'webgpu';
  * The numbers are what was reached; they may only rise.
  */
 const FLOOR: Readonly<Record<string, Readonly<Record<Device, readonly [passed: number, wholly: number]>>>> = {
-  node: { reference: [1783, 0], wasm: [1783, 1590], webgpu: [1783, 1540] },
-  'node-old': { reference: [1297, 0], wasm: [1297, 1195], webgpu: [1297, 1155] },
+  node: { reference: [1783, 0], wasm: [1783, 1630], webgpu: [1783, 1540] },
+  'node-old': { reference: [1297, 0], wasm: [1297, 1215], webgpu: [1297, 1155] },
   simple: { reference: [23, 0], wasm: [23, 7], webgpu: [23, 7] },
   'pytorch-operator': { reference: [35, 0], wasm: [35, 30], webgpu: [35, 30] },
   'pytorch-converted': { reference: [82, 0], wasm: [82, 79], webgpu: [82, 79] },
-  light: { reference: [3, 0], wasm: [9, 6], webgpu: [2, 2] },
+  light: { reference: [3, 0], wasm: [9, 9], webgpu: [2, 2] },
 };
 /** Full-size nets that take minutes where there is neither SIMD nor a GPU; `verify` runs all nine on every device. */
 const LIGHT: Readonly<Record<Device, RegExp>> = { reference: /squeezenet|shufflenet|zfnet/, wasm: /./, webgpu: /squeezenet|shufflenet/ };
