@@ -47,6 +47,8 @@ interface Segment {
 export interface Runner {
   /** Runs the graph. `feeds` has every input and capture. */
   run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]>;
+  /** Makes the first plan for inputs of these facts, as a run of them would. */
+  prepare(inputs: ReadonlyMap<ValueId, Fact>): Promise<void>;
   release(): void;
 }
 
@@ -55,9 +57,24 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   const roots = new Map<string, Segment>();
   const bodies = new Map<Graph, Runner>();
 
+  const whole: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
+
+  /** The segment of this key; made if it is new, and now the most recently used. */
+  async function segmentOf(level: Map<string, Segment>, name: string, work: Work): Promise<Segment> {
+    const segment = level.get(name) ?? (await makeSegment(work));
+    level.delete(name);
+    level.set(name, segment);
+    if (level.size > KEPT) evict(level);
+    return segment;
+  }
+
+  async function prepare(inputs: ReadonlyMap<ValueId, Fact>): Promise<void> {
+    await segmentOf(roots, [...inputs].map(([v, fact]) => keyOf(v, fact)).join(' '), { ...whole, facts: inputs });
+  }
+
   async function run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]> {
     const env = new Map<ValueId, Held>(feeds);
-    let work: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
+    let work = whole;
     let level = roots;
     let seen: readonly ValueId[] = [...feeds.keys()];
     let demanded: ReadonlySet<ValueId> = new Set();
@@ -73,14 +90,9 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
         const fact = factOfHeld(held);
         if (fact === null) opaque.add(v);
         else facts.set(v, value !== null && isTensor(value) ? { ...fact, constant: constantOf(value) } : fact);
-        key.push(fact === null ? `${v}:-` : `${v}:${fact.dtype}[${fact.shape}]${value !== null ? content(value as Tensor) : ''}`);
+        key.push(keyOf(v, fact) + (value !== null ? content(value as Tensor) : ''));
       }
-      const name = key.join(' ');
-      let segment = level.get(name);
-      if (segment === undefined) segment = await makeSegment({ ...work, facts, opaque });
-      level.delete(name);
-      level.set(name, segment);
-      if (level.size > KEPT) evict(level);
+      const segment = await segmentOf(level, key.join(' '), { ...work, facts, opaque });
 
       if (segment.executable !== null) {
         const results = await segment.executable.run(segment.inputs.map((v) => env.get(v)!), signal);
@@ -138,7 +150,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     return { specialized: request.specialized, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
   }
 
-  return { run, release: () => { for (const s of roots.values()) destroy(s); roots.clear(); for (const r of bodies.values()) r.release(); } };
+  return { run, prepare, release: () => { for (const s of roots.values()) destroy(s); roots.clear(); for (const r of bodies.values()) r.release(); } };
 }
 
 export interface SegmentRequest {
@@ -169,6 +181,9 @@ export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<s
 
 const factOfHeld = (held: Held): Fact | null =>
   held.on === 'device' ? { dtype: held.dtype, shape: held.shape } : isTensor(held.value) ? { dtype: held.value.dtype, shape: held.value.shape } : null;
+
+/** What a plan depends on in a value: nothing but its type and shape. */
+const keyOf = (v: ValueId, fact: Fact | null): string => (fact === null ? `${v}:-` : `${v}:${fact.dtype}[${fact.shape}]`);
 
 /** The contents of a demanded value, as part of a key. */
 const content = (t: Tensor): string => `=${t.dtype === 'string' ? JSON.stringify(t.data) : Array.from(bytesOfTensor(t), (b) => String.fromCharCode(b)).join('')}`;

@@ -16,7 +16,7 @@ import { fail, SardonyxError } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
 import type { Constant, Dim, Fact, Graph, ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
-import { isTensor, type Tensor, type Value, zeros } from './core/tensor.ts';
+import { entriesOf, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
 import { draft, makeRunner, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
 
@@ -25,7 +25,7 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 export interface SessionOptions {
   /** Where to run; 'auto' takes a hardware GPU, else WASM. Default 'auto'. */
   readonly device?: Device;
-  /** Values for named dims; with all of them bound the plan is made at load. */
+  /** Sizes of the free dims, by name, or "INPUT.AXIS" for one without: the plan for them is made at load. Other dims may still be run. */
   readonly dims?: Readonly<Record<string, number>>;
   /** Throw, with the list of nodes, rather than leave the device. Nodes that only compute shapes do not count. Default false. */
   readonly strict?: boolean;
@@ -38,6 +38,7 @@ export interface SessionOptions {
   /** Seed of random operators. Default 0. */
   readonly seed?: number;
   readonly tuning?: Tuning;
+  /** Stops loading between its stages. */
   readonly signal?: AbortSignal;
 }
 
@@ -82,12 +83,24 @@ export class Session implements AsyncDisposable {
 
   /**
    * Reads a model and makes it ready for a device.
-   * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable
+   * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted
    */
   static async load(source: ModelSource, options: SessionOptions = {}): Promise<Session> {
+    const goOn = (): void => { if (options.signal?.aborted) fail('aborted', 'loading was aborted'); };
+    goOn();
     const { model, name } = await readModel(source, options);
+    goOn();
     const backend = await openBackend(options.device ?? 'auto');
-    return new Session(model, name, backend, options);
+    const session = new Session(model, name, backend, options);
+    try {
+      goOn();
+      if (options.dims !== undefined) await session.#runner.prepare(inputFacts(model.graph, options.dims));
+      goOn();
+      return session;
+    } catch (e) {
+      await session.release();
+      throw e instanceof SardonyxError && !e.path.some((p) => p.startsWith('model ')) ? e.within(`model ${name}`) : e;
+    }
   }
 
   /** Plans made so far, oldest first: one for each set of dims and each place where shapes depended on data. */
@@ -154,13 +167,15 @@ export async function planModel(source: ModelSource, options: { readonly device?
   const { model, name } = await readModel(source, options);
   const { graph } = model;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
-  const facts = new Map<ValueId, Fact>(graph.inputs.map((v) => [v, bind(portOf(graph, v), options.dims ?? {})]));
+  const facts = inputFacts(graph, options.dims ?? {});
   const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps);
   return { plan, constants, complete: request.specialized.deferred.length === 0, graph };
 }
 
-/** @throws dimension_unbound */
+/** The facts of the inputs at these dims. @throws dimension_unbound */
+const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims)]));
+
 function bind(port: Port, dims: Readonly<Record<string, number>>): Fact {
   if (port.dtype === null || port.shape === null) fail('dimension_unbound', `input ${port.name} declares no ${port.dtype === null ? 'tensor type' : 'rank'}; run the session with a value to plan it`);
   const shape = port.shape.map((d, i) => {
@@ -179,38 +194,28 @@ function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Ma
   const known = new Set(ports.map((p) => p.name));
   const names = (): string => ports.map((p) => `${p.name}: ${p.dtype ?? 'any'}[${p.shape?.map((d) => d ?? '?') ?? '…'}]`).join(', ');
   for (const name of Object.keys(feeds)) if (!known.has(name)) fail('input_unknown', `the model has no input ${JSON.stringify(name)}; it has ${names()}`);
-  const bound = new Map<string, { value: number; by: string }>();
   ports.forEach((port, i) => {
     const value = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
     if (value === undefined) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
-    if (isTensor(value)) checkTensor(port, value, bound);
+    if (isTensor(value)) checkTensor(port, value);
     else if (typeof value !== 'object' || !('kind' in value)) fail('input_dtype', `input ${port.name} is no tensor; make one with tensor(dtype, shape, data)`);
     // Recorded feeds and onnxruntime's users give scalars as [1].
     into.set(graph.inputs[i]!, hostHeld(isTensor(value) && port.shape?.length === 0 ? { ...value, shape: [] } : value));
   });
 }
 
-function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>, bound: Map<string, { value: number; by: string }>): void {
+function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>): void {
   if (port.dtype !== null && value.dtype !== port.dtype) fail('input_dtype', `input ${port.name} is ${value.dtype}; the model takes ${port.dtype}`);
   const expected = (zeros(value.dtype, []).data as { constructor: unknown }).constructor;
   if ((value.data as { constructor: unknown } | null | undefined)?.constructor !== expected) fail('input_dtype', `input ${port.name} of type ${value.dtype} must hold a ${(expected as { name: string }).name}`);
   if (!Array.isArray(value.shape) || value.shape.some((d) => !Number.isInteger(d) || d < 0)) fail('input_shape', `input ${port.name} has shape [${value.shape}], which is no shape`);
-  const entries = (zeros(value.dtype, value.shape.some((d) => d === 0) ? [0] : []).data as ArrayLike<unknown>).length;
-  const count = value.shape.reduce((a, b) => a * b, 1);
-  const bits = value.dtype === 'complex64' || value.dtype === 'complex128' ? 2 : entries;
-  const need = count === 0 ? 0 : /^u?int[24]$|^float4/.test(value.dtype) ? Math.ceil(count / (/2$/.test(value.dtype) ? 4 : 2)) : count * bits;
+  const need = entriesOf(value.dtype, value.shape);
   if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);
   if (port.shape === null) return;
   const wanted = `[${port.shape.map((d) => d ?? '?')}]`;
-  if (port.shape.length === 0 && count === 1) return;
+  if (port.shape.length === 0 && sizeOf(value.shape) === 1) return;
   if (value.shape.length !== port.shape.length) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
-  port.shape.forEach((d, i) => {
-    const got = value.shape[i]!;
-    if (typeof d === 'number' && d !== got) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
-    if (typeof d !== 'string') return;
-    const first = bound.get(d);
-    if (first === undefined) bound.set(d, { value: got, by: port.name });
-  });
+  if (port.shape.some((d, i) => typeof d === 'number' && d !== value.shape[i])) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
 }
 
 function refuseLeaving(plan: Plan, model: string): void {

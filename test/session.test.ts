@@ -54,6 +54,20 @@ describe.each(DEVICES)('a session on %s', (device) => {
     }
   });
 
+  it('plans at load for the dims that are given, and stops loading when asked', async () => {
+    await using session = await Session.load(small, { device, dims: { batch: 4 } });
+    expect(session.plans).toHaveLength(1);
+    const compiled = (): unknown[] => ['pipelines', 'bindGroups', 'modules', 'instances'].map((k) => session.made[k]);
+    const before = compiled();
+    await session.run(feed(4));
+    expect(session.plans).toHaveLength(1);
+    expect(compiled()).toEqual(before);
+    await session.run(feed(5));
+    expect(session.plans).toHaveLength(2);
+    expect((await errorOf(() => Session.load(small, { device, dims: { bacth: 4 } }))).code).toBe('dimension_unbound');
+    expect((await errorOf(() => Session.load(small, { device, signal: AbortSignal.abort() }))).code).toBe('aborted');
+  });
+
   it('makes nothing in a second run of the same dims', async () => {
     await using session = await Session.load(small, { device });
     await session.run(feed(4));

@@ -37,11 +37,16 @@ export const byteLength = (t: { readonly dtype: DType; readonly shape: readonly 
 /** A new zeroed tensor. */
 export const zeros = <D extends DType>(dtype: D, shape: readonly number[]): Tensor<D> => ({ dtype, shape, data: allocate(dtype, sizeOf(shape)) });
 
+/** Length of the storage of a tensor: one entry an element, but for packed and complex types. */
+export const entriesOf = (dtype: DType, shape: readonly number[]): number => {
+  const count = sizeOf(shape);
+  return dtype === 'string' ? count : bytesOf(dtype, count) / (allocate(dtype, 0) as Float32Array).BYTES_PER_ELEMENT;
+};
+
 /** Makes a tensor of `data`, which may be the right typed array (kept, not copied) or plain numbers. @throws shape_mismatch */
 export function tensor<D extends DType>(dtype: D, shape: readonly number[], data: Storage[D] | readonly number[] | readonly bigint[] | readonly boolean[]): Tensor<D> {
-  const made = zeros(dtype, []);
   const count = sizeOf(shape);
-  const expected = dtype === 'string' ? count : (bytesOf(dtype, count) / (made.data as Float32Array).BYTES_PER_ELEMENT);
+  const expected = entriesOf(dtype, shape);
   if (data.length !== expected) fail('shape_mismatch', `a ${dtype} tensor of shape [${shape}] has ${expected} entries, not ${data.length}`);
   if (!Array.isArray(data)) return { dtype, shape, data: data as Storage[D] };
   const out = allocate(dtype, count);
