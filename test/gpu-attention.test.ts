@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import type { GpuCaps } from '../src/core/plan.ts';
+import { openNullDevice } from './gpu-harness.ts';
 import { check, chosen, describeCase, validate } from './gpu-case.ts';
 import { ATTENTION } from './gpu-cases-attention.ts';
 
@@ -24,12 +25,6 @@ test('tiles and splits are taken where they pay', async () => {
 describe('shaders for other adapters', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => {
-    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
-    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
-    const adapter = (await kept.requestAdapter())!;
-    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16'] });
-    caps = { ...capsOf(device, adapter.info), software: false };
-  });
+  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16'])); });
   for (const [name, cases] of Object.entries(ATTENTION)) test(name, async () => { for (const c of cases) await validate(device, caps, c); });
 });

@@ -2,6 +2,7 @@
 import { bytesOfTensor, sizeOf, type Tensor, tensorOver } from '../src/core/tensor.ts';
 import { bytesOf } from '../src/core/dtype.ts';
 import type { GpuCaps } from '../src/core/plan.ts';
+import { capsOf, type Gpu } from '../src/4-run/webgpu/device.ts';
 import { packUniforms } from '../src/3-plan/uniforms.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../kernels/define.ts';
 import { assemble, type Shader } from '../wgsl/assemble.ts';
@@ -188,4 +189,13 @@ export function callWith(inputs: readonly (Tensor | null)[], outputs: readonly (
     inputs: inputs.map((t, i) => (t === null ? null : { dtype: t.dtype, shape: t.shape, ...(constants.includes(i) ? { constant: { dtype: t.dtype, shape: t.shape, peek: () => t, load: () => t } } : {}) })),
     outputs, attrs,
   };
+}
+
+/** A device of Dawn's null backend, posing as hardware with these features: it compiles for what no software adapter has, and runs nothing. */
+export async function openNullDevice(features: readonly GPUFeatureName[]): Promise<Gpu> {
+  const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
+  const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
+  const adapter = (await kept.requestAdapter())!;
+  const device = await adapter.requestDevice({ requiredFeatures: [...features] });
+  return { device, caps: { ...capsOf(device, adapter.info), software: false } };
 }

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import type { GpuCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
@@ -8,7 +8,7 @@ import { ops } from '../kernels/index.ts';
 import { packers } from '../kernels/pack.ts';
 import { type Case, compare, describeCase, validate } from './gpu-case.ts';
 import { FORCED, HEAVY, rough } from './gpu-cases-heavy.ts';
-import { callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';
+import { openNullDevice, callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';
 
 let gpu: Gpu;
 beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
@@ -88,13 +88,7 @@ describe('epilogues', () => {
 describe('shaders for adapters with f16', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => {
-    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
-    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
-    const adapter = (await kept.requestAdapter())!;
-    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16', 'subgroups'] });
-    caps = { ...capsOf(device, adapter.info), software: false };
-  });
+  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16', 'subgroups'])); });
   const all = { ...HEAVY, ...Object.fromEntries(Object.entries(FORCED).map(([name, { cases }]) => [name, cases])) };
   const isHalf = (c: Case): boolean => c.inputs.some((t) => t?.dtype === 'float16');
   for (const [name, cases] of Object.entries(all).filter(([, list]) => list.some(isHalf))) test(name, async () => {

@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import type { GpuCaps } from '../src/core/plan.ts';
 import { gatherKernel } from '../kernels/webgpu/gather.ts';
 import { check, counted, describeCase, list, validate } from './gpu-case.ts';
-import { callWith, runGpuKernel } from './gpu-harness.ts';
+import { openNullDevice, callWith, runGpuKernel } from './gpu-harness.ts';
 import { MOVES } from './gpu-cases-move.ts';
 import { ROWS } from './gpu-cases-rows.ts';
 
@@ -30,13 +30,7 @@ test('an index out of range is a fault', async () => {
 describe('shaders for other adapters', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => {
-    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
-    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
-    const adapter = (await kept.requestAdapter())!;
-    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16', 'subgroups'] });
-    caps = { ...capsOf(device, adapter.info), software: false };
-  });
+  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16', 'subgroups'])); });
   test('have f16 and subgroups', () => expect([caps.f16, caps.subgroups]).toEqual([true, true]));
   for (const [name, cases] of Object.entries(FAMILIES)) test(name, async () => {
     for (const c of cases) await validate(device, caps, c);

@@ -1,6 +1,7 @@
 import { beforeAll, describe, test } from 'vitest';
-import { capsOf, type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import type { GpuCaps } from '../src/core/plan.ts';
+import { openNullDevice } from './gpu-harness.ts';
 import { check, describeCase, validate } from './gpu-case.ts';
 import { MORE } from './gpu-cases-more.ts';
 
@@ -17,12 +18,6 @@ for (const [name, cases] of Object.entries(MORE)) describe(name, () => {
 describe('shaders for other adapters', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => {
-    const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
-    const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
-    const adapter = (await kept.requestAdapter())!;
-    device = await adapter.requestDevice({ requiredFeatures: ['shader-f16'] });
-    caps = { ...capsOf(device, adapter.info), software: false };
-  });
+  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16'])); });
   for (const [name, cases] of Object.entries(MORE)) test(name, async () => { for (const c of cases) await validate(device, caps, c); });
 });
