@@ -3,7 +3,7 @@ import { defineConfig } from 'tsdown';
 const common = {
   platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
   target: 'es2022',
-  deps: { neverBundle: [/^node:/, 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', /^onnxruntime-web/], onlyBundle: ['protobufjs'] },
+  deps: { neverBundle: [/^node:/, 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', /^onnxruntime-web/, 'puppeteer-core', '@sparticuz/chromium'], onlyBundle: ['protobufjs'] },
   // protobufjs takes the package where it is there; the parser reads 64-bit integers itself.
   plugins: [{
     name: 'without-long',
@@ -18,5 +18,5 @@ export default defineConfig([
   { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false, copy: [{ from: 'node_modules/protobufjs/LICENSE', to: 'dist', rename: 'LICENSE.protobufjs' }] },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { cpu: 'bench/cpu.ts', kernels: 'bench/kernels.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', kernels: 'bench/kernels.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

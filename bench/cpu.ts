@@ -3,20 +3,16 @@
  * round, so that a machine that slows down slows both alike; with --cold each start gets a process of its own.
  */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { type Case, findCases } from '../src/cli/cases.ts';
 import { number, print, printJson, progress } from '../src/cli/command.ts';
-import { compareValues, mismatchText } from '../src/cli/compare.ts';
-import { errorText, recordedFeeds } from '../src/cli/verify.ts';
-import { fail } from '../src/core/errors.ts';
+import { errorText } from '../src/cli/verify.ts';
+import { casesOf, disagreement, feedsOf, save } from './cases.ts';
 import { type ColdResult, type CpuReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './cpu-report.ts';
-import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
+import { type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
 import { geometricMean, sample, type Spent, spread, timed, warmUp } from './timing.ts';
 
 const USAGE = `npm run bench:cpu -- [options]
@@ -38,8 +34,6 @@ const NAMES: readonly RuntimeName[] = ['sardonyx', 'onnxruntime-web'];
 /** A sample lasts at least this long: process times tick in microseconds, but schedulers do not. */
 const SAMPLE_MS = 20;
 const WARM_MS = 400;
-/** Float sums in another order, quantised steps that fall to the other side: what is wrong is wrong by more. */
-const LOOSE = { rtol: 0.02, atol: 0.02, scaled: true, integers: 2 };
 
 const { values: given } = parseArgs({ options: {
   models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
@@ -54,7 +48,7 @@ else if (given.start !== undefined) await startCold(given.start as RuntimeName);
 else await bench();
 
 async function bench(): Promise<void> {
-  const cases = casesOf(given.data ?? ['../shared/data/models', '../shared/data/onnx/light'], given.models?.split(','));
+  const cases = casesOf(given.data, ['../shared/data/models', '../shared/data/onnx/light'], given.models?.split(','));
   const runtimes: Runtime[] = [];
   for (const name of given.ours ? NAMES.slice(0, 1) : NAMES) runtimes.push(await openRuntime(name, threads));
   const models: ModelResult[] = [];
@@ -80,18 +74,6 @@ function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]):
     threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
     ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
   };
-}
-
-async function save(file: string, text: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(file, text);
-}
-
-function casesOf(folders: readonly string[], wanted: readonly string[] | undefined): Case[] {
-  const there = folders.filter((f) => given.data !== undefined || existsSync(f));
-  if (there.length === 0) fail('option_invalid', `none of ${folders.join(', ')} is there; give folders of cases with --data`);
-  const cases = there.flatMap(findCases).filter((c) => wanted === undefined || wanted.some((w) => c.name.includes(w)));
-  return cases.length > 0 ? cases : fail('option_invalid', `no model's name contains any of ${wanted?.join(', ')}`);
 }
 
 async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<ModelResult> {
@@ -126,25 +108,6 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
   } finally {
     for (const l of loaded) await l.model.release();
   }
-}
-
-async function feedsOf(one: Case): Promise<Feeds> {
-  const { Session } = await import('../src/index.ts');
-  const session = await Session.load(one.model, { device: 'reference' });
-  const set = one.sets[0] ?? fail('option_invalid', 'the model has no recorded inputs');
-  const feeds = await recordedFeeds(session, set, { inputTypes: session.inputs.map(() => null) });
-  await session.release();
-  return feeds;
-}
-
-/** Where the peers' results differ: a time for a wrong answer says nothing. */
-function disagreement([ours, theirs]: readonly Readonly<Record<string, Parameters<typeof compareValues>[0]>>[]): string | null {
-  if (theirs === undefined) return null;
-  for (const [name, value] of Object.entries(theirs)) {
-    const { mismatch } = compareValues(ours![name]!, value, LOOSE, name);
-    if (mismatch) return mismatchText(mismatch);
-  }
-  return null;
 }
 
 // ── cold starts ──

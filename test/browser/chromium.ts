@@ -9,7 +9,7 @@ import { delimiter, dirname, extname, join, normalize } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import type { Browser } from 'puppeteer-core';
 
-const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
+const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
 
 export interface Site { readonly address: string; close(): Promise<void> }
 
@@ -50,8 +50,11 @@ const FLAGS = [
   '--disable-background-networking', '--no-first-run', '--disable-sync', '--disable-component-update', '--disable-dev-shm-usage',
 ];
 
-/** Chromium from CHROME_PATH, from `@sparticuz/chromium` on 64-bit Linux, else the Chrome that is installed. @throws with what to do, if none starts */
-export async function launch(): Promise<Browser> {
+/**
+ * Chromium from CHROME_PATH, from `@sparticuz/chromium` on 64-bit Linux, else the Chrome that is installed. What a page is asked may take `patience` ms.
+ * @throws with what to do, if none starts
+ */
+export async function launch(patience = 120_000): Promise<Browser> {
   const { launch: start } = await import('puppeteer-core');
   const own = process.env['CHROME_PATH'];
   const packaged = own === undefined && process.platform === 'linux' && process.arch === 'x64';
@@ -63,7 +66,7 @@ export async function launch(): Promise<Browser> {
       libraries = unpackLibraries(executablePath);
     }
     const env = libraries === null ? process.env : { ...process.env, LD_LIBRARY_PATH: [join(libraries, 'lib'), process.env['LD_LIBRARY_PATH']].filter(Boolean).join(delimiter) };
-    const browser = await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), env, headless: 'shell', args: FLAGS, timeout: 60_000, protocolTimeout: 120_000 });
+    const browser = await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), env, headless: 'shell', args: FLAGS, timeout: 60_000, protocolTimeout: patience });
     browser.once('disconnected', () => { if (libraries !== null) rmSync(libraries, { recursive: true, force: true }); });
     return browser;
   } catch (cause) {
