@@ -18,10 +18,19 @@ export interface HostWork {
   readonly pack: (constant: Tensor, pack: Pack) => Uint8Array<ArrayBuffer>;
 }
 
+/**
+ * Is handed every step of a measured run, in order and one at a time. `go` does the step and may be called again; on a GPU it records the
+ * step's dispatch into the pass that it is given, and submitting is the probe's work.
+ */
+export interface Probe {
+  readonly host: (step: number, go: () => unknown) => Promise<void>;
+  readonly gpu: (step: number, go: (pass: GPUComputePassEncoder) => void) => Promise<void>;
+}
+
 /** A plan bound to a device. Running only records and submits; nothing is created after the first run. */
 export interface Executable {
   /** Results stay valid until the next `run` of the same executable. */
-  run(inputs: readonly Held[], signal?: AbortSignal): Promise<readonly Held[]>;
+  run(inputs: readonly Held[], signal?: AbortSignal, probe?: Probe): Promise<readonly Held[]>;
   /** Gives its memory back. */
   destroy(): void;
 }
@@ -29,6 +38,8 @@ export interface Executable {
 /** A device that plans can be bound to. */
 export interface Backend {
   readonly caps: Caps;
+  /** Of a GPU: what its plans run on. */
+  readonly gpu?: GPUDevice;
   instantiate(plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable>;
   /** Host copies of values, in one round trip. */
   read(held: readonly Held[]): Promise<readonly Value[]>;

@@ -12,12 +12,12 @@ export function referenceBackend(): Backend {
     async instantiate(plan, constants, work): Promise<Executable> {
       const values = hostValues(plan, await hostConstants(plan, constants), work);
       return {
-        async run(inputs, signal) {
+        async run(inputs, signal, probe) {
           inputs.forEach((held, i) => values.set(plan.inputs[i]!, held.on === 'host' ? held.value : fail('internal', 'a device value on the reference')));
-          for (const step of plan.steps) {
+          for (const [i, step] of plan.steps.entries()) {
             signal?.throwIfAborted();
             if (step.run !== 'host') fail('internal', `a ${step.run} step on the reference`);
-            const pending = values.run(step);
+            const pending = probe ? probe.host(i, () => values.run(step)) : values.run(step);
             if (pending) await pending;
           }
           const outputs = plan.outputs.map((v) => hostHeld(values.get(v)));

@@ -77,14 +77,17 @@ export function wasmBackend(caps: WasmCaps): Backend {
       const address = addresses(plan, base, placed.map((p) => p.address));
       const calls = plan.steps.map((s) => (s.run === 'wasm' ? bindCall(s, functionOf(plan.modules[s.module]!.bytes, s.kernel), address, placed.map((p) => p.address)) : null));
       return {
-        async run(inputs, signal) {
+        async run(inputs, signal, probe) {
           inputs.forEach((held, i) => feed(plan, plan.inputs[i]!, held, host, heap, address));
           for (let i = 0; i < plan.steps.length; i++) {
             const step = plan.steps[i]!;
             switch (step.run) {
-              case 'wasm': calls[i]!(); break;
+              case 'wasm':
+                if (probe) await probe.host(i, calls[i]!);
+                else calls[i]!();
+                break;
               case 'host': {
-                const pending = host.run(step);
+                const pending = probe ? probe.host(i, () => host.run(step)) : host.run(step);
                 if (pending) await pending;
                 break;
               }

@@ -143,7 +143,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
       device.queue.submit([encoder.finish()]);
     };
     return {
-      async run(inputs, signal) {
+      async run(inputs, signal, probe) {
         checkAlive();
         made.runs++;
         for (const [i, held] of inputs.entries()) {
@@ -158,6 +158,14 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
         for (let i = 0; i < plan.steps.length; i++) {
           const d = dispatches[i];
           if (d != null) {
+            if (probe) {
+              await probe.gpu(i, (p) => {
+                p.setPipeline(d.pipeline);
+                p.setBindGroup(0, d.group);
+                p.dispatchWorkgroups(d.x, d.y, d.z);
+              });
+              continue;
+            }
             if (pass === null) {
               encoder = device.createCommandEncoder();
               if (faults !== null && !cleared) encoder.clearBuffer(faults.buffer);
@@ -173,7 +181,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
           const step = plan.steps[i]!;
           switch (step.run) {
             case 'host': {
-              const pending = host.run(step);
+              const pending = probe ? probe.host(i, () => host.run(step)) : host.run(step);
               if (pending) await pending;
               break;
             }
@@ -216,7 +224,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   }
 
   return {
-    caps, made, instantiate,
+    caps, made, instantiate, gpu: device,
     get bytes() { return bytes; },
     lost: lostReason,
     async read(held) {
