@@ -3,6 +3,7 @@ export type { Device, Feeds, Port, Results, RunOptions, SessionOptions } from '.
 export type { Exactness, Trace } from './2-optimize/rewrite.ts';
 export type { ModelSource } from './source.ts';
 export { summarize } from './3-plan/print.ts';
+export type { TuningEntry, TuningTable } from './3-plan/tuning.ts';
 export type { Summary } from './3-plan/print.ts';
 export type { Plan, Step } from './core/plan.ts';
 export { SardonyxError } from './core/errors.ts';

@@ -9,7 +9,7 @@ import { fuse } from './2-optimize/fuse.ts';
 import { orderForMemory } from './2-optimize/order.ts';
 import { simplify } from './2-optimize/passes/index.ts';
 import type { Exactness, Tracer } from './2-optimize/rewrite.ts';
-import { makePlan, type Planned, type Tuning } from './3-plan/make-plan.ts';
+import { makePlan, type Planned, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
@@ -26,10 +26,13 @@ export interface Surroundings {
   /** Kinds of rewrites that are allowed; none: each operator runs by itself. */
   readonly allow: ReadonlySet<Exactness>;
   readonly trace?: Tracer;
-  readonly tuning?: Tuning;
+  /** What measurement found best, and who is told of nodes as they are placed. */
+  readonly planning?: Planning;
   /** Called with every plan that is made. */
   readonly planned: (plan: Plan) => void;
 }
+
+export type Planning = Pick<PlanRequest, 'tuning' | 'placed'>;
 
 /** Plans kept for each set of dims at one place of the tree; the least recently used goes first. */
 const KEPT = 16;
@@ -144,7 +147,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
 
   async function makeSegment(work: Work): Promise<Segment> {
     const request = segmentRequest(work, ops, around.allow, backend.caps, around.trace);
-    const { plan, constants } = draft(request, around.model, ops, backend.caps, around.tuning);
+    const { plan, constants } = draft(request, around.model, ops, backend.caps, around.planning);
     around.planned(plan);
     const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
     return { specialized: request.specialized, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
@@ -175,8 +178,8 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: 
   return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}` };
 }
 
-export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, tuning?: Tuning): Planned {
-  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...(tuning ? { tuning } : {}) }, ops));
+export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, planning: Planning = {}): Planned {
+  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...planning }, ops));
 }
 
 const factOfHeld = (held: Held): Fact | null =>

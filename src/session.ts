@@ -8,8 +8,8 @@ import { expandGradients } from './2-optimize/gradient.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
-import type { Tuning } from './3-plan/make-plan.ts';
 import { printPlan } from './3-plan/print.ts';
+import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { openBackend } from './4-run/open.ts';
 import { fail, SardonyxError } from './core/errors.ts';
@@ -17,7 +17,7 @@ import type { DType } from './core/dtype.ts';
 import type { Constant, Dim, Fact, Graph, ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
 import { entriesOf, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
-import { draft, makeRunner, type Runner, segmentRequest } from './runner.ts';
+import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
 
 export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
@@ -37,9 +37,19 @@ export interface SessionOptions {
   readonly trace?: (t: Trace) => void;
   /** Seed of random operators. Default 0. */
   readonly seed?: number;
-  readonly tuning?: Tuning;
+  /** Measured choices of GPU kernels (see `sardonyx/tune`), asked before the table that ships for the adapter; false: neither. A table for another adapter is passed over. */
+  readonly tuning?: TuningTable | readonly TuningTable[] | false;
   /** Stops loading between its stages. */
   readonly signal?: AbortSignal;
+}
+
+/** What tools put between a session and its device. */
+export interface SessionTools {
+  /** Stands in for the backend. */
+  readonly wrap?: (backend: Backend) => Backend;
+  readonly placed?: NonNullable<Planning['placed']>;
+  /** Instead of the tables. */
+  readonly tuning?: NonNullable<Planning['tuning']>;
 }
 
 export interface RunOptions { readonly signal?: AbortSignal }
@@ -63,7 +73,7 @@ export class Session implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #released = false;
 
-  private constructor(model: Model, name: string, backend: Backend, options: SessionOptions) {
+  private constructor(model: Model, name: string, backend: Backend, options: SessionOptions, planning: Planning) {
     this.#graph = model.graph;
     this.#backend = backend;
     this.#name = name;
@@ -72,7 +82,7 @@ export class Session implements AsyncDisposable {
     this.outputs = model.graph.outputs.map((v) => portOf(model.graph, v));
     const random = mulberry32(options.seed ?? 0);
     this.#runner = makeRunner(model.graph, {
-      model: name, ops, backend, work: hostWork(random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), ...(options.tuning ? { tuning: options.tuning } : {}),
+      model: name, ops, backend, work: hostWork(random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planning,
       planned: (plan) => {
         if (options.strict) refuseLeaving(plan, name);
         this.#plans.push(plan);
@@ -83,15 +93,17 @@ export class Session implements AsyncDisposable {
 
   /**
    * Reads a model and makes it ready for a device.
-   * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted
+   * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted, option_invalid
    */
-  static async load(source: ModelSource, options: SessionOptions = {}): Promise<Session> {
+  static async load(source: ModelSource, options: SessionOptions = {}, tools: SessionTools = {}): Promise<Session> {
     const goOn = (): void => { if (options.signal?.aborted) fail('aborted', 'loading was aborted'); };
     goOn();
     const { model, name } = await readModel(source, options);
     goOn();
-    const backend = await openBackend(options.device ?? 'auto');
-    const session = new Session(model, name, backend, options);
+    const opened = await openBackend(options.device ?? 'auto');
+    const backend = tools.wrap?.(opened) ?? opened;
+    const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
+    const session = new Session(model, name, backend, options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
     try {
       goOn();
       if (options.dims !== undefined) await session.#runner.prepare(inputFacts(model.graph, options.dims));
@@ -145,6 +157,13 @@ export class Session implements AsyncDisposable {
     this.#backend.release();
   }
   [Symbol.asyncDispose](): Promise<void> { return this.release(); }
+}
+
+/** Tables are for GPUs: nothing of them is loaded for other devices. */
+async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Planning['tuning']> {
+  if (caps.kind !== 'webgpu' || given === false) return undefined;
+  const { tuningFor } = await import('./3-plan/tuning.ts');
+  return tuningFor(caps, ([] as TuningTable[]).concat(given ?? []));
 }
 
 async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string }> {

@@ -6,7 +6,7 @@ import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
-import type { Argument, Binding, Caps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
+import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, shared, WASTEFUL } from './share-slabs.ts';
@@ -24,9 +24,15 @@ export interface PlanRequest {
   readonly after: readonly Node[];
   readonly caps: Caps;
   readonly tuning?: Tuning;
+  /** Called with every node that is placed on a device, as its kernel sees it. */
+  readonly placed?: (node: Node, call: Call) => void;
 }
-/** Parameters that measurement found best; what it does not name keeps its default. */
-export type Tuning = (kernel: string, call: Call) => Readonly<Record<string, number>>;
+/**
+ * The kernel and parameters that measurement found best for a call on a GPU; null where there is none, and the kernels' order and defaults decide. A kernel
+ * that cannot run the call is passed over, so is a parameter that the kernel does not offer.
+ */
+export type Tuning = (op: string, call: Call, caps: GpuCaps) => Choice | null;
+export interface Choice { readonly kernel: string; readonly params?: Readonly<Record<string, number>> }
 
 /** A plan, and the constants that it refers to by number. */
 export interface Planned { readonly plan: Plan; readonly constants: readonly Constant[] }
@@ -194,8 +200,9 @@ class Draft {
     if (odd !== undefined) return this.runOnHost(node, `${odd.dtype}[${odd.shape}] has no form on ${caps.kind}`);
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     if (caps.kind === 'webgpu') {
-      const kernel = op.webgpu?.find((k) => k.accepts?.(call, caps) ?? true);
-      if (kernel !== undefined) return this.dispatch(node, kernel, call);
+      const choice = this.request.tuning?.(node.op, call, caps) ?? null;
+      const kernel = chosenKernel(op.webgpu ?? [], call, caps, choice);
+      if (kernel !== undefined) return this.dispatch(node, kernel, call, kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {});
       if (call.epilogue !== undefined) return this.placeApart(node);
       return this.runOnHost(node, op.webgpu === undefined ? 'no WebGPU kernel' : 'no WebGPU kernel for these types or attributes');
     }
@@ -271,9 +278,9 @@ class Draft {
     return { value: this.device(v) };
   }
 
-  dispatch(node: Node, kernel: GpuKernel, call: Call): void {
-    const caps = this.request.caps as Extract<Caps, { kind: 'webgpu' }>;
-    const params = this.request.tuning?.(kernel.name, call) ?? {};
+  dispatch(node: Node, kernel: GpuKernel, call: Call, params: Readonly<Record<string, number>>): void {
+    const caps = this.request.caps as GpuCaps;
+    this.request.placed?.(node, call);
     const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
     const launches = ([] as Launch[]).concat(kernel.launch(call, caps, params) as Launch | Launch[]);
     const steps = launches.map((launch): { step: Step; reads: number[]; writes: number[] } => {
@@ -296,6 +303,7 @@ class Draft {
 
   callWasm(node: Node, kernel: WasmKernel, call: Call): void {
     const caps = this.request.caps as Extract<Caps, { kind: 'wasm' }>;
+    this.request.placed?.(node, call);
     const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
     const launches = ([] as WasmLaunch[]).concat(kernel.launch(call, caps) as WasmLaunch | WasmLaunch[]);
     const outputs = bound.outputs.filter((v): v is number => v !== null);
@@ -348,6 +356,19 @@ class Draft {
     };
   }
 }
+
+/** Kernels that can run a call on this device, be it one that they were not made for: their preferences look at the vendor, and at whether it is software. */
+export const ableKernels = (kernels: readonly GpuKernel[], call: Call, caps: GpuCaps): readonly GpuKernel[] => {
+  const takes = (k: GpuKernel, c: GpuCaps): boolean => k.accepts?.(call, c) ?? true;
+  return kernels.filter((k) => takes(k, caps) || takes(k, { ...caps, vendor: '', software: false }));
+};
+function chosenKernel(kernels: readonly GpuKernel[], call: Call, caps: GpuCaps, choice: Choice | null): GpuKernel | undefined {
+  const named = choice && kernels.find((k) => k.name === choice.kernel);
+  return named && ableKernels([named], call, caps).length > 0 ? named : kernels.find((k) => k.accepts?.(call, caps) ?? true);
+}
+/** The parameters that the kernel offers and the device has room for. */
+const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
+  Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
 
 type Place = { value: number } | { weight: number } | { fault: number };
 
