@@ -1,7 +1,7 @@
 import type { DType } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import type { AttrValue, Attrs, Fact, Graph, ValueId } from '../src/core/graph.ts';
-import type { GpuCaps, Pack, WasmCaps } from '../src/core/plan.ts';
+import type { GpuCaps, Pack, Split, WasmCaps } from '../src/core/plan.ts';
 import { isTensor, type Tensor, type Value } from '../src/core/tensor.ts';
 import type { Elem, WgslModule } from '../wgsl/assemble.ts';
 import type { Ex } from './expr.ts';
@@ -157,6 +157,8 @@ export interface WasmLaunch<S = any> {
   readonly spec: S;
   /** Arguments of the module's function `run`: memory becomes an i32 address; an f32 parameter is written { f32 }. */
   readonly args: readonly (Ref | number | { readonly f32: number })[];
+  /** How threads may share the call. Addresses of what a call does not have are 0 and must not be among its moves. */
+  readonly split?: Split | null;
 }
 /** Makes a WebAssembly module that imports `env.memory` and exports `run`. Pure: equal specs give equal bytes. */
 export interface WasmEmitter<S = any> { readonly name: string; readonly build: (spec: S, caps: WasmCaps) => Uint8Array<ArrayBuffer> }

@@ -9,7 +9,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type InferCall, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
 import { kernelModule } from '../kernels/wasm/module.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
-import { generator, prepare } from './wasm-harness.ts';
+import { generator, runKernel } from './wasm-harness.ts';
 
 const relaxed = WebAssembly.validate(kernelModule('probe', [], BASE_WASM, (f) => f.drop(f32x4.rmadd(v128.zero(), v128.zero(), v128.zero()))));
 /** What this engine can do: with and without relaxed multiply-add, and on shared memory. */
@@ -67,9 +67,7 @@ export function runOp(op: Op, trial: Trial): Ran {
   const planned = { inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)), outputs: shapes, attrs };
   const kernel = trial.kernel ?? (op.wasm ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
   if (!kernel) throw new Error(`no WASM kernel of ${op.op} takes [${facts.map((f) => f && `${f.dtype}[${f.shape}]`)}] ${JSON.stringify(trial.attrs ?? {})}`);
-  const p = prepare(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []);
-  const status = p.run();
-  return { kernel: kernel.name, status, outputs: p.outputs() };
+  return { kernel: kernel.name, ...runKernel(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []) };
 }
 
 /** Runs kernel and reference; throws with all that is needed to run it again. */

@@ -3,7 +3,7 @@ import type { DType } from '../src/core/dtype.ts';
 import { constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';
 import { byteLength, bytesOfTensor, type Tensor, tensorOver } from '../src/core/tensor.ts';
-import type { Call, Epilogue, Ref, WasmEmitter, WasmKernel } from '../kernels/define.ts';
+import type { Call, Epilogue, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../kernels/define.ts';
 import { packers } from '../kernels/pack.ts';
 
 const GUARD = 64;
@@ -12,14 +12,29 @@ const built = new Map<string, WebAssembly.Module>();
 
 /** The module of a launch, compiled once per caps and spec. */
 export function compiled(emit: WasmEmitter, spec: unknown, caps: WasmCaps): WebAssembly.Module {
-  const key = JSON.stringify([emit.name, spec, caps]);
+  const key = JSON.stringify([emit.name, spec, { ...caps, threads: 0 }]);
   let m = built.get(key);
   if (!m) built.set(key, m = new WebAssembly.Module(emit.build(spec, caps)));
   return m;
 }
 
+/** The argument lists of the parts that threads run: three of them if there is enough, the last first, each by another thread. */
+function partsOf({ split }: WasmLaunch, args: readonly number[], threads: number): number[][] {
+  if (!split || threads === 1) return [[...args]];
+  const n = args[split.items]!, size = Math.max(1, Math.ceil(n / split.grain / 3)) * split.grain;
+  if (!Number.isInteger(n) || n < 0 || size <= 0) throw Error(`no items to split: ${n} by ${split.grain}`);
+  const parts = Array.from({ length: Math.ceil(n / size) }, (_, i) => {
+    const part = [...args];
+    part[split.items] = Math.min(size, n - i * size);
+    for (const [a, step] of split.moves) part[a] = part[a]! + i * size * step;
+    for (const [a, bytes] of split.own ?? []) part[a] = part[a]! + (i % threads) * bytes;
+    return part;
+  });
+  return n === 0 ? [[...args]] : parts.reverse();
+}
+
 /** `run` gives the first status that is not 0. */
-export interface Prepared { readonly run: () => number; readonly outputs: () => Tensor[] }
+export interface Prepared { readonly run: () => number; readonly outputs: () => Tensor[]; /** Some launch can be shared by threads. */ readonly splits: boolean }
 export interface OutShape { readonly dtype: DType; readonly shape: readonly number[] }
 
 /** Lays out memory and instantiates the launches. `constants`: inputs that the kernel may take as packed weights. */
@@ -27,8 +42,7 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   const facts = inputs.map((t, i): Fact | null => t && { dtype: t.dtype, shape: t.shape, ...(constants.includes(i) ? { constant: constantOf(t) } : {}) });
   const call: Call = { inputs: facts, outputs: outputs as Fact[], attrs, ...(epilogue ? { epilogue } : {}) };
   if (kernel.accepts && !kernel.accepts(call, caps)) throw Error(`${kernel.name} refuses the call`);
-  const launched = kernel.launch(call, caps);
-  const launches = Array.isArray(launched) ? launched : [launched];
+  const launches = launchesOf(kernel, call, caps);
   let top = 1024;
   const regions: { at: number; bytes: number; frozen: Uint8Array | null }[] = [];
   const place = (bytes: number, content: Uint8Array | null): number => {
@@ -63,7 +77,10 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   const memory = new WebAssembly.Memory({ initial: pages, ...(caps.shared ? { maximum: 65536, shared: true } : {}) });
   const bytes = new Uint8Array(memory.buffer).fill(MARK);
   for (const r of regions) if (r.frozen) bytes.set(r.frozen, r.at);
-  const fns = calls.map(({ l, args }) => ({ f: new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (...a: number[]) => number | undefined, args }));
+  const fns = calls.flatMap(({ l, args }) => {
+    const f = new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (...a: number[]) => number | undefined;
+    return partsOf(l, args, caps.threads).map((part) => ({ f, args: part }));
+  });
   const check = (): void => {
     regions.forEach((r, i) => {
       const end = regions[i + 1]?.at ?? r.at + r.bytes + GUARD;
@@ -72,14 +89,26 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
     });
   };
   return {
+    splits: launches.some((l) => l.split),
     run: () => { for (const { f, args } of fns) { const status = f(...args); if (status) return status; } return 0; },
     outputs: () => { check(); return outputs.map((o, i) => tensorOver(o?.dtype ?? 'float32', o?.shape ?? [0], bytes.slice(outputAt[i]!, outputAt[i]! + (o ? byteLength(o) : 0)))); },
   };
 }
-export function runKernel(...args: Parameters<typeof prepare>): Tensor[] {
-  const p = prepare(...args);
-  p.run();
-  return p.outputs();
+const launchesOf = (kernel: WasmKernel, call: Call, caps: WasmCaps): readonly WasmLaunch[] => ([] as WasmLaunch[]).concat(kernel.launch(call, caps));
+
+/** Runs a kernel; where threads can share it, also cut in parts on shared memory, which must give the same bits and the same status. */
+export function runKernel(...given: Parameters<typeof prepare>): { status: number; outputs: Tensor[] } {
+  const [kernel, caps, ...rest] = given;
+  const p = prepare(kernel, caps, ...rest), status = p.run(), outputs = p.outputs();
+  if (caps.threads > 1) return { status, outputs };
+  const many = prepare(kernel, { ...caps, shared: true, threads: 3 }, ...rest);
+  if (!many.splits) return { status, outputs };
+  if ((many.run() === 0) !== (status === 0)) throw Error(`${kernel.name} in parts ends with another status than ${status}`);
+  if (status === 0) many.outputs().forEach((t, o) => {
+    const [a, b] = [bytesOfTensor(outputs[o]!), bytesOfTensor(t)];
+    for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) throw Error(`${kernel.name} in parts differs in byte ${i} of output ${o} of ${t.dtype}[${t.shape}]`);
+  });
+  return { status, outputs };
 }
 
 /** A small seeded generator: uniform in [0, 1). */

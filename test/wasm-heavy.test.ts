@@ -82,7 +82,7 @@ async function agree(op: Op, kernel: WasmKernel, c: Case, machine: WasmCaps): Pr
   const want = await op.reference(refCall(c.inputs, attrs as any, n));
   const expected = want.slice(0, n) as Tensor[];
   if (c.epilogue) expected[0] = finished(expected[0]!, c.epilogue.expr, c.operands ?? []);
-  const got = runKernel(kernel, machine, c.inputs, expected, attrs, c.constants ?? [], c.epilogue, c.operands);
+  const { outputs: got } = runKernel(kernel, machine, c.inputs, expected, attrs, c.constants ?? [], c.epilogue, c.operands);
   const about = `seed ${SEED} ${kernel.name} ${JSON.stringify({ shapes: c.inputs.map((t) => t?.shape), attrs: c.attrs, constants: c.constants, tile: machine.tile, fma: machine.fma })}`;
   expected.forEach((e, o) => {
     const a = numbers(got[o]!), b = numbers(e);

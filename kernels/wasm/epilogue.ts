@@ -4,7 +4,7 @@
  */
 import type { DType } from '../../src/core/dtype.ts';
 import type { Fact } from '../../src/core/graph.ts';
-import type { WasmCaps } from '../../src/core/plan.ts';
+import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, Ref, WasmEmitter, WasmLaunch } from '../define.ts';
 import type { Ex } from '../expr.ts';
@@ -49,20 +49,21 @@ export function finishPlan(finish: Finish, { dtype, shape }: Fact, split: number
   return { spec: { expr: finish.expr, dtype, operands: plan.map((p) => ({ dtype: p!.dtype, along: p!.along })) }, args: plan.flatMap((p) => p!.args) };
 }
 
-/** Parameters of `finishRows` behind (at, row, rows, n). */
+/** Parameters of `finishRows` behind (at, row, rows, n, gap). */
+const FINISH_HEAD = 5;
 export const finishArgCount = (s: FinishSpec): number => 4 * s.operands.length;
 
-/** (at, row, rows, n, then per operand: address, every, count, step): finishes rows `row` … of `n` elements, the first of them at `at`. */
+/** (at, row, rows, n, gap, then per operand: address, every, count, step): finishes rows `row` … of `n` elements `gap` bytes apart, the first of them at `at`. */
 export function finishRows(m: Mod, caps: WasmCaps, s: FinishSpec): Fn {
-  return m.fn('finish', i32s(4 + finishArgCount(s)), [], false, (f) => {
-    const [at, row, rows, n] = [0, 1, 2, 3].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+  return m.fn('finish', i32s(FINISH_HEAD + finishArgCount(s)), [], false, (f) => {
+    const [at, row, rows, n, gap] = [0, 1, 2, 3, 4].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const c = context(f, m, caps.fma);
     const pointers = locals(f, 'i32', s.operands.length);
     const splats = locals(f, 'v128', s.operands.length);
     const width = widthOf(s.dtype);
     f.times(rows, () => {
       s.operands.forEach((o, i) => {
-        const [base, every, count, step] = [0, 1, 2, 3].map((k) => f.arg('i32', 4 + 4 * i + k)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+        const [base, every, count, step] = [0, 1, 2, 3].map((k) => f.arg('i32', FINISH_HEAD + 4 * i + k)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
         f.set(pointers[i]!, i32.add(base, i32.mul(i32.remu(i32.divu(row, every), count), step)));
         if (!o.along) f.set(splats[i]!, loadSplat(c, o.dtype, pointers[i]!));
       });
@@ -75,15 +76,16 @@ export function finishRows(m: Mod, caps: WasmCaps, s: FinishSpec): Fn {
       f.times(i32.shru(n, 2), () => { f.emit(store4(c, s.dtype, at, value((d, p) => load4(c, d, p)))); move(4); });
       f.times(i32.and(n, 3), () => { f.emit(store1(c, s.dtype, at, value((d, p) => loadSplat(c, d, p)))); move(1); });
       f.inc(row, 1);
+      f.inc(at, gap);
     });
   });
 }
 
-/** run(at, row, rows, n, …operands): a finish of its own, behind kernels that do not do it on the way. */
+/** run(at, row, rows, n, gap, …operands): a finish of its own, behind kernels that do not do it on the way. */
 export const finishModule: WasmEmitter<FinishSpec> = {
   name: 'finish',
-  build: (s, caps) => kernelModule('finish', i32s(4 + finishArgCount(s)), caps, (f, m) => {
-    f.call(finishRows(m, caps, s), ...Array.from({ length: 4 + finishArgCount(s) }, (_, i) => f.arg('i32', i)));
+  build: (s, caps) => kernelModule('finish', i32s(FINISH_HEAD + finishArgCount(s)), caps, (f, m) => {
+    f.call(finishRows(m, caps, s), ...Array.from({ length: FINISH_HEAD + finishArgCount(s) }, (_, i) => f.arg('i32', i)));
   }),
 };
 /** Can it be done row by row, for some length of row? */
@@ -100,5 +102,7 @@ function rowsFor(finish: Finish, out: Fact): { n: number; plan: FinishPlan } | n
 export function finishLaunch(finish: Finish | null, out: Fact, on: Ref = { output: 0 }): WasmLaunch[] {
   if (!finish || sizeOf(out.shape) === 0) return [];
   const { n, plan } = rowsFor(finish, out)!;
-  return [{ emit: finishModule, spec: plan.spec, args: [on, 0, sizeOf(out.shape) / n, n, ...plan.args] }];
+  const width = widthOf(plan.spec.dtype), rows = sizeOf(out.shape) / n;
+  const split: Split = { items: 2, grain: 1, moves: [[0, n * width], [1, 1]], cost: n * 0.4 };
+  return [{ emit: finishModule, spec: plan.spec, args: [on, 0, rows, n, 0, ...plan.args], split }];
 }

@@ -110,7 +110,8 @@ type L = Local<'i32'>;
 type Local10 = [L, L, L, L, L, L, L, L, L, L];
 
 /**
- * (a, aRow, aStep, b, bRow, c, cRow, M, N, K): C = A × B. Strides in bytes. B: packed panels, or where `direct` rows `bRow` bytes apart.
+ * (a, aRow, aStep, b, bRow, c, cRow, M, N, K): C = A × B. Strides in bytes; M and N may also be those of the spec's product less a multiple of
+ * the tile's, or such a multiple. B: packed panels, or where `direct` rows `bRow` bytes apart.
  */
 export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   const [mr, nr] = s.tile;
@@ -147,7 +148,7 @@ export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
         };
         f.set(b, p.b);
         if (s.wide) f.times(i32.divu(p.N, nr), () => panel(nr, nr * 4));
-        if (s.nTail) panel(s.nTail, up4(s.nTail) * 4);
+        if (s.nTail) f.iff(i32.remu(p.N, nr), () => panel(s.nTail, up4(s.nTail) * 4));
         f.inc(k0, kc);
         f.set(init, i32.const(0));
       }, () => i32.ltu(k0, p.K));
@@ -191,7 +192,7 @@ function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
     };
     f.times(i32.divu(p.N, nr * together), () => run(many, together));
     if (together > 1) f.times(i32.remu(i32.divu(p.N, nr), together), () => run(one, 1));
-    if (tail) f.call(tail, p.a, p.aRow, p.aStep, p.b, i32.const(up4(s.nTail) * 4), p.K, p.c, p.cRow, i32.const(1));
+    if (tail) f.iff(i32.remu(p.N, nr), () => f.call(tail, p.a, p.aRow, p.aStep, p.b, i32.const(up4(s.nTail) * 4), p.K, p.c, p.cRow, i32.const(1)));
   });
 }
 
@@ -239,7 +240,7 @@ export function packPanels(m: Mod, s: GemmSpec, transposed: boolean): Fn {
       f.inc(src, i32.mul(nStep, cols));
     };
     if (s.wide) f.times(i32.divu(N, nr), () => panel(nr));
-    if (s.nTail) panel(s.nTail);
+    if (s.nTail) f.iff(i32.remu(N, nr), () => panel(s.nTail));
   });
 }
 /** The 4 × 4 transpose of `rows`; `half` is overwritten. */

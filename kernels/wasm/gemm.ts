@@ -1,10 +1,11 @@
 /** Matrix products on the CPU: MatMul, Gemm and their fused forms. */
 import { sizeOf } from '../../src/core/tensor.ts';
-import type { WasmCaps } from '../../src/core/plan.ts';
+import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { fusedMatmulShape, gemmShape, type MatMulShape, matmulShape } from '../matmul.ts';
 import { constant, type Ex, input, kindOf, substitute, x } from '../expr.ts';
 import { i32 } from './asm.ts';
+import { widthOf } from './elem.ts';
 import { type Finish, finishArgCount, finishes, finishLaunch, finishOf, type FinishPlan, finishPlan, finishRows, type FinishSpec } from './epilogue.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, packPanels, panelFloats, params } from './gemm-core.ts';
 import { withHalf } from './half.ts';
@@ -42,11 +43,11 @@ export function productOf(s: MatMulShape): Product {
 
 interface ProductSpec { readonly gemm: GemmSpec; readonly pack: '' | 'rows' | 'columns'; readonly levels: number; readonly finish: FinishSpec | null }
 
-const HEAD = 12;
+const HEAD = 14;
 
 /**
- * run(a, aRow, aStep, b, bRow, bCol, scratch, c, M, N, K, block, then per level: n, a, b, then operands): a stack of products; strides in bytes.
- * `block`: rows after which the epilogue runs.
+ * run(a, aRow, aStep, b, bRow, bCol, scratch, c, M, N, K, block, cRow, row, then per level: n, a, b, then operands): a stack of products; strides in
+ * bytes. `block`: rows after which the epilogue runs; `row`: the first row's number in the whole output.
  */
 export const gemmModule: WasmEmitter<ProductSpec> = {
   name: 'gemm',
@@ -55,9 +56,9 @@ export const gemmModule: WasmEmitter<ProductSpec> = {
     const pack = spec.pack ? packPanels(m, spec.gemm, spec.pack === 'columns') : null;
     const finish = spec.finish ? finishRows(m, caps, spec.finish) : null;
     const operands = spec.finish ? Array.from({ length: finishArgCount(spec.finish) }, (_, i) => f.arg('i32', HEAD + 3 * spec.levels + i)) : [];
-    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'bCol', 'scratch', 'c', 'M', 'N', 'K', 'block');
+    const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'bCol', 'scratch', 'c', 'M', 'N', 'K', 'block', 'cRow', 'row');
     const packed = f.let(i32.const(-1));
-    const row = f.local('i32'), rows = f.local('i32'), left = f.local('i32'), at = f.local('i32');
+    const rows = f.local('i32'), left = f.local('i32'), at = f.local('i32');
     const b = pack ? p.scratch : p.b;
     const one = (): void => {
       if (pack) f.iff(i32.ne(packed, p.b), () => { f.call(pack, p.b, p.bRow, p.bCol, p.scratch, p.N, p.K); f.set(packed, p.b); });
@@ -65,11 +66,11 @@ export const gemmModule: WasmEmitter<ProductSpec> = {
       f.set(at, p.a);
       f.whileLoop(() => left, () => {
         f.set(rows, finish ? i32.select(i32.ltu(left, p.block), left, p.block) : left);
-        f.call(multiply, at, p.aRow, p.aStep, b, p.bRow, p.c, i32.shl(p.N, 2), rows, p.N, p.K);
-        if (finish) f.call(finish, p.c, row, rows, p.N, ...operands);
+        f.call(multiply, at, p.aRow, p.aStep, b, p.bRow, p.c, p.cRow, rows, p.N, p.K);
+        if (finish) f.call(finish, p.c, p.row, rows, p.N, i32.sub(p.cRow, i32.shl(p.N, 2)), ...operands);
         f.inc(at, i32.mul(rows, p.aRow));
-        f.inc(p.c, i32.mul(rows, i32.shl(p.N, 2)));
-        f.inc(row, rows);
+        f.inc(p.c, i32.mul(rows, p.cRow));
+        f.inc(p.row, rows);
         f.set(left, i32.sub(left, rows));
       });
     };
@@ -94,7 +95,27 @@ function wayOf(p: Product, constantB: boolean): Way {
 /** Bytes of scratch in which a product packs B; 0 where it need not. */
 export function productScratch(p: Product, constantB: boolean, caps: WasmCaps): number {
   const way = wayOf(p, constantB);
-  return way === 'rows' || way === 'columns' ? 4 * panelFloats(gemmSpec(caps, p.M, p.N).tile[1], p.K, p.N) : 0;
+  return (cutOf(p, way, gemmSpec(caps, p.M, p.N), caps) === 'columns' ? 1 : caps.threads) * scratchOf(p, way, caps);
+}
+const scratchOf = (p: Product, way: Way, caps: WasmCaps): number => (way === 'rows' || way === 'columns' ? 4 * panelFloats(gemmSpec(caps, p.M, p.N).tile[1], p.K, p.N) : 0);
+
+/** Multiply-adds of a register tile in a nanosecond, for `Split.cost`. */
+export const MACS = 16;
+/** What threads share: the outermost level of the batch, else rows, each of which is then read once, unless they are few or each thread would have to pack all of B. */
+const cutOf = (p: Product, way: Way, { tile: [mr, nr] }: GemmSpec, { threads }: WasmCaps): 'level' | 'rows' | 'columns' =>
+  (p.levels.length > 0 ? 'level' : p.M >= 4 * mr * threads && (way === 'constant' || way === 'direct' || p.N < 4 * nr * threads) ? 'rows' : 'columns');
+function splitOf(p: Product, way: Way, gemm: GemmSpec, caps: WasmCaps, bMove: (l: Level) => number, finish: FinishPlan | null): Split {
+  const [mr, nr] = gemm.tile, bytes = scratchOf(p, way, caps), own: Split['own'] = bytes ? [[6, bytes]] : [];
+  const cut = cutOf(p, way, gemm, caps);
+  if (cut === 'level') {
+    const [level, ...inner] = p.levels as [Level, ...Level[]];
+    const rows = inner.reduce((n, l) => n * l.n, p.M);
+    return { items: HEAD, grain: 1, moves: [[0, 4 * level.a], [3, bMove(level)], [7, 4 * rows * p.N], [13, rows]], own, cost: (rows * p.N * p.K) / MACS };
+  }
+  if (cut === 'rows') return { items: 8, grain: mr, moves: [[0, 4 * p.aRow], [7, 4 * p.N], [13, 1]], own, cost: (p.N * p.K) / MACS };
+  const b = way === 'constant' ? [[3, 4 * p.K]] as const : way === 'direct' ? [[3, 4]] as const : [[3, 4 * p.bCol], [6, 4 * p.K]] as const;
+  const operands = finish?.spec.operands.flatMap((o, i): [number, number][] => (o.along ? [[HEAD + 4 * i, widthOf(o.dtype)]] : [])) ?? [];
+  return { items: 9, grain: nr, moves: [...b, [7, 4], ...operands], cost: (p.M * p.K) / MACS };
 }
 
 /** B of a product: an input, whether its value is known at load, and then how many matrices it holds. */
@@ -113,9 +134,10 @@ export function productLaunch(p: Product, caps: WasmCaps, a: Ref, b: Right, scra
     emit: gemmModule,
     spec: { gemm, pack: way === 'rows' || way === 'columns' ? way : '', levels: p.levels.length, finish: finish?.spec ?? null },
     args: [
-      a, 4 * p.aRow, 4 * p.aStep, way === 'constant' ? packed : { input: b.input }, 4 * p.bRow, 4 * p.bCol, productScratch(p, b.constant, caps) ? { scratch } : 0, c, p.M, p.N, p.K, block,
+      a, 4 * p.aRow, 4 * p.aStep, way === 'constant' ? packed : { input: b.input }, 4 * p.bRow, 4 * p.bCol, productScratch(p, b.constant, caps) ? { scratch } : 0, c, p.M, p.N, p.K, block, 4 * p.N, 0,
       ...p.levels.flatMap((l) => [l.n, 4 * l.a, bMove(l)]), ...(finish?.args ?? []),
     ],
+    split: splitOf(p, way, gemm, caps, bMove, finish),
   };
 }
 

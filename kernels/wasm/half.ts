@@ -20,7 +20,7 @@ const convertModule: WasmEmitter<Spec> = {
     f.times(i32.and(n, 3), () => { f.emit(store1(c, s.to, dst, loadSplat(c, s.from, src))); move(1); });
   }),
 };
-const convert = (from: Ref, to: Ref, spec: Spec, shape: readonly number[]): WasmLaunch<Spec> => ({ emit: convertModule, spec, args: [from, to, sizeOf(shape)] });
+const convert = (from: Ref, to: Ref, spec: Spec, shape: readonly number[]): WasmLaunch<Spec> => ({ emit: convertModule, spec, args: [from, to, sizeOf(shape)], split: { items: 2, grain: 16, moves: [[0, widthOf(spec.from)], [1, widthOf(spec.to)]], cost: 0.5 } });
 
 const isHalf = (d: DType | undefined): boolean => d === 'float16' || d === 'bfloat16';
 const single = (f: Fact | null): Fact | null => (f && isHalf(f.dtype) ? { ...f, dtype: 'float32' } : f);

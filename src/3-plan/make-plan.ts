@@ -318,7 +318,8 @@ class Draft {
         const from = bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
         return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
       });
-      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
+      const split = caps.threads > 1 && launch.split ? { split: launch.split } : {};
+      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args, ...split }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
     }
   }
 

@@ -77,6 +77,24 @@ export interface WasmStep extends OfNode {
   readonly module: number;
   /** Addresses of values and weights, and plain numbers, in the order of the function's parameters. */
   readonly args: readonly Argument[];
+  /** How threads share the call; without it one thread does all. */
+  readonly split?: Split;
+}
+/**
+ * How a WASM call over `n` independent items is cut into parts for threads. Items from `from` on are done by the same function with
+ * argument `items` set to their number and each argument in `moves` grown by `from` times its step. Parts write disjoint memory and no sum
+ * runs across them, so results have the same bits however a call is cut.
+ */
+export interface Split {
+  /** The argument that is n, a plain number in the call. */
+  readonly items: number;
+  /** Parts begin at multiples of this. */
+  readonly grain: number;
+  readonly moves: readonly (readonly [argument: number, step: number])[];
+  /** Scratch of which each thread has its own piece: thread t's lies t times `bytes` behind the first. The kernel asks for `caps.threads` pieces. */
+  readonly own?: readonly (readonly [argument: number, bytes: number])[];
+  /** Roughly how many nanoseconds one thread spends on an item: what is too little to share is not shared. */
+  readonly cost: number;
 }
 export interface HostStep extends OfNode {
   readonly run: 'host';
