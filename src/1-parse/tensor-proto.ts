@@ -166,9 +166,17 @@ export function constantOfProto(t: TensorProto, read: ReadExternal | undefined):
     return { dtype, shape, peek: get, load: get };
   }
   const need = bytesOf(dtype, sizeOf(shape));
+  const part = (offset: number, length: number): Uint8Array | Promise<Uint8Array> => {
+    if (!read) fail('external_data_missing', `tensor ${JSON.stringify(t.name)} is in ${JSON.stringify(external.file)}, and nothing was given to read that file with`);
+    const checked = (bytes: Uint8Array): Uint8Array => {
+      if (bytes.byteLength !== length) fail('external_data_missing', `${JSON.stringify(external.file)} gave ${bytes.byteLength} of the ${length} bytes at ${external.offset + offset}, which belong to tensor ${JSON.stringify(t.name)}`);
+      return plain(bytes);
+    };
+    const bytes = read(external.file, external.offset + offset, length);
+    return bytes instanceof Uint8Array ? checked(bytes) : bytes.then(checked);
+  };
   const over = (bytes: Uint8Array): Tensor => {
-    if (bytes.byteLength !== need) fail('external_data_missing', `${JSON.stringify(external.file)} gave ${bytes.byteLength} of the ${need} bytes of tensor ${JSON.stringify(t.name)} at ${external.offset}`);
-    const made = tensorOver(dtype, shape, plain(bytes));
+    const made = tensorOver(dtype, shape, bytes);
     if (need <= KEEP) kept = made;
     return made;
   };
@@ -177,10 +185,10 @@ export function constantOfProto(t: TensorProto, read: ReadExternal | undefined):
     peek: () => kept,
     load: () => {
       if (kept) return kept;
-      if (!read) fail('external_data_missing', `tensor ${JSON.stringify(t.name)} is in ${JSON.stringify(external.file)}, and nothing was given to read that file with`);
-      const bytes = read(external.file, external.offset, need);
+      const bytes = part(0, need);
       return bytes instanceof Uint8Array ? over(bytes) : bytes.then(over);
     },
+    stored: { order: external.offset, read: part },
   };
 }
 

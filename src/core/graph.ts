@@ -1,5 +1,5 @@
-import type { DType } from './dtype.ts';
-import type { Tensor } from './tensor.ts';
+import { bytesOf, type DType } from './dtype.ts';
+import { bytesOfTensor, sizeOf, type Tensor } from './tensor.ts';
 
 /** Values are numbered and never renumbered; a node names the values it reads and writes. New values are appended. */
 export type ValueId = number;
@@ -18,7 +18,20 @@ export interface Constant {
   readonly peek: () => Tensor | null;
   /** The tensor; reads it from its file or URL when it is not in memory. */
   readonly load: () => Tensor | Promise<Tensor>;
+  /** Of one whose bytes lie in a file or behind a URL. */
+  readonly stored?: Stored;
 }
+
+/** Bytes that are read when they are wanted. */
+export interface Stored {
+  /** Where they lie among all that is stored: constants read in this order are read from front to back. */
+  readonly order: number;
+  /** `length` bytes at `offset` of the constant's own. */
+  readonly read: (offset: number, length: number) => Uint8Array | Promise<Uint8Array>;
+}
+
+/** Most bytes of a stored constant that are in memory at once while `eachPart` goes through them. */
+export const PART = 8 << 20;
 
 /** All that is known of a value before it is computed, its dims now bound. */
 export interface Fact {
@@ -87,3 +100,22 @@ export function readsOf(node: Node): ValueId[] {
 
 /** A constant that is in memory. */
 export const constantOf = (t: Tensor): Constant => ({ dtype: t.dtype, shape: t.shape, peek: () => t, load: () => t });
+
+/**
+ * Hands a constant's bytes to `put`, from front to back: all at once when they are in memory, else in parts of `PART` bytes, the next of
+ * which is read once `put` is done with the last. A promise only if something had to be read.
+ */
+export function eachPart(c: Constant, put: (bytes: Uint8Array, at: number) => void | Promise<void>): void | Promise<void> {
+  const here = c.peek();
+  if (here !== null) return put(bytesOfTensor(here), 0);
+  return readParts(c, put);
+}
+async function readParts(c: Constant, put: (bytes: Uint8Array, at: number) => void | Promise<void>): Promise<void> {
+  if (c.stored === undefined) return put(bytesOfTensor(await c.load()), 0);
+  const size = bytesOf(c.dtype, sizeOf(c.shape));
+  for (let at = 0; at < size; at += PART) await put(await c.stored.read(at, Math.min(PART, size - at)), at);
+}
+
+/** Constants in the order in which their bytes lie; those in memory come first. */
+export const inFileOrder = <T>(items: readonly T[], constant: (item: T) => Constant): T[] =>
+  [...items].sort((a, b) => (constant(a).stored?.order ?? -1) - (constant(b).stored?.order ?? -1));

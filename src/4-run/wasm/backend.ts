@@ -1,5 +1,5 @@
 import { fail, SardonyxError } from '../../core/errors.ts';
-import type { Constant } from '../../core/graph.ts';
+import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
 import type { Plan, WasmCaps, WasmStep, Weight } from '../../core/plan.ts';
 import { byteLength, bytesOfTensor, isTensor, type Tensor, tensorOver, type Value } from '../../core/tensor.ts';
 import type { Backend, Executable, Held, HostWork } from '../executable.ts';
@@ -46,12 +46,12 @@ export function wasmBackend(caps: WasmCaps): Backend {
     weights.set(constant, forms);
     let form = forms.get(key);
     if (form === undefined) {
-      const tensor = await constant.load();
-      const bytes = weight.pack ? work.pack(tensor, weight.pack) : bytesOfTensor(tensor);
-      form = { address: heap.take(Math.max(weight.bytes, bytes.byteLength) + 64), users: 0 };
+      const packed = weight.pack ? work.pack(await constant.load(), weight.pack) : null;
+      const address = heap.take(Math.max(weight.bytes, packed?.byteLength ?? 0) + 64);
       made.regions++;
-      heap.bytes.set(bytes, form.address);
-      forms.set(key, form);
+      if (packed) heap.bytes.set(packed, address);
+      else await eachPart(constant, (bytes, at) => heap.bytes.set(bytes, address + at));
+      forms.set(key, (form = { address, users: 0 }));
     }
     form.users++;
     return { constant, key, address: form.address };
@@ -70,7 +70,7 @@ export function wasmBackend(caps: WasmCaps): Backend {
     get bytes() { return heap.used; },
     async instantiate(plan, constants, work): Promise<Executable> {
       const placed: Awaited<ReturnType<typeof placeWeight>>[] = [];
-      for (const w of plan.weights) placed.push(await placeWeight(constants, w, work));
+      for (const { w, i } of inFileOrder(plan.weights.map((w, i) => ({ w, i })), ({ w }) => constants[w.constant]!)) placed[i] = await placeWeight(constants, w, work);
       const host = hostValues(plan, await hostConstants(plan, constants), work);
       const base = heap.take(plan.slabs.reduce((a, b) => a + b, 0) + 64);
       made.regions++;

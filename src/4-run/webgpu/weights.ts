@@ -1,6 +1,5 @@
-import type { Constant } from '../../core/graph.ts';
+import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
 import type { GpuCaps, Weight } from '../../core/plan.ts';
-import { bytesOfTensor } from '../../core/tensor.ts';
 import type { HostWork } from '../executable.ts';
 import { uploadBytes } from './transfer.ts';
 
@@ -43,9 +42,9 @@ export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: num
       for (const g of groups) {
         const shelf: Shelf = { buffer: create(g.size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC, 'weights'), users: 0 };
         shelves.add(shelf);
-        for (const { at, item } of g.items) {
-          const tensor = await item.constant.load();
-          uploadBytes(device, shelf.buffer, at, item.weight.pack ? work.pack(tensor, item.weight.pack) : bytesOfTensor(tensor));
+        for (const { at, item } of inFileOrder(g.items, ({ item }) => item.constant)) {
+          if (item.weight.pack) uploadBytes(device, shelf.buffer, at, work.pack(await item.constant.load(), item.weight.pack));
+          else await eachPart(item.constant, (bytes, from) => uploadBytes(device, shelf.buffer, at + from, bytes));
           const forms = stored.get(item.constant) ?? new Map<string, { shelf: Shelf; offset: number; users: number }>();
           stored.set(item.constant, forms);
           forms.set(item.form, { shelf, offset: at, users: 0 });
