@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { defineConfig } from 'tsdown';
 
 const common = {
@@ -14,9 +15,17 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
+/** An entry with one backend: what `src/devices/index.ts` exports comes from `only-….ts`. */
+const onlyWith = (backend: string) => ({
+  ...common, entry: { index: 'src/index.ts' }, outDir: `dist/${backend}`, dts: false, hash: false,
+  plugins: [...common.plugins, { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } }],
+});
+
 export default defineConfig([
   { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false, copy: [{ from: 'node_modules/protobufjs/LICENSE', to: 'dist', rename: 'LICENSE.protobufjs' }] },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
+  onlyWith('webgpu'),
+  onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
   { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', kernels: 'bench/kernels.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

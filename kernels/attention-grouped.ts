@@ -6,8 +6,6 @@ import { defineOp, float, int, required, string } from './define.ts';
 import { attend, headsFirst, type Heads, moveHeads, packedRows, takeHeads } from './attention-core.ts';
 import { positionIn, rotate } from './rotary.ts';
 import { broadcastStrides } from './shapes.ts';
-import { groupedWasm } from './wasm/attention.ts';
-import { groupedKernels } from './webgpu/attention-calls.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -91,7 +89,6 @@ export const groupQueryAttention = defineOp({
   op: 'com.microsoft.GroupQueryAttention', since: [1],
   inputs: ['query: T', 'key: T?', 'value: T?', 'past_key: T?', 'past_value: T?', 'seqlens_k: int32', 'total_sequence_length: int32', 'cos_cache: T?', 'sin_cache: T?', 'position_ids: int64?', 'attention_bias: T?', 'head_sink: T?', 'k_scale: float32?', 'v_scale: float32?', 'q_norm_weight: T?', 'k_norm_weight: T?'],
   outputs: ['output: T', 'present_key: T?', 'present_value: T?', 'output_qk: T?'], types: { T: ['float32', 'float16', 'bfloat16'] },
-  wasm: groupedWasm, webgpu: groupedKernels,
   attrs: {
     causal: int(1), do_rotary: int(0), k_quant_type: string('NONE'), kv_cache_bit_width: int(8), kv_num_heads: required(int()), local_window_size: int(-1), num_heads: required(int()), qk_norm_epsilon: float(1e-6), qk_output: int(0),
     rotary_interleaved: int(0), scale: float(0), sliding_window_cache: int(0), smooth_softmax: int(0), softcap: float(0), v_quant_type: string('NONE'),

@@ -2,8 +2,6 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { type AttrSchema, defineOp, float, int, type Op, required, string } from './define.ts';
-import { linearAttentionWasm } from './wasm/recurrent.ts';
-import { linearKernel } from './webgpu/linear-attention.ts';
 
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
 interface LinearAttrs { readonly kv_num_heads: number; readonly q_num_heads: number; readonly scale: number; readonly update_rule: string; readonly state_window?: number }
@@ -26,7 +24,8 @@ export interface LinearShape {
 }
 
 /** Inputs in order: query, key, value, past_state, decay, beta. With `inverse` there may be more key heads than query heads. @throws attribute_invalid, shape_mismatch, input_missing */
-function linearShape(inputs: readonly Shaped[], a: LinearAttrs, inverse: boolean): LinearShape {
+/** Sizes of a call; `inverse` is what com.microsoft's decay means. @throws shape_mismatch, attribute_invalid */
+export function linearShape(inputs: readonly Shaped[], a: LinearAttrs, inverse: boolean): LinearShape {
   const [q, k, v] = [inputs[0]!.shape, inputs[1]!.shape, inputs[2]!.shape];
   const { q_num_heads: heads, kv_num_heads: kvHeads, update_rule: rule } = a;
   if (!['linear', 'gated', 'delta', 'gated_delta'].includes(rule)) fail('attribute_invalid', `update_rule ${JSON.stringify(rule)} must be linear, gated, delta or gated_delta`);
@@ -53,8 +52,6 @@ const family = (op: string, since: readonly number[], inverse: boolean, more: At
   op, since, inputs: ['query: T', 'key: T', 'value: T', 'past_state: S?', 'decay: T?', 'beta: T?'], outputs: ['output: T', 'present_state: S?'],
   types: { T: ['float32', 'float16', 'bfloat16'], S: ['float32', 'float16', 'bfloat16'] },
   attrs: { chunk_size: int(64), kv_num_heads: required(int()), q_num_heads: required(int()), scale: float(0), update_rule: string('gated_delta'), ...more },
-  wasm: [linearAttentionWasm((call) => linearShape(call.inputs, call.attrs, inverse))],
-  webgpu: [linearKernel((call) => linearShape(call.inputs, call.attrs, inverse))],
   infer: (call) => {
     const s = linearShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs as unknown as LinearAttrs, inverse);
     return [

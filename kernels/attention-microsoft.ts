@@ -9,8 +9,6 @@ import { checkBias, maskForm, multiShape, type ProjectedAttrs, projectedShape, t
 import { product, reals } from './matmul-product.ts';
 import { single, singleOrPer } from './quantize-round.ts';
 import { broadcastStrides } from './shapes.ts';
-import { multiHeadWasm } from './wasm/attention.ts';
-import { multiHeadKernels, projectedKernels } from './webgpu/attention-calls.ts';
 
 const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
 /** What later tokens score under `unidirectional`: the least float32. */
@@ -69,7 +67,6 @@ const projectedAttrs = { do_rotary: int(0), mask_filter_value: float(-10000), nu
 const attention = defineOp({
   op: 'com.microsoft.Attention', since: [1], inputs: ['input: T', 'weights: T', 'bias: T?', 'mask_index: int32?', 'past: T?', 'attention_bias: T?', 'past_sequence_length: int32?'], outputs: ['output: T', 'present: T?'],
   types: { T: REAL }, attrs: { ...projectedAttrs, qkv_hidden_sizes: ints(), rotary_embedding_dim: int(0) },
-  webgpu: projectedKernels((call) => projectedShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2], call.inputs[3], call.inputs[4], call.attrs)),
   infer: (call) => {
     const s = projectedShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2], call.inputs[3], call.inputs[4], call.attrs);
     checkBias(call.inputs[5], s);
@@ -113,7 +110,6 @@ const multiHeadAttention = defineOp({
   op: 'com.microsoft.MultiHeadAttention', since: [1],
   inputs: ['query: T', 'key: T?', 'value: T?', 'bias: T?', 'key_padding_mask: int32?', 'attention_bias: T?', 'past_key: T?', 'past_value: T?', 'past_sequence_length: int32?', 'cache_indirection: int32?'],
   outputs: ['output: T', 'present_key: T?', 'present_value: T?', 'qk: T?'], types: { T: REAL }, attrs: { mask_filter_value: float(-10000), num_heads: required(int()), scale: float(0), unidirectional: int(0) },
-  wasm: multiHeadWasm, webgpu: multiHeadKernels,
   infer: (call) => {
     if (call.inputs[8] || call.inputs[9]) fail('attribute_invalid', 'past_sequence_length and cache_indirection (shared buffers) are not supported');
     const s = multiShape(call.inputs, call.attrs), { dtype } = call.fact(0);

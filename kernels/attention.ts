@@ -10,9 +10,6 @@ import { linearAttention } from './attention-linear.ts';
 import { microsoftAttention } from './attention-microsoft.ts';
 import { product, reals } from './matmul-product.ts';
 import { broadcastStrides } from './shapes.ts';
-import { attentionRows } from './wasm/attention-rows.ts';
-import { attentionWasm } from './wasm/attention.ts';
-import { attentionKernels, flexKernels } from './webgpu/attention-calls.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -88,7 +85,6 @@ const attention = defineOp({
   op: 'Attention', since: [23, 24, 25],
   inputs: ['Q: T1', 'K: T1', 'V: T2', 'attn_mask: U?', 'past_key: T1?', 'past_value: T2?', 'nonpad_kv_seqlen: int64?'], outputs: ['Y: T1', 'present_key: T1?', 'present_value: T2?', 'qk_matmul_output: T1?'],
   types: { T1: FLOAT, T2: FLOAT, U: [...NUMERIC, 'bool'] },
-  wasm: [...attentionWasm, attentionRows((call) => attentionShape(call.inputs, call.attrs), true)], webgpu: attentionKernels,
   attrs: { is_causal: int(0), kv_num_heads: int(), left_window_size: int(-1), q_num_heads: int(), qk_matmul_output_mode: int(0), right_window_size: int(-1), scale: float(), softcap: float(0), softmax_precision: int() },
   infer: (call) => {
     const s = attentionShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs), { dtype } = call.fact(0), values = call.fact(2).dtype;
@@ -128,7 +124,8 @@ const attention = defineOp({
 });
 
 // ── FlexAttention ───────────────────────────────────────────────────────────────────────────────────────────────────
-function flexShape(inputs: readonly Shaped[]): AttentionShape {
+/** Sizes of a FlexAttention. */
+export function flexShape(inputs: readonly Shaped[]): AttentionShape {
   if (inputs[0]!.shape.length !== 4) fail('shape_mismatch', `Q has shape [${inputs[0]!.shape}]; it must be of rank 4`);
   return attentionShape(inputs, { is_causal: 0, kv_num_heads: undefined, q_num_heads: undefined, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, scale: undefined, softcap: 0 });
 }
@@ -142,8 +139,6 @@ const flexAttention = defineOp({
   op: 'ai.onnx.preview.FlexAttention', since: [1], inputs: ['Q: T1', 'K: T1', 'V: T1'], outputs: ['Y: T1'], types: { T1: FLOAT },
   attrs: { prob_mod: graphAttr(), scale: float(), score_mod: graphAttr(), softmax_precision: int() },
   dynamic: (attrs) => attrs.score_mod !== undefined || attrs.prob_mod !== undefined, // bodies run in the session
-  webgpu: flexKernels,
-  wasm: [attentionRows((call) => flexShape(call.inputs), false)],
   infer: (call: InferCall) => {
     precisionOf(call.attrs.softmax_precision, call.fact(0).dtype);
     return [{ dtype: call.fact(0).dtype, shape: flexShape([call.fact(0), call.fact(1), call.fact(2)]).output }];

@@ -6,8 +6,6 @@ import { bytesOfTensor, sizeOf, type Tensor, tensorOver, zeros } from '../src/co
 import { ALL, defineOp, int, type NormalizeCall, type Normalized, type Op, required, string } from './define.ts';
 import { narrow } from './elementwise.ts';
 import { type Ex, kindOf, x } from './expr.ts';
-import { castKernel, copyKernel } from './wasm/cast.ts';
-import { castKernel as castOnGpu, copyKernel as copyOnGpu } from './webgpu/cast.ts';
 
 /** Types that a cast reads and makes: all but the complex ones. */
 const CASTABLE: readonly DType[] = ALL.filter((d) => !d.startsWith('complex'));
@@ -117,7 +115,6 @@ const cast: Op = defineOp({
   normalize,
   infer: (call) => { checkMode(call.attrs); return [{ dtype: target(call.attrs.to!), shape: call.fact(0).shape }]; },
   map: ([v], _, output) => castEx(v, output),
-  wasm: [castKernel], webgpu: [castOnGpu],
   reference: (call) => [castTensor(call.tensor(0), target(call.attrs.to!), call.attrs)],
 });
 
@@ -126,7 +123,6 @@ const castLike: Op = defineOp({
   normalize: older,
   infer: (call) => { checkMode(call.attrs); return [{ dtype: call.fact(1).dtype, shape: call.fact(0).shape }]; },
   map: ([v], _, output) => castEx(v, output),
-  wasm: [castKernel], webgpu: [castOnGpu],
   reference: (call) => [castTensor(call.tensor(0), call.tensor(1).dtype, call.attrs)],
 });
 
@@ -140,7 +136,6 @@ function sameWidth(to: number, from: DType): DType {
 const bitCast: Op = defineOp({
   op: 'BitCast', since: [26], inputs: ['input: T1'], outputs: ['output: any'], types: { T1: CASTABLE.filter((d) => d !== 'string') }, attrs: { to: required(int()) },
   infer: (call) => [{ dtype: sameWidth(call.attrs.to!, call.fact(0).dtype), shape: call.fact(0).shape }],
-  wasm: [copyKernel], webgpu: [copyOnGpu],
   reference: (call) => { const t = call.tensor(0); return [tensorOver(sameWidth(call.attrs.to!, t.dtype), t.shape, bytesOfTensor(t))]; },
 });
 

@@ -3,8 +3,6 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { defineOp, int, type Op, string } from './define.ts';
 import { activation } from './rnn-activation.ts';
-import { causalConvWasm } from './wasm/recurrent.ts';
-import { causalKernel } from './webgpu/linear-attention.ts';
 
 type Shape = readonly number[];
 interface CausalAttrs { readonly activation: string; readonly dilation: number; readonly ndim: number; readonly channels_last: number; readonly state_window: number }
@@ -25,8 +23,6 @@ function stateLength(x: Shape, w: Shape, bias: Shape | null, past: Shape | null,
 const family = (op: string, since: readonly number[]): Op => defineOp({
   op, since, inputs: ['input: T', 'weight: T', 'bias: T?', 'past_state: T?'], outputs: ['output: T', 'present_state: T?'], types: { T: ['float32', 'float16', 'bfloat16'] },
   attrs: { activation: string('none'), dilation: int(1), ndim: int(1), channels_last: int(0), state_window: int(0) },
-  wasm: [causalConvWasm],
-  webgpu: [causalKernel],
   infer: (call) => {
     const x = call.fact(0);
     const length = stateLength(x.shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.inputs[3]?.shape ?? null, call.attrs);

@@ -6,12 +6,10 @@ import { addBias } from './conv-direct.ts';
 import { convShape } from './conv-shape.ts';
 import type { Window, WindowAttrs } from './conv-window.ts';
 import { product, reals } from './matmul-product.ts';
-import { deformWasm } from './wasm/windows.ts';
-import { deformKernel } from './webgpu/image.ts';
 
 type Shape = readonly number[];
-/** @throws attribute_invalid, shape_mismatch */
-function deformShape(x: Shape, w: Shape, offset: Shape, bias: Shape | null, mask: Shape | null, attrs: WindowAttrs & { readonly offset_group: number }): { window: Window; shape: Shape } {
+/** Window and output shape of a DeformConv. @throws attribute_invalid, shape_mismatch */
+export function deformShape(x: Shape, w: Shape, offset: Shape, bias: Shape | null, mask: Shape | null, attrs: WindowAttrs & { readonly offset_group: number }): { window: Window; shape: Shape } {
   const { window, shape } = convShape(x, w, bias, attrs);
   const g = attrs.offset_group, taps = sizeOf(window.kernel), rank = window.kernel.length;
   if (g < 1 || x[1]! % g !== 0) fail('attribute_invalid', `offset_group ${g} does not divide ${x[1]} channels`);
@@ -44,8 +42,6 @@ function sample(x: ArrayLike<number>, at: number, dims: Shape, strides: Shape, w
 export const deformConv = defineOp({
   op: 'DeformConv', since: [19, 22], inputs: ['X: T', 'W: T', 'offset: T', 'B: T?', 'mask: T?'], outputs: ['Y: T'], types: { T: FLOAT },
   attrs: { dilations: ints(), group: int(1), kernel_shape: ints(), offset_group: int(1), pads: ints(), strides: ints() },
-  webgpu: [deformKernel((call) => deformShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2]!.shape, call.inputs[3]?.shape ?? null, call.inputs[4]?.shape ?? null, call.attrs).window)],
-  wasm: [deformWasm((call) => convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window)],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: deformShape(call.fact(0).shape, call.fact(1).shape, call.fact(2).shape, call.inputs[3]?.shape ?? null, call.inputs[4]?.shape ?? null, call.attrs).shape }],
   reference: (call) => {
     const xt = call.tensor(0), wt = call.tensor(1), bias = call.optional(3), maskT = call.optional(4);

@@ -6,7 +6,6 @@ import { addBias, convolve, toChannelsFirst, toChannelsLast } from './conv-direc
 import { convShape } from './conv-shape.ts';
 import { convAttrs } from './conv-window.ts';
 import { saturated, single, singleOrPer } from './quantize-round.ts';
-import { byteConvWasm } from './wasm/contract.ts';
 
 const BYTE: readonly DType[] = ['int8', 'uint8'];
 
@@ -23,7 +22,6 @@ function centred(t: Tensor, zero: Tensor | null): Float64Array {
 /** Padding has the value of the zero point. https://onnx.ai/onnx/operators/onnx__ConvInteger.html */
 export const convInteger = defineOp({
   op: 'ConvInteger', since: [10], inputs: ['x: T1', 'w: T2', 'x_zero_point: T1?', 'w_zero_point: T2?'], outputs: ['y: int32'], types: { T1: BYTE, T2: BYTE }, attrs: convAttrs,
-  wasm: [byteConvWasm('conv.integer', { x: 0, w: 1, xZero: 2, wZero: 3, bias: null, scales: null, yZero: null }, (call) => convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, () => false)],
   infer: (call) => {
     const w = call.fact(1);
     if (call.inputs[2]) single(call.inputs[2].shape, 'x_zero_point');
@@ -37,14 +35,14 @@ export const convInteger = defineOp({
   },
 });
 
-const lastToFirst = (s: readonly number[]): number[] => [s[0]!, s[s.length - 1]!, ...s.slice(1, -1)];
+/** A shape whose channels come last, as if they came first. */
+export const lastToFirst = (s: readonly number[]): number[] => [s[0]!, s[s.length - 1]!, ...s.slice(1, -1)];
 
 /** https://onnx.ai/onnx/operators/onnx__QLinearConv.html; com.microsoft's form may have its channels last. */
 const family = (op: 'QLinearConv' | 'com.microsoft.QLinearConv'): Op => defineOp({
   op, since: op === 'QLinearConv' ? [10] : [1],
   inputs: ['x: T1', 'x_scale: float32', 'x_zero_point: T1', 'w: T2', 'w_scale: float32', 'w_zero_point: T2', 'y_scale: float32', 'y_zero_point: T3', 'B: int32?'],
   outputs: ['y: T3'], types: { T1: BYTE, T2: BYTE, T3: BYTE }, attrs: { ...convAttrs, channels_last: int(0) },
-  wasm: [byteConvWasm('conv.quantized', { x: 0, w: 3, xZero: 2, wZero: 5, bias: 8, scales: [1, 4, 6], yZero: 7 }, (call) => convShape(call.attrs.channels_last ? lastToFirst(call.inputs[0]!.shape) : call.inputs[0]!.shape, call.inputs[3]!.shape, null, call.attrs).window, (call) => call.attrs.channels_last !== 0)],
   infer: (call) => {
     const w = call.fact(3), m = w.shape[0]!;
     for (const [i, what] of [[1, 'x_scale'], [2, 'x_zero_point'], [6, 'y_scale'], [7, 'y_zero_point']] as const) single(call.fact(i).shape, what);

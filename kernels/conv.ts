@@ -9,10 +9,6 @@ import { convInteger, qlinearConvs } from './conv-quantized.ts';
 import { convShape } from './conv-shape.ts';
 import { convAttrs, type Window, type WindowAttrs, windowOfTranspose } from './conv-window.ts';
 import { reals } from './matmul-product.ts';
-import { convWasm } from './wasm/conv.ts';
-import { convKernels, convTransposeKernels } from './webgpu/conv.ts';
-import { withHalf } from './wasm/half.ts';
-import { convTransposeWasm } from './wasm/conv-transpose.ts';
 import { activation } from './rnn-activation.ts';
 
 const inferConv = (call: InferCall): OutFact[] => [{ dtype: call.fact(0).dtype, shape: convShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs).shape }];
@@ -27,7 +23,6 @@ function convValues(call: RefCall<WindowAttrs>): { y: Float64Array; shape: reado
 
 const conv = defineOp({
   op: 'Conv', since: [1, 11, 22], inputs: ['X: T', 'W: T', 'B: T?'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: convAttrs, epilogue: true,
-  webgpu: convKernels((call) => ({ window: convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: false })), wasm: convWasm,
   infer: inferConv,
   reference: (call) => {
     const { y, shape } = convValues(call);
@@ -112,7 +107,6 @@ export function convTransposeShape(x: readonly number[], w: readonly number[], b
 
 const convTranspose = defineOp({
   op: 'ConvTranspose', since: [1, 11, 22], inputs: ['X: T', 'W: T', 'B: T?'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, epilogue: true,
-  webgpu: convTransposeKernels((call) => ({ window: convTransposeShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: true })), wasm: withHalf([convTransposeWasm]),
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: convTransposeShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs).shape }],
   reference: (call) => {
     const x = call.tensor(0), w = call.tensor(1), bias = call.optional(2);

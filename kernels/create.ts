@@ -6,13 +6,12 @@ import { ALL, defineOp, FIXED, int, NUMERIC, type Op, type OutFact, tensorAttr }
 import { cellsOf, fillRun, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf, scalarOf } from './given.ts';
 import { axisOf, rankOf } from './shapes.ts';
-import { eyeWasm, oneHotWasm } from './wasm/make.ts';
-import { eyeKernel, fillKernel, oneHotKernel, rangeKernel } from './webgpu/make.ts';
 
 /** A dtype attribute, by its TensorProto number. @throws attribute_invalid */
 export const dtypeOf = (n: number): DType => DTYPE_OF_ONNX[n] ?? fail('attribute_invalid', `${n} is no element type of ONNX`);
 
-const ZERO: Tensor = zeros('float32', [1]);
+/** What ConstantOfShape fills with by default. */
+export const ZERO: Tensor = zeros('float32', [1]);
 function filledShape(g: Given<{ readonly value: Tensor | undefined }>): OutFact[] {
   const value = g.attrs.value ?? ZERO;
   if (sizeOf(value.shape) !== 1) fail('attribute_invalid', `attribute value has shape [${value.shape}]; it must have one element`);
@@ -58,7 +57,6 @@ export const create: readonly Op[] = [
       fillRun(cellsOf(call.attrs.value ?? ZERO), to, 0, count);
       return [fromCells(dtype, shape, to)];
     },
-    webgpu: [fillKernel((call) => call.attrs.value ?? ZERO)],
   }),
   defineOp({
     op: 'EyeLike', since: [9, 22], inputs: ['input: T1'], outputs: ['output: T2'], types: { T1: ALL, T2: [...NUMERIC, 'bool'] },
@@ -77,7 +75,6 @@ export const create: readonly Op[] = [
       for (let r = Math.max(0, -call.attrs.k); r < rows && r + call.attrs.k < columns; r++) ones[r * columns + r + call.attrs.k] = 1;
       return [fromNumbers(call.attrs.dtype === undefined ? t.dtype : dtypeOf(call.attrs.dtype), t.shape, ones)];
     },
-    webgpu: [eyeKernel], wasm: [eyeWasm],
   }),
   defineOp({
     op: 'Range', since: [11, 27], inputs: ['start: T', 'limit: T', 'delta: T'], outputs: ['output: T'],
@@ -97,7 +94,6 @@ export const create: readonly Op[] = [
       const delta = numbers(call.tensor(2))[0]!;
       return [fromNumbers(dtype, shape, Float64Array.from({ length: count }, (_, i) => start + i * delta))];
     },
-    webgpu: [rangeKernel],
   }),
   defineOp({
     op: 'OneHot', since: [9, 11], inputs: ['indices: T1', 'depth: T2', 'values: T3'], outputs: ['output: T3'], types: { T1: NUMERIC, T2: NUMERIC, T3: ALL },
@@ -121,6 +117,5 @@ export const create: readonly Op[] = [
       }
       return [fromCells(dtype, shape, to)];
     },
-    webgpu: [oneHotKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))], wasm: [oneHotWasm((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
   }),
 ];

@@ -203,12 +203,12 @@ export interface OpDef<A extends AttrSchema = any> {
   readonly map?: (inputs: readonly Ex[], attrs: Values<A>, output: DType) => Ex | null;
   /** Its kernels accept an `Epilogue`. */
   readonly epilogue?: true;
-  readonly webgpu?: readonly GpuKernel<Values<A>>[];
-  readonly wasm?: readonly WasmKernel<Values<A>>[];
   readonly reference: Reference<Values<A>>;
 }
-/** An operator with its attribute types forgotten, as the registry keeps them. */
-export type Op = OpDef<any>;
+/** Kernels by operator, asked in order. Apart from the definitions, so that a build with one backend leaves the other's out. */
+export type KernelTable<K> = Readonly<Record<string, readonly K[]>>;
+/** An operator with its attribute types forgotten, as the registry keeps them, and the kernels of the devices at hand. */
+export type Op = OpDef<any> & { readonly webgpu?: readonly GpuKernel[]; readonly wasm?: readonly WasmKernel[] };
 export const defineOp = <A extends AttrSchema>(op: OpDef<A>): Op => op;
 
 /** Thrown by `InferCall.value` when input `index` is not a constant; the planner reads the value and asks again. */

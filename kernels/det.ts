@@ -4,9 +4,6 @@ import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, ints, NUMERIC, type Op, type OutFact, type RefCall } from './define.ts';
 import { sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf } from './given.ts';
-import { col2ImWasm, detWasm } from './wasm/windows.ts';
-import { col2ImKernel, detKernel } from './webgpu/image.ts';
-import { givenCall } from './webgpu/unit.ts';
 
 /** Determinant of an n by n matrix, by Gaussian elimination with row pivots. Overwrites it. */
 function determinant(m: Float64Array, n: number): number {
@@ -29,7 +26,8 @@ function determinant(m: Float64Array, n: number): number {
   return det;
 }
 
-interface Blocks {
+/** How the blocks of a Col2Im lie in its image. */
+export interface Blocks {
   readonly channels: number;
   readonly image: readonly number[];
   readonly block: readonly number[];
@@ -42,7 +40,7 @@ interface Blocks {
 }
 
 /** How the columns of a Col2Im lie in its image. @throws shape_mismatch, attribute_invalid */
-function blocksOf(g: Given): Blocks {
+export function blocksOf(g: Given): Blocks {
   const from = g.shape(0);
   const image = listOf(g, 1, 'image_shape')!;
   const block = listOf(g, 2, 'block_shape')!;
@@ -87,7 +85,7 @@ function col2im(call: RefCall): Tensor[] {
 /** https://onnx.ai/onnx/operators/onnx__Det.html, https://onnx.ai/onnx/operators/onnx__Col2Im.html */
 export const det: readonly Op[] = [
   defineOp({
-    op: 'Det', since: [11, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: {}, webgpu: [detKernel], wasm: [detWasm],
+    op: 'Det', since: [11, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: {},
     infer: (call) => {
       const { dtype, shape } = call.fact(0);
       if (shape.length < 2 || shape.at(-1) !== shape.at(-2)) fail('shape_mismatch', `Det needs square matrices, not [${shape}]`);
@@ -104,7 +102,5 @@ export const det: readonly Op[] = [
   defineOp({
     op: 'Col2Im', since: [18], inputs: ['input: T', 'image_shape: int64', 'block_shape: int64'], outputs: ['output: T'], types: { T: [...NUMERIC, 'bool'] },
     attrs: { dilations: ints(), pads: ints(), strides: ints() }, infer: infers((g) => [blocksOf(g).out]), reference: col2im,
-    wasm: [col2ImWasm((call) => { const b = blocksOf(givenCall(call)); return { kernel: b.block, strides: b.strides, dilations: b.dilations, pads: b.begins, group: 1, output: b.blocks }; })],
-    webgpu: [col2ImKernel((call) => { const { blocks, begins, dilations, strides } = blocksOf(givenCall(call)); return { output: blocks, pads: begins, dilations, strides }; })],
   }),
 ];

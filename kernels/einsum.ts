@@ -5,7 +5,6 @@ import { sizeOf, stridesOf, type Tensor, zeros } from '../src/core/tensor.ts';
 import { defineOp, NUMERIC, type Op, required, string } from './define.ts';
 import { product } from './matmul-product.ts';
 import { broadcast, eachOffset } from './shapes.ts';
-import { einsumWasm } from './wasm/contract.ts';
 
 /** A parsed equation at known shapes. Labels are letters; "0", "1", … stand for the dims of the ellipsis. */
 export interface Contraction {
@@ -139,7 +138,6 @@ function inBigints(c: Contraction, inputs: readonly Tensor[], dtype: DType): Ten
 /** https://onnx.ai/onnx/operators/onnx__Einsum.html */
 export const einsum: readonly Op[] = [defineOp({
   op: 'Einsum', since: [12], inputs: ['Inputs: T*'], outputs: ['Output: T'], types: { T: NUMERIC }, attrs: { equation: required(string()) },
-  wasm: [einsumWasm((call) => contractionOf(call.attrs.equation, call.inputs.map((f) => f!.shape)))],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: contractionOf(call.attrs.equation, call.inputs.map((_, i) => call.fact(i).shape)).shape }],
   reference: (call) => {
     const inputs = call.inputs.map((_, i) => call.tensor(i));

@@ -6,10 +6,6 @@ import { ALL, defineOp, INDEX, int, type InferCall, type Op, type OutFact, type 
 import { cellsOf, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers } from './given.ts';
 import { axisOf, eachOffset } from './shapes.ts';
-import * as wasm from './wasm/gather.ts';
-import { tensorScatterWasm } from './wasm/recurrent.ts';
-import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './webgpu/gather.ts';
-import { tensorScatterKernel } from './webgpu/scatter.ts';
 
 /** The indices as numbers in [0, dim), negative ones counted from the end. @throws value_invalid naming the index and its bound */
 export function indicesOf(t: Tensor, dim: number): ArrayLike<number> {
@@ -167,7 +163,6 @@ export const gather: readonly Op[] = [
       for (let o = 0; o < outer; o++) for (let k = 0; k < at.length; k++) copyRun(from, (o * dim + at[k]!) * run, to, (o * at.length + k) * run, run);
       return [fromCells(dtype, shape, to)];
     },
-    webgpu: [gatherKernel], wasm: [wasm.gatherKernel],
   }),
   defineOp({
     op: 'GatherElements', since: [11, 13], inputs: ['data: T', 'indices: I'], outputs: ['output: T'], types: { T: ALL, I: INDEX }, attrs: { axis: int(0) },
@@ -183,7 +178,6 @@ export const gather: readonly Op[] = [
       eachOffset(indices.shape, strides.map((s, i) => (i === axis ? 0 : s)), (i, offset) => copyRun(from, offset + at[i]! * along, to, i, 1));
       return [fromCells(t.dtype, indices.shape, to)];
     },
-    webgpu: [gatherElementsKernel], wasm: [wasm.gatherElementsKernel],
   }),
   defineOp({
     op: 'GatherND', since: [11, 12, 13], inputs: ['data: T', 'indices: I'], outputs: ['output: T'], types: { T: ALL, I: INDEX }, attrs: { batch_dims: int(0) },
@@ -198,7 +192,6 @@ export const gather: readonly Op[] = [
       offsetsOf(parts, indices).forEach((offset, i) => copyRun(from, offset, to, i * parts.run, parts.run));
       return [fromCells(dtype, shape, to)];
     },
-    webgpu: [gatherNDKernel], wasm: [wasm.gatherNDKernel],
   }),
   ...(['ScatterElements', 'Scatter'] as const).map((op) => defineOp({
     op, since: op === 'Scatter' ? [9, 11] : [11, 13, 16, 18], inputs: ['data: T', 'indices: I', 'updates: T'], outputs: ['output: T'], types: { T: ALL, I: INDEX },
@@ -214,7 +207,6 @@ export const gather: readonly Op[] = [
       eachOffset(indices.shape, strides.map((s, i) => (i === axis ? 0 : s)), (i, offset) => { places[i] = offset + at[i]! * strides[axis]!; });
       return [scatter(t, updates, (i) => places[i]!, reductionOf(call.attrs.reduction))];
     },
-    webgpu: [scatterElementsKernel], wasm: [wasm.scatterElementsKernel],
   })),
   defineOp({
     op: 'ScatterND', since: [11, 13, 16, 18], inputs: ['data: T', 'indices: int64', 'updates: T'], outputs: ['output: T'], types: { T: ALL }, attrs: { reduction: string('none') },
@@ -226,10 +218,9 @@ export const gather: readonly Op[] = [
       const places = sizeOf(updates.shape) === 0 ? [] : offsetsOf(parts, indices);
       return [scatter(t, updates, (i) => places[Math.floor(i / run)]! + (i % run), reductionOf(call.attrs.reduction))];
     },
-    webgpu: [scatterNDKernel], wasm: [wasm.scatterNDKernel],
   }),
   defineOp({
     op: 'TensorScatter', since: [24], inputs: ['past_cache: T', 'update: T', 'write_indices: int64?'], outputs: ['present_cache: T'], types: { T: ALL },
-    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter, webgpu: [tensorScatterKernel], wasm: [tensorScatterWasm],
+    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter,
   }),
 ];

@@ -6,9 +6,7 @@ import { defineOp, FLOAT, int, type InferCall, NUMERIC, type Op, type OutFact, t
 import { sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf } from './given.ts';
 import { saturated } from './resize.ts';
-import { affineKernel } from './webgpu/image.ts';
 import { cubicWeight } from './taps.ts';
-import { affineGridWasm, gridSampleWasm } from './wasm/grid.ts';
 
 /** GridSample's cubic kernel has a fixed coefficient: PyTorch's. */
 export const GRID_CUBIC_A = -0.75;
@@ -125,10 +123,10 @@ export const grid: readonly Op[] = [
     op: 'GridSample', since: [16, 20, 22], inputs: ['X: T', 'grid: G'], outputs: ['Y: T'], types: { T: [...NUMERIC, 'bool'], G: FLOAT },
     attrs: { mode: string('linear'), padding_mode: string('zeros'), align_corners: int(0) },
     normalize: ({ attrs }) => (typeof attrs.mode === 'string' && Object.hasOwn(NAMED, attrs.mode) ? { attrs: { ...attrs, mode: NAMED[attrs.mode]! } } : {}),
-    infer: gridShape, reference: gridSample, wasm: [gridSampleWasm],
+    infer: gridShape, reference: gridSample,
   }),
   defineOp({
     op: 'AffineGrid', since: [20], inputs: ['theta: T', 'size: int64'], outputs: ['grid: T'], types: { T: FLOAT }, attrs: { align_corners: int(0) },
-    infer: infers(affineShape), reference: affineGrid, webgpu: [affineKernel], wasm: [affineGridWasm],
+    infer: infers(affineShape), reference: affineGrid,
   }),
 ];

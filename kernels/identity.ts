@@ -6,7 +6,6 @@ import { defineOp, FLOAT, int, type NormalizeCall, type Normalized, type Op, typ
 import { without } from './elementwise.ts';
 import { generator } from './random.ts';
 import { sameAs } from './shapes.ts';
-import { dropoutKernel } from './webgpu/dropout.ts';
 
 /** https://onnx.ai/onnx/operators/onnx__Identity.html */
 const identity: Op = defineOp({
@@ -40,7 +39,6 @@ const dropout: Op = defineOp({
     const out: OutFact[] = [{ dtype, shape }, { dtype: call.attrs.mask_like_data ? dtype : 'bool', shape }];
     return out.slice(0, call.outputs);
   },
-  webgpu: [dropoutKernel],
   map: ([v, , training]) => (training === undefined || (training.f === 'const' && !training.v) ? v! : null),
   reference: (call) => {
     const t = call.tensor(0);

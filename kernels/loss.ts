@@ -3,8 +3,6 @@ import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, INDEX, type InferCall, int, type Op, type OutFact, type RefCall, string } from './define.ts';
-import { lossKernel as lossOnGpu } from './webgpu/loss.ts';
-import { lossWasm } from './wasm/loss.ts';
 
 const ATTRS = { ignore_index: int(), reduction: string('mean') };
 interface LossAttrs { readonly ignore_index?: number | undefined; readonly reduction: string }
@@ -65,8 +63,6 @@ function logSoftmax(t: Tensor): Float64Array {
 const nll: Op = defineOp({
   op: 'NegativeLogLikelihoodLoss', since: [12, 13, 22], inputs: ['input: T', 'target: Tind', 'weight: T?'], outputs: ['loss: T'], types: { T: FLOAT, Tind: INDEX }, attrs: ATTRS,
   infer: (call) => [lossFact(call)],
-  webgpu: [lossOnGpu(false)],
-  wasm: [lossWasm(false)],
   reference: (call) => [negativeLikelihood(call, numbers(call.tensor(0)))],
 });
 
@@ -74,8 +70,6 @@ const nll: Op = defineOp({
 const crossEntropy: Op = defineOp({
   op: 'SoftmaxCrossEntropyLoss', since: [12, 13], inputs: ['scores: T', 'labels: Tind', 'weights: T?'], outputs: ['output: T', 'log_prob: T?'], types: { T: FLOAT, Tind: INDEX }, attrs: ATTRS,
   infer: (call) => [lossFact(call), { dtype: call.fact(0).dtype, shape: call.fact(0).shape }].slice(0, call.outputs),
-  wasm: [lossWasm(true)],
-  webgpu: [lossOnGpu(true)],
   reference: (call) => {
     const t = call.tensor(0);
     const logProbability = logSoftmax(t);

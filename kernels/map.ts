@@ -6,8 +6,6 @@ import { ALL, defineOp, ints, type Op, required, string } from './define.ts';
 import { compile, type Scalar } from './expr-eval.ts';
 import { type Ex, inputsOf, kindOf } from './expr.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
-import { mapKernel as wasm } from './wasm/map.ts';
-import { mapKernel as webgpu } from './webgpu/map.ts';
 
 /** The expression and the dtype of a call, checked against its inputs. @throws attribute_invalid */
 function read(attrs: { readonly expr?: string | undefined; readonly dtype?: string | undefined }, inputs: readonly { readonly dtype: DType }[]): { expr: Ex; dtype: DType } {
@@ -46,5 +44,4 @@ export const maps: readonly Op[] = [defineOp({
     }
     return [out];
   },
-  webgpu: [webgpu], wasm: [wasm],
 })];

@@ -6,9 +6,6 @@ import { defineOp, FLOAT, float, int, type NormalizeCall, type Normalized, type 
 import { exactInDoubles, product, type Reals, reals } from './matmul-product.ts';
 import { activation } from './rnn-activation.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
-import { gemmKernels, matmulKernels } from './webgpu/matmul.ts';
-import { fusedMatmulWasm, gemmWasm, matmulWasm } from './wasm/gemm.ts';
-import { matmulScalar } from './wasm/gemm-scalar.ts';
 
 const T: readonly DType[] = [...FLOAT, 'int32', 'int64', 'uint32', 'uint64'];
 const isInteger = (d: DType): boolean => d.startsWith('int') || d.startsWith('uint');
@@ -89,7 +86,6 @@ const needsBig = (x: Tensor, y: Tensor, k: number): boolean => isInteger(x.dtype
 
 const matMul = defineOp({
   op: 'MatMul', since: [1, 9, 13], inputs: ['A: T', 'B: T'], outputs: ['Y: T'], types: { T }, attrs: {}, epilogue: true,
-  webgpu: matmulKernels((call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape)), wasm: [...matmulWasm, matmulScalar],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: matmulShape(call.fact(0).shape, call.fact(1).shape).shape }],
   reference: (call) => {
     const a = call.tensor(0), b = call.tensor(1);
@@ -106,7 +102,6 @@ export const fusedMatmulShape = (a: readonly number[], b: readonly number[], f: 
 
 const fusedMatMul = defineOp({
   op: 'com.microsoft.FusedMatMul', since: [1], inputs: ['A: T', 'B: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: fusedAttrs,
-  webgpu: matmulKernels((call) => fusedMatmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.attrs), (call) => call.attrs.alpha), wasm: fusedMatmulWasm,
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: fusedMatmulShape(call.fact(0).shape, call.fact(1).shape, call.attrs).shape }],
   reference: (call) => {
     const a = call.tensor(0), b = call.tensor(1);
@@ -147,7 +142,6 @@ function gemmValues(s: MatMulShape, a: Tensor, b: Tensor, c: Tensor | null, attr
 
 const gemmOp = defineOp({
   op: 'Gemm', since: [1, 6, 7, 9, 11, 13], inputs: ['A: T', 'B: T', 'C: T?'], outputs: ['Y: T'], types: { T }, attrs: gemmAttrs, epilogue: true,
-  webgpu: gemmKernels((call) => gemmShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: gemmWasm,
   normalize: normalizeGemm,
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: gemmShape(call.fact(0).shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs).shape }],
   reference: (call) => {

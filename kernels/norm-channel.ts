@@ -2,17 +2,12 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
-import { defineOp, FLOAT, float, floats, type InferCall, int, ints, type NormalizeCall, type Normalized, type Op, type OutFact, required } from './define.ts';
+import { type Call, defineOp, FLOAT, float, floats, type InferCall, int, ints, type NormalizeCall, type Normalized, type Op, type OutFact, required } from './define.ts';
 import { noHints, without } from './elementwise.ts';
 import { moments } from './norm.ts';
+import type { NormForm } from './webgpu/rows.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
 import { sigmoid } from './special.ts';
-import { normKernels } from './rows.ts';
-import { lineKernel, linesAlong } from './wasm/lines.ts';
-import { batchNormWasm, meanVarianceWasm } from './wasm/norm-each.ts';
-import { lrnWasm } from './wasm/lrn.ts';
-import { lrnKernel } from './webgpu/image.ts';
-import { lineKernel as lineOnGpu, linesAlong as linesOnGpu } from './webgpu/lines.ts';
 
 /** [batch, channels, inner]: a tensor of images or signals, channels first. */
 function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
@@ -42,7 +37,6 @@ const batchNorm: Op = defineOp({
   outputs: ['Y: T', 'running_mean: T2?', 'running_var: T2?', 'saved_mean: T2?', 'saved_var: T2?'], types: { T: FLOAT, T1: FLOAT, T2: FLOAT },
   attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0), spatial: int(1) },
   normalize: batchForm,
-  wasm: [batchNormWasm],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     if (shape.length === 0) fail('shape_mismatch', 'X must have at least one dim');
@@ -88,6 +82,21 @@ function checkGroups(channels: number, groups: number): void {
   if (!Number.isInteger(groups) || groups < 1 || channels % groups !== 0) fail('attribute_invalid', `${channels} channels do not divide into ${groups} groups`);
 }
 
+/** An InstanceNormalization as rows, a channel each. */
+export function instanceNormForm(call: Call): NormForm {
+  const { batch, channels, inner } = planes(call.inputs[0]!.shape);
+  const own = [channels, 1];
+  return { rows: batch * channels, n: inner, epsilon: call.attrs.epsilon, centred: true, shape: [batch, channels, inner], scale: { input: 1, shape: own }, bias: { input: 2, shape: own } };
+}
+/** A GroupNormalization as rows, a group each. */
+export function groupNormForm(call: Call): NormForm {
+  const { batch, channels, inner } = planes(call.inputs[0]!.shape);
+  const groups = call.attrs.num_groups!;
+  const n = (channels / groups) * inner;
+  const own = [call.attrs.scale_per_group ? groups : channels, 1];
+  return { rows: batch * groups, n, epsilon: call.attrs.epsilon, centred: true, shape: call.attrs.scale_per_group ? [batch, groups, n] : [batch, channels, inner], scale: { input: 1, shape: own }, bias: { input: 2, shape: own } };
+}
+
 /** https://onnx.ai/onnx/operators/onnx__InstanceNormalization.html */
 const instanceNorm: Op = defineOp({
   op: 'InstanceNormalization', since: [1, 6, 22], inputs: ['input: T', 'scale: T', 'B: T'], outputs: ['output: T'], types: { T: FLOAT }, attrs: { epsilon: float(1e-5) },
@@ -105,11 +114,6 @@ const instanceNorm: Op = defineOp({
     const [scale, bias] = [numbers(call.tensor(1)), numbers(call.tensor(2))];
     return [fromNumbers(t.dtype, t.shape, groupNorm(numbers(t), batch, channels, inner, channels, call.attrs.epsilon, (v, c) => v * scale[c]! + bias[c]!))];
   },
-  ...normKernels('instancenorm', (call) => {
-    const { batch, channels, inner } = planes(call.inputs[0]!.shape);
-    const own = [channels, 1];
-    return { rows: batch * channels, n: inner, epsilon: call.attrs.epsilon, centred: true, shape: [batch, channels, inner], scale: { input: 1, shape: own }, bias: { input: 2, shape: own } };
-  }),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__GroupNormalization.html. Below opset 21, scale and bias are of groups. */
@@ -135,13 +139,6 @@ const groupNormalization: Op = defineOp({
     const per = call.attrs.scale_per_group ? channels / groups : 1;
     return [fromNumbers(t.dtype, t.shape, groupNorm(numbers(t), batch, channels, inner, groups, call.attrs.epsilon, (v, c) => v * scale[Math.floor(c / per)]! + bias[Math.floor(c / per)]!))];
   },
-  ...normKernels('groupnorm', (call) => {
-    const { batch, channels, inner } = planes(call.inputs[0]!.shape);
-    const groups = call.attrs.num_groups!;
-    const n = (channels / groups) * inner;
-    const own = [call.attrs.scale_per_group ? groups : channels, 1];
-    return { rows: batch * groups, n, epsilon: call.attrs.epsilon, centred: true, shape: call.attrs.scale_per_group ? [batch, groups, n] : [batch, channels, inner], scale: { input: 1, shape: own }, bias: { input: 2, shape: own } };
-  }),
 });
 
 const MS_GROUP = { epsilon: float(1e-5), groups: required(int()), activation: required(int()), channels_last: int(1) };
@@ -205,8 +202,6 @@ const msSkipGroupNorm: Op = defineOp({
 /** https://onnx.ai/onnx/operators/onnx__LpNormalization.html. A vector of norm 0 stays 0. */
 const lpNorm: Op = defineOp({
   op: 'LpNormalization', since: [1, 22], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT }, attrs: { axis: int(-1), p: int(2) },
-  wasm: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), (call) => linesAlong(call.inputs[0]!.shape, call.attrs.axis))],
-  webgpu: [lineOnGpu((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), linesOnGpu)],
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     axisOf(call.attrs.axis, shape.length);
@@ -234,7 +229,6 @@ const lpNorm: Op = defineOp({
 const meanVariance: Op = defineOp({
   op: 'MeanVarianceNormalization', since: [1, 9, 13], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { axes: ints([0, 2, 3]) },
   normalize: ({ attrs, opset }) => (opset >= 9 ? { attrs } : attrs.normalize_variance === 0 ? fail('op_unsupported', 'MeanVarianceNormalization of opset 1 with normalize_variance = 0') : { attrs: { axes: attrs.across_channels ? [0, 1, 2, 3] : [0, 2, 3] } }),
-  wasm: [meanVarianceWasm((call) => axesOf(call.attrs.axes, call.inputs[0]!.shape.length))],
   infer: (call) => { const { dtype, shape } = call.fact(0); axesOf(call.attrs.axes, shape.length); return [{ dtype, shape }]; },
   reference: (call) => {
     const t = call.tensor(0);
@@ -257,7 +251,6 @@ const meanVariance: Op = defineOp({
 /** https://onnx.ai/onnx/operators/onnx__LRN.html */
 const lrn: Op = defineOp({
   op: 'LRN', since: [1, 13], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: required(int()) },
-  webgpu: [lrnKernel], wasm: lrnWasm,
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     planes(shape);

@@ -3,10 +3,10 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
-import { defineOp, FLOAT, float, type InferCall, int, type Op, type OutFact, type RefCall } from './define.ts';
+import { type Call, defineOp, FLOAT, float, type InferCall, int, type Op, type OutFact, type RefCall } from './define.ts';
 import { spread } from './elementwise.ts';
 import { axisOf, broadcast } from './shapes.ts';
-import { normKernels } from './rows.ts';
+import type { NormForm } from './webgpu/rows.ts';
 
 /** Elements normalised together: all from `axis` on. `rows` groups of `n`. */
 export function rowsFrom(shape: readonly number[], axis: number): { axis: number; rows: number; n: number } {
@@ -15,6 +15,13 @@ export function rowsFrom(shape: readonly number[], axis: number): { axis: number
 }
 
 /** The shape of one number per row. */
+/** What kernels of the operators here look at: the rows, and which inputs and outputs are what. */
+export const normForms = {
+  layer: (call: Call): NormForm => ({ ...rowsFrom(call.inputs[0]!.shape, call.attrs.axis), epsilon: call.attrs.epsilon, centred: true, scale: { input: 1 }, bias: { input: 2 }, mean: 1, inverse: 2 }),
+  rms: (call: Call): NormForm => ({ ...rowsFrom(call.inputs[0]!.shape, call.attrs.axis), epsilon: call.attrs.epsilon, centred: false, scale: { input: 1 }, inverse: 1 }),
+  skipLayer: (call: Call): NormForm => ({ ...rowsFrom(call.inputs[0]!.shape, -1), epsilon: call.attrs.epsilon, centred: true, added: [1, 4], scale: { input: 2 }, bias: { input: 3 }, mean: 1, inverse: 2, sum: 3 }),
+  skipRms: (call: Call): NormForm => ({ ...rowsFrom(call.inputs[0]!.shape, -1), epsilon: call.attrs.epsilon, centred: false, added: [1, 3], scale: { input: 2 }, mean: 1, inverse: 2, sum: 3 }),
+} as const;
 const perRow = (shape: readonly number[], axis: number): number[] => shape.map((d, i) => (i < axis ? d : 1));
 
 /** `given`, if there, must broadcast to `shape` without widening it. */
@@ -75,7 +82,6 @@ const layerNorm = (op: string): Op => defineOp({
     const statistic = (v: Float64Array): Tensor => fromNumbers(stash(call.attrs.stash_type), perRow(t.shape, axis), v);
     return [fromNumbers(scale.dtype, t.shape, y), statistic(means), statistic(scales)].slice(0, call.outputs);
   },
-  ...normKernels('layernorm', (call) => ({ ...rowsFrom(call.inputs[0]!.shape, call.attrs.axis), epsilon: call.attrs.epsilon, centred: true, scale: { input: 1 }, bias: { input: 2 }, mean: 1, inverse: 2 })),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__RMSNormalization.html. SimplifiedLayerNormalization is ONNX Runtime's name, which it writes into the default domain too. */
@@ -94,7 +100,6 @@ const rmsNorm = (op: string): Op => defineOp({
     const { y, scales } = layer(numbers(t), t.shape, n, call.attrs.epsilon, false, scale, null);
     return [fromNumbers(scale.dtype, t.shape, y), fromNumbers(stash(call.attrs.stash_type), perRow(t.shape, axis), scales)].slice(0, call.outputs);
   },
-  ...normKernels('rmsnorm', (call) => ({ ...rowsFrom(call.inputs[0]!.shape, call.attrs.axis), epsilon: call.attrs.epsilon, centred: false, scale: { input: 1 }, inverse: 1 })),
 });
 
 /** A vector of the last dim's size. */
@@ -131,13 +136,11 @@ const skipNorms: readonly Op[] = [
     op: 'com.microsoft.SkipLayerNormalization', since: [1], inputs: ['input: T', 'skip: T', 'gamma: T', 'beta: T?', 'bias: T?'], outputs: SKIP_OUTPUTS, types: { T: FLOAT }, attrs: { epsilon: float(1e-12) },
     infer: (call) => skipFacts(call, 4),
     reference: (call) => skipLayer(call, 4, true),
-    ...normKernels('skip-layernorm', (call) => ({ ...rowsFrom(call.inputs[0]!.shape, -1), epsilon: call.attrs.epsilon, centred: true, added: [1, 4], scale: { input: 2 }, bias: { input: 3 }, mean: 1, inverse: 2, sum: 3 })),
   }),
   defineOp({
     op: 'com.microsoft.SkipSimplifiedLayerNormalization', since: [1], inputs: ['input: T', 'skip: T', 'gamma: T', 'bias: T?'], outputs: SKIP_OUTPUTS, types: { T: FLOAT }, attrs: { epsilon: float(1e-12) },
     infer: (call) => skipFacts(call, 3),
     reference: (call) => skipLayer(call, 3, false),
-    ...normKernels('skip-rmsnorm', (call) => ({ ...rowsFrom(call.inputs[0]!.shape, -1), epsilon: call.attrs.epsilon, centred: false, added: [1, 3], scale: { input: 2 }, mean: 1, inverse: 2, sum: 3 })),
   }),
 ];
 

@@ -6,7 +6,7 @@ import { cellsOf, indexed, sized, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf, broadcast, broadcastStrides } from './shapes.ts';
 import { padTable } from './pad-table.ts';
-import { padKernels, stridedKernels } from './moves.ts';
+import type { PadGeometry, StridedView } from './webgpu/move.ts';
 
 const MODES = ['constant', 'reflect', 'edge', 'wrap'];
 
@@ -68,6 +68,19 @@ function centred(g: Given<{ readonly axes: readonly number[] | undefined }>): Pa
   return paddingOf(from, [...first, ...last], axes, 'constant');
 }
 
+/** What kernels copy, and where they fill. */
+export const padGeometry = (g: Given): PadGeometry => ({ ...padShape(g).padding, mode: g.attrs.mode });
+export const cropGeometry = (g: Given): PadGeometry => ({ ...centred(g), mode: 'constant' });
+/** Outputs as views of input 0. */
+export function tileViews(g: Given): readonly StridedView[] {
+  const [from, { shape }] = [g.shape(0), tiledShape(g)[0]!];
+  return [{ shape: from.flatMap((d, i) => [shape[i]! / d, d]), strides: stridesOf(from).flatMap((s) => [0, s]) }];
+}
+export function expandViews(g: Given): readonly StridedView[] {
+  const { shape } = expandedShape(g)[0]!;
+  return [{ shape, strides: broadcastStrides(g.shape(0), shape) }];
+}
+
 /** https://onnx.ai/onnx/operators/onnx__Pad.html, CenterCropPad, Tile, Expand: outputs larger than what they are made of. */
 export const pad: readonly Op[] = [
   defineOp({
@@ -84,7 +97,6 @@ export const pad: readonly Op[] = [
       const given = call.optional(2) ?? (t.dtype === 'string' || call.attrs.value === 0 ? null : fromNumbers(t.dtype, [1], [call.attrs.value]));
       return [indexed(t, out.shape, t.shape.map((d, i) => padTable(d, before[i]!, after[i]!, call.attrs.mode)), given && cellsOf(given))];
     },
-    ...padKernels('pad', (g) => ({ ...padShape(g).padding, mode: g.attrs.mode }), [1, 3], 2),
   }),
   defineOp({
     op: 'CenterCropPad', since: [18], inputs: ['input_data: T', 'shape: I'], outputs: ['output_data: T'], types: { T: ALL, I: INDEX }, attrs: { axes: ints() },
@@ -96,7 +108,6 @@ export const pad: readonly Op[] = [
       if (shape.includes(0)) return [strided(t, shape, shape.map(() => 0))];
       return [indexed(t, shape, t.shape.map((d, i) => padTable(d, before[i]!, after[i]!, 'constant')))];
     },
-    ...padKernels('crop', (g) => ({ ...centred(g), mode: 'constant' }), [1]),
   }),
   defineOp({
     op: 'Tile', since: [1, 6, 13], inputs: ['input: T', 'repeats: R', 'axis: R?'], outputs: ['output: T'], types: { T: ALL, R: NUMERIC }, attrs: {},
@@ -109,10 +120,6 @@ export const pad: readonly Op[] = [
       const tiles = strided(t, t.shape.flatMap((d, i) => [shape[i]! / d, d]), strides.flatMap((s) => [0, s]));
       return [{ ...tiles, shape }];
     },
-    ...stridedKernels('tile', (g) => {
-      const [from, { shape }] = [g.shape(0), tiledShape(g)[0]!];
-      return [{ shape: from.flatMap((d, i) => [shape[i]! / d, d]), strides: stridesOf(from).flatMap((s) => [0, s]) }];
-    }, [1, 2]),
   }),
   defineOp({
     op: 'Expand', since: [8, 13], inputs: ['input: T', 'shape: int64'], outputs: ['output: T'], types: { T: ALL }, attrs: {},
@@ -122,6 +129,5 @@ export const pad: readonly Op[] = [
       const { shape } = expandedShape(givenRun(call))[0]!;
       return [strided(t, shape, broadcastStrides(t.shape, shape))];
     },
-    ...stridedKernels('expand', (g) => { const { shape } = expandedShape(g)[0]!; return [{ shape, strides: broadcastStrides(g.shape(0), shape) }]; }, [1]),
   }),
 ];

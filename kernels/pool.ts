@@ -5,9 +5,6 @@ import { defineOp, FLOAT, type InferCall, int, ints, type Op, type OutFact, requ
 import { tapTable, type Window, type WindowAttrs, windowOf } from './conv-window.ts';
 import { RANGE } from './quantize-round.ts';
 import { eachOffset } from './shapes.ts';
-import { poolWasm } from './wasm/pool.ts';
-import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './webgpu/pool.ts';
-import { maxUnpoolWasm } from './wasm/windows.ts';
 
 const common = { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: required(ints()), pads: ints(), strides: ints() };
 type PoolAttrs = WindowAttrs & { readonly kernel_shape: readonly number[] };
@@ -51,7 +48,6 @@ function eachPlane(x: readonly number[], size: number, out: number, plane: (from
 // ── max ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 const maxPool = defineOp({
   op: 'MaxPool', since: [1, 8, 10, 11, 12, 22], inputs: ['X: T'], outputs: ['Y: T', 'Indices: int64?'], types: { T: [...FLOAT, 'int8', 'uint8'] }, attrs: { ...common, storage_order: int(0) },
-  webgpu: maxPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window), wasm: poolWasm.MaxPool!,
   infer: (call) => {
     const out = inferPool(call);
     return [...out, { dtype: 'int64', shape: out[0]!.shape }];
@@ -101,7 +97,6 @@ function indicesOf(chosen: Int32Array, shape: readonly number[], spatial: readon
 // ── average and Lp ──────────────────────────────────────────────────────────────────────────────────────────────────
 const averagePool = defineOp({
   op: 'AveragePool', since: [1, 7, 10, 11, 19, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...common, count_include_pad: int(0) },
-  webgpu: meanPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window), wasm: poolWasm.AveragePool!,
   infer: inferPool,
   reference: (call) => {
     const t = call.tensor(0);
@@ -129,7 +124,6 @@ export function averaged(x: ArrayLike<number>, xShape: readonly number[], window
 
 const lpPool = defineOp({
   op: 'LpPool', since: [1, 2, 11, 18, 22], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { ...common, p: int(2) },
-  webgpu: meanPoolKernels((call) => poolShape(call.inputs[0]!.shape, call.attrs).window, (call) => call.attrs.p), wasm: poolWasm.LpPool!,
   infer: (call) => { checkOrder(call.attrs.p); return inferPool(call); },
   reference: (call) => {
     const t = call.tensor(0), { p: order } = call.attrs;
@@ -151,7 +145,6 @@ const checkOrder = (p: number): void => { if (!(p > 0)) fail('attribute_invalid'
 // ── global ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 const globalPool = (op: string, since: readonly number[], lp: boolean, value: (row: Float64Array, p: number) => number): Op => defineOp({
   op, since, inputs: ['X: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: lp ? { p: int(2) } : {},
-  webgpu: globalPoolKernels(lp ? 'norm' : op === 'GlobalMaxPool' ? 'max' : 'mean'), wasm: poolWasm[op]!,
   infer: (call) => {
     const { dtype, shape } = call.fact(0);
     if (shape.length < 3) fail('shape_mismatch', `the input has shape [${shape}]; it must be [N, C, ...] with at least one spatial dim`);
@@ -186,7 +179,7 @@ function norm(row: Float64Array, p: number): number {
 interface UnpoolAttrs { readonly kernel_shape: readonly number[]; readonly pads: readonly number[] | undefined; readonly strides: readonly number[] | undefined }
 
 /** The shape that the window implies, into which indices point, and the output's, in whose first corner it lies. @throws attribute_invalid, shape_mismatch */
-function unpoolShape(x: readonly number[], indices: readonly number[], attrs: UnpoolAttrs, wanted: readonly number[] | null): { natural: readonly number[]; shape: readonly number[] } {
+export function unpoolShape(x: readonly number[], indices: readonly number[], attrs: UnpoolAttrs, wanted: readonly number[] | null): { natural: readonly number[]; shape: readonly number[] } {
   const rank = x.length - 2, { kernel_shape: kernel } = attrs;
   if (rank < 1 || kernel.length !== rank) fail('attribute_invalid', `kernel_shape [${kernel}] does not fit an input of shape [${x}]`);
   if (String(indices) !== String(x)) fail('shape_mismatch', `indices of shape [${indices}] do not fit an input of shape [${x}]`);
@@ -200,7 +193,6 @@ function unpoolShape(x: readonly number[], indices: readonly number[], attrs: Un
 
 const maxUnpool = defineOp({
   op: 'MaxUnpool', since: [9, 11, 22], inputs: ['X: T1', 'I: int64', 'output_shape: int64?'], outputs: ['output: T1'], types: { T1: FLOAT }, attrs: { kernel_shape: required(ints()), pads: ints(), strides: ints() },
-  wasm: [maxUnpoolWasm((call) => unpoolShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.attrs, call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null))],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: unpoolShape(call.fact(0).shape, call.fact(1).shape, call.attrs, call.inputs[2] ? integers(call.value(2)) : null).shape }],
   reference: (call) => {
     const t = call.tensor(0), wanted = call.optional(2);

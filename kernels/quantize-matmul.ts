@@ -7,9 +7,6 @@ import { defineOp, float, type InferCall, int, type Op } from './define.ts';
 import { gemmShape, matmulShape, productOf } from './matmul.ts';
 import { dynamicRange, saturated, single } from './quantize-round.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
-import { integerProductKernels } from './webgpu/quantize.ts';
-import { byteProductWasm } from './wasm/contract.ts';
-import { matMulIntegerWasm, qlinearMatMulWasm } from './wasm/quant-gemm.ts';
 
 type Shape = readonly number[];
 const BYTE: readonly DType[] = ['int8', 'uint8'];
@@ -46,7 +43,6 @@ function check(call: InferCall, a: Shape, b: Shape, parameters: readonly (readon
 
 const matMulInteger = defineOp({
   op: 'MatMulInteger', since: [10], inputs: ['A: T1', 'B: T2', 'a_zero_point: T1?', 'b_zero_point: T2?'], outputs: ['Y: int32'], types: { T1: BYTE, T2: BYTE }, attrs: {},
-  webgpu: integerProductKernels((call) => matmulShape(call.inputs[0]!.shape, call.inputs[1]!.shape)), wasm: [matMulIntegerWasm],
   infer: (call) => {
     const a = call.fact(0).shape, b = call.fact(1).shape;
     check(call, a, b, [[2, 'a', 'a_zero_point'], [3, 'b', 'b_zero_point']]);
@@ -61,7 +57,6 @@ const matMulInteger = defineOp({
 const qlinearMatMul = defineOp({
   op: 'QLinearMatMul', since: [10, 21], inputs: ['a: T1', 'a_scale: TS', 'a_zero_point: T1', 'b: T2', 'b_scale: TS', 'b_zero_point: T2', 'y_scale: TS', 'y_zero_point: T3'], outputs: ['y: T3'],
   types: { T1: [...BYTE, ...FLOAT8], T2: [...BYTE, ...FLOAT8], T3: [...BYTE, ...FLOAT8], TS: ['float32', 'float16', 'bfloat16'] }, attrs: {},
-  wasm: [qlinearMatMulWasm, byteProductWasm],
   infer: (call) => {
     const a = call.fact(0).shape, b = call.fact(3).shape, { shape } = matmulShape(a, b);
     check(call, a, b, [[1, 'a', 'a_scale'], [2, 'a', 'a_zero_point'], [4, 'b', 'b_scale'], [5, 'b', 'b_zero_point']]);

@@ -3,13 +3,10 @@ import type { DType } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
-import { defineOp, INDEX, int, type Op, required, type WasmKernel } from './define.ts';
+import { defineOp, INDEX, int, type Op, required } from './define.ts';
 import { product, reals } from './matmul-product.ts';
 import { matMulBnb4 } from './quantize-bnb4.ts';
 import { axisOf, eachOffset } from './shapes.ts';
-import { withHalf } from './wasm/half.ts';
-import { matMulNBits as matMulNBitsWasm } from './wasm/quant-nbits.ts';
-import { nbitsKernels } from './webgpu/matmul-nbits.ts';
 
 type Shape = readonly number[];
 const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -47,7 +44,6 @@ function widen(b: ArrayLike<number>, scales: ArrayLike<number>, zeros: ArrayLike
 const matMulNBits = defineOp({
   op: 'com.microsoft.MatMulNBits', since: [1], inputs: ['A: T1', 'B: T2', 'scales: T1', 'zero_points: T3?', 'g_idx: int32?', 'bias: T1?'], outputs: ['Y: T1'], types: { T1: REAL, T2: ['uint8'], T3: ['uint8', ...REAL] },
   attrs: { K: required(int()), N: required(int()), accuracy_level: int(0), bits: int(4), block_size: required(int()), weight_prepacked: int(0) },
-  webgpu: nbitsKernels, wasm: withHalf([matMulNBitsWasm as WasmKernel]),
   infer: (call) => {
     const a = call.attrs;
     checkNBits(a);

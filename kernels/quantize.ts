@@ -8,9 +8,6 @@ import { quantizedMatmul } from './quantize-matmul.ts';
 import { quantizedBits } from './quantize-nbits.ts';
 import { dynamicRange, RANGE, roundEven } from './quantize-round.ts';
 import { axisOf } from './shapes.ts';
-import { dequantizeKernels, dynamicQuantizeKernels, quantizeKernels } from './webgpu/quantize.ts';
-import { dequantizeEach, quantizeEach } from './wasm/quant-each.ts';
-import { dequantizeLinear, dynamicQuantizeLinear, quantizeLinear } from './wasm/quant.ts';
 
 const QUANTIZED: readonly DType[] = ['uint8', 'int8', 'uint16', 'int16', 'uint4', 'int4', 'uint2', 'int2', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float4e2m1'];
 const REAL: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -70,7 +67,6 @@ export function quantizedType(zero: DType | null, output_dtype: number): DType {
 
 const quantize = (op: string, since: readonly number[]): Op => defineOp({
   op, since, inputs: ['x: T1', 'y_scale: T2', 'y_zero_point: T3?'], outputs: ['y: T3'], types: { T1: [...REAL, 'float64', 'int32'], T2: SCALE, T3: QUANTIZED }, attrs: quantizeAttrs,
-  webgpu: quantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [quantizeLinear, quantizeEach((call) => (call.attrs.precision === 0 ? call.inputs[1]!.dtype : DTYPE_OF_ONNX[call.attrs.precision]!))],
   infer: (call) => {
     const x = call.fact(0), zero = call.inputs[2] ?? null;
     if (call.attrs.precision !== 0) dtypeOf(call.attrs.precision, [...REAL, 'float64'], 'precision');
@@ -106,7 +102,6 @@ const dequantize = (op: string, since: readonly number[]): Op => {
   };
   return defineOp({
     op, since, inputs: ['x: T1', 'x_scale: T2', 'x_zero_point: T1?'], outputs: ['y: T3'], types: { T1: [...QUANTIZED, 'int32'], T2: [...REAL, 'float8e8m0'], T3: REAL }, attrs: { axis: int(1), block_size: int(0), output_dtype: int(0) },
-    webgpu: dequantizeKernels((call) => granularity(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs)), wasm: [dequantizeLinear, dequantizeEach],
     infer: (call) => {
       const x = call.fact(0);
       granularity(x.shape, call.fact(1).shape, call.inputs[2]?.shape ?? null, call.attrs);
@@ -129,7 +124,6 @@ const dequantize = (op: string, since: readonly number[]): Op => {
 
 const dynamicQuantize = defineOp({
   op: 'DynamicQuantizeLinear', since: [11], inputs: ['x: float32'], outputs: ['y: uint8', 'y_scale: float32', 'y_zero_point: uint8'], types: {}, attrs: {},
-  webgpu: dynamicQuantizeKernels, wasm: [dynamicQuantizeLinear],
   infer: (call) => [{ dtype: 'uint8', shape: call.fact(0).shape }, { dtype: 'float32', shape: [] }, { dtype: 'uint8', shape: [] }],
   reference: (call) => {
     const t = call.tensor(0), x = numbers(t);

@@ -5,9 +5,6 @@ import { sizeOf, stridesOf, type Tensor, tensor, zeros } from '../src/core/tenso
 import { type Call, defineOp, INDEX, int, type NormalizeCall, type Normalized, NUMERIC, type Op } from './define.ts';
 import { without } from './elementwise.ts';
 import { axesOf, axisOf, eachOffset } from './shapes.ts';
-import { logSumExpWasm } from './wasm/contract.ts';
-import * as wasm from './wasm/reduce.ts';
-import { positionKernel, reduceKernel, type Reduction, scanKernel } from './webgpu/reduce.ts';
 
 /** Which dims of a shape are reduced, and what is left. `axes` null: not given. */
 export function reduction(shape: readonly number[], axes: readonly number[] | null, attrs: { readonly keepdims: number; readonly noop_with_empty_axes: number }): { axes: number[]; shape: number[] } {
@@ -99,14 +96,13 @@ const axesInput = (until: number) => ({ attrs, inputs, opset, constant }: Normal
 };
 
 /** The axes that a call reduces; null: known only at run time. */
-function knownAxes(call: Call): readonly number[] | null {
+export function knownAxes(call: Call): readonly number[] | null {
   const given = call.inputs[1] ? (call.inputs[1].constant?.peek() ?? undefined) : null;
   return given === undefined ? null : reduction(call.inputs[0]!.shape, given && integers(given), call.attrs).axes;
 }
 
 const reducer = (op: string): Op => {
   const bools = op === 'ReduceMax' || op === 'ReduceMin';
-  const how = op.slice('Reduce'.length) as Reduction;
   return defineOp({
     op, since: op === 'ReduceSum' ? [1, 11, 13] : bools ? [1, 11, 12, 13, 18, 20] : [1, 11, 13, 18],
     inputs: ['data: T', 'axes: int64?'], outputs: ['reduced: T'], types: { T: bools ? [...NUMERIC, 'bool'] : NUMERIC },
@@ -123,11 +119,11 @@ const reducer = (op: string): Op => {
       const { axes, shape } = reduction(t.shape, given && integers(given), call.attrs);
       return [reduce(t, axes, shape, bools ? extreme(op === 'ReduceMax', t.dtype) : HOW[op]!)];
     },
-    webgpu: [reduceKernel(how, knownAxes)], wasm: [wasm.reduceKernel(how, knownAxes), ...(how === 'LogSumExp' ? [logSumExpWasm(knownAxes)] : [])],
   });
 };
 
-const ownAxis = (call: Call): number => axisOf(call.attrs.axis, call.inputs[0]!.shape.length);
+/** The axis of an ArgMax or ArgMin. */
+export const ownAxis = (call: Call): number => axisOf(call.attrs.axis, call.inputs[0]!.shape.length);
 
 const position = (op: 'ArgMax' | 'ArgMin'): Op => defineOp({
   op, since: [1, 11, 12, 13], inputs: ['data: T'], outputs: ['reduced: int64'], types: { T: NUMERIC },
@@ -154,7 +150,6 @@ const position = (op: 'ArgMax' | 'ArgMin'): Op => defineOp({
     });
     return [out];
   },
-  webgpu: [positionKernel(op === 'ArgMax', ownAxis)], wasm: [wasm.positionKernel(op === 'ArgMax', ownAxis)],
 });
 
 const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
@@ -185,10 +180,9 @@ const cumulative = (op: 'CumSum' | 'CumProd'): Op => defineOp({
     else scan(numbers(t), op === 'CumSum' ? 0 : 1, (a, b) => (op === 'CumSum' ? (a + b) | 0 : Math.imul(a, b)), write);
     return [out];
   },
-  webgpu: [scanKernel(op === 'CumProd', knownAxis)], wasm: [wasm.scanKernel(op === 'CumProd', knownAxis)],
 });
 /** The axis that input 1 names; null: known only at run time. */
-function knownAxis(call: Call): number | null {
+export function knownAxis(call: Call): number | null {
   const given = call.inputs[1]?.constant?.peek();
   return given ? axisOf(soleOf(given), call.inputs[0]!.shape.length) : null;
 }

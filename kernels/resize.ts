@@ -7,8 +7,6 @@ import { indexed, sized } from './elements.ts';
 import { type Given, givenRun, infers, listOf, without } from './given.ts';
 import { axesOf } from './shapes.ts';
 import { axisTaps, COORDINATE_MODES, type Interpolation, NEAREST_MODES, type ResizedAxis } from './taps.ts';
-import { resizeKernel as wasmKernel } from './wasm/resize.ts';
-import { resizeKernel } from './webgpu/resize.ts';
 
 interface ResizeAttrs extends Interpolation {
   readonly axes: readonly number[] | undefined;
@@ -128,7 +126,7 @@ function upsampled({ attrs, inputs, constant }: NormalizeCall): Normalized {
 }
 
 /** The axes that a Resize changes; null for the others. */
-const changed = (g: Given): (ResizedAxis | null)[] => resizedAxes(g).map((axis) => (keeps(g.attrs, axis) ? null : axis));
+export const changedAxes = (g: Given): (ResizedAxis | null)[] => resizedAxes(g).map((axis) => (keeps(g.attrs, axis) ? null : axis));
 
 const resize11 = defineOp({
   op: 'Resize', since: [10, 11, 13, 18, 19], inputs: ['X: T', 'roi: R?', 'scales: float32?', 'sizes: int64?'], outputs: ['Y: T'], types: { T: ALL, R: FLOAT },
@@ -138,7 +136,6 @@ const resize11 = defineOp({
   },
   normalize: (node) => (node.opset < 11 ? upsampled(node) : {}),
   infer: infers(resizedShape), reference: resizeReference,
-  webgpu: [resizeKernel(changed)], wasm: [wasmKernel(changed)],
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Resize.html, https://onnx.ai/onnx/operators/onnx__Upsample.html */

@@ -6,8 +6,6 @@ import { defineOp, FLOAT, type InferCall, int, type NormalizeCall, type Normaliz
 import { product, type Reals, reals } from './matmul-product.ts';
 import { activation } from './rnn-activation.ts';
 import { rnnAttrs, type RnnAttrs, type RnnShape, rnnShape } from './rnn-shape.ts';
-import { rnnWasm } from './wasm/rnn.ts';
-import { rnnKernels } from './webgpu/rnn.ts';
 
 type Curve = (x: number) => number;
 /** What one direction's steps work with. Rows of `h`, `c` and `sums` are batch entries. */
@@ -163,7 +161,6 @@ const family = (op: keyof typeof GATES, since: readonly number[], step: Step, mo
   const { gates, defaults } = GATES[op], lstm = op === 'LSTM';
   return defineOp({
     op, since, types: { T: FLOAT }, attrs: { ...rnnAttrs, ...more }, normalize,
-    webgpu: rnnKernels({ op, gates, defaults }), wasm: rnnWasm[op],
     inputs: ['X: T', 'W: T', 'R: T', 'B: T?', 'sequence_lens: int32?', 'initial_h: T?', ...(lstm ? ['initial_c: T?', 'P: T?'] : [])], outputs: ['Y: T?', 'Y_h: T?', ...(lstm ? ['Y_c: T?'] : [])],
     infer: (call: InferCall) => facts(call.fact(0).dtype, rnnShape([call.fact(0), call.fact(1), call.fact(2), ...call.inputs.slice(3)], call.attrs, gates, defaults), lstm ? 3 : 2),
     reference: (call: RefCall) => {

@@ -4,8 +4,6 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, float, type InferCall, int, ints, type Op, type OutFact, type RefCall, required, string } from './define.ts';
 import { sized } from './elements.ts';
 import { rankOf } from './shapes.ts';
-import { roiAlignWasm } from './wasm/windows.ts';
-import { roiAlignKernel } from './webgpu/scatter.ts';
 
 interface AlignAttrs {
   readonly mode: string;
@@ -128,7 +126,7 @@ export const roi: readonly Op[] = [
       mode: string('avg'), coordinate_transformation_mode: string('half_pixel'), output_height: int(1), output_width: int(1), sampling_ratio: int(0), spatial_scale: float(1),
     },
     normalize: ({ attrs, opset }) => (opset < 16 ? { attrs: { ...attrs, coordinate_transformation_mode: 'output_half_pixel' } } : {}),
-    infer: alignShape, reference: roiAlign, wasm: [roiAlignWasm], webgpu: [roiAlignKernel],
+    infer: alignShape, reference: roiAlign,
   }),
   defineOp({
     op: 'MaxRoiPool', since: [1, 22], inputs: ['X: T', 'rois: T'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { pooled_shape: required(ints()), spatial_scale: float(1) },

@@ -2,8 +2,6 @@ import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
 import { defineOp, FLOAT, float, INDEX, type InferCall, int, type NormalizeCall, type Normalized, type Op, type RefCall } from './define.ts';
-import { rotaryWasm } from './wasm/recurrent.ts';
-import { rotaryKernel } from './webgpu/rotary.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -45,7 +43,6 @@ export function rotate(x: Float64Array, at: number, turned: number, cos: ArrayLi
 /** A position that the caches have. @throws value_invalid */
 export const positionIn = (position: number, rows: number): number => (position >= 0 && position < rows ? position : fail('value_invalid', `position ${position} is outside a cache of ${rows} positions`));
 
-const wasm = [rotaryWasm((call) => rotaryShape(call.inputs, call.attrs))];
 const attrs = { interleaved: int(0), num_heads: int(0), rotary_embedding_dim: int(0), scale: float(1), is_packed_batching: int(0) };
 const infer = (call: InferCall): [{ dtype: Fact['dtype']; shape: Shape }] => {
   rotaryShape([call.fact(0), call.fact(1), call.fact(2), call.inputs[3]], call.attrs);
@@ -68,6 +65,6 @@ const reorder = ({ attrs: a, inputs: [x, ids, cos, sin] }: NormalizeCall): Norma
 
 /** https://onnx.ai/onnx/operators/onnx__RotaryEmbedding.html, and com.microsoft's form of it, which becomes the same. */
 export const rotary: readonly Op[] = [
-  defineOp({ op: 'RotaryEmbedding', since: [23], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, infer, wasm, webgpu: [rotaryKernel], reference }),
-  defineOp({ op: 'com.microsoft.RotaryEmbedding', since: [1], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, normalize: reorder, infer, wasm, reference }),
+  defineOp({ op: 'RotaryEmbedding', since: [23], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, infer, reference }),
+  defineOp({ op: 'com.microsoft.RotaryEmbedding', since: [1], inputs: ['X: T', 'cos_cache: T', 'sin_cache: T', 'position_ids: M?'], outputs: ['Y: T'], types: { T: FLOAT, M: INDEX }, attrs, normalize: reorder, infer, reference }),
 ];

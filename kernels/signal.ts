@@ -5,8 +5,6 @@ import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
 import { type Call, defineOp, FLOAT, INDEX, type InferCall, int, type NormalizeCall, type Normalized, NUMERIC, type Op, type RefCall } from './define.ts';
 import { rootsOf, transform } from './signal-fft.ts';
 import { axisOf } from './shapes.ts';
-import { dftWasm, stftWasm } from './wasm/signal.ts';
-import { dftKernel, stftKernel } from './webgpu/signal.ts';
 
 type Shape = readonly number[];
 
@@ -33,15 +31,15 @@ function dftShape(x: Shape, length: Tensor | null, axisValue: Tensor | null, a: 
   return { axis, length: n, complex, real, bins, shape: x.map((d, i) => (i === axis ? bins : i === rank - 1 ? (real ? 1 : 2) : d)) };
 }
 
-const known = (call: Call, i: number): Tensor | null => call.inputs[i]?.constant?.peek() ?? null;
 
+const known = (call: Call, i: number): Tensor | null => call.inputs[i]?.constant?.peek() ?? null;
+/** The transform of a call whose length and axis are constants. */
+export const dftOf = (call: Call): Dft => dftShape(call.inputs[0]!.shape, known(call, 1), known(call, 2), call.attrs);
 const dft = defineOp({
   op: 'DFT', since: [17, 20], inputs: ['input: T1', 'dft_length: T2?', 'axis: int64?'], outputs: ['output: T1'], types: { T1: FLOAT, T2: INDEX }, attrs: { inverse: int(0), onesided: int(0) },
-  webgpu: [dftKernel((call) => dftShape(call.inputs[0]!.shape, call.inputs[1]?.constant?.peek() ?? null, call.inputs[2]?.constant?.peek() ?? null, call.attrs))],
   // Below opset 20 the axis is an attribute, 1 by default.
   normalize: ({ attrs: { axis, ...attrs }, inputs, opset, constant }: NormalizeCall): Normalized =>
     opset >= 20 ? { attrs: axis === undefined ? attrs : { axis, ...attrs } } : { attrs, inputs: [inputs[0] ?? null, inputs[1] ?? null, constant(tensor('int64', [], [typeof axis === 'number' ? axis : 1]))] },
-  wasm: [dftWasm((call) => dftShape(call.inputs[0]!.shape, known(call, 1), known(call, 2), call.attrs))],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: dftShape(call.fact(0).shape, call.inputs[1] ? call.value(1) : null, call.inputs[2] ? call.value(2) : null, call.attrs).shape }],
   reference: (call) => {
     const t = call.tensor(0), x = numbers(t), d = dftShape(t.shape, call.optional(1), call.optional(2), call.attrs), n = d.length;
@@ -81,10 +79,10 @@ function stftShape(x: Shape, step: Tensor, window: Shape | null, length: Tensor 
   return { step: hop, length: n, frames, bins, complex, shape: [x[0]!, frames, bins, 2] };
 }
 
+/** The transforms of a call whose step and length are constants. */
+export const stftOf = (call: Call): Stft => stftShape(call.inputs[0]!.shape, known(call, 1)!, call.inputs[2]?.shape ?? null, known(call, 3), call.attrs.onesided);
 const stft = defineOp({
   op: 'STFT', since: [17], inputs: ['signal: T1', 'frame_step: T2', 'window: T1?', 'frame_length: T2?'], outputs: ['output: T1'], types: { T1: FLOAT, T2: INDEX }, attrs: { onesided: int(1) },
-  webgpu: [stftKernel((call) => stftShape(call.inputs[0]!.shape, call.inputs[1]!.constant!.peek()!, call.inputs[2]?.shape ?? null, call.inputs[3]?.constant?.peek() ?? null, call.attrs.onesided))],
-  wasm: [stftWasm((call) => stftShape(call.inputs[0]!.shape, known(call, 1)!, call.inputs[2]?.shape ?? null, known(call, 3), call.attrs.onesided))],
   infer: (call) => [{ dtype: call.fact(0).dtype, shape: stftShape(call.fact(0).shape, call.value(1), call.inputs[2]?.shape ?? null, call.inputs[3] ? call.value(3) : null, call.attrs.onesided).shape }],
   reference: (call) => {
     const t = call.tensor(0), x = numbers(t), wt = call.optional(2), window = wt === null ? null : numbers(wt);

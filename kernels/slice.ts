@@ -5,10 +5,7 @@ import { ALL, defineOp, INDEX, int, type NormalizeCall, type Normalized, type Op
 import { cellsOf, copyRun, fromCells, newCells, strided } from './elements.ts';
 import { type Given, givenRun, infers, int64s, listOf, without } from './given.ts';
 import { axesOf, axisOf } from './shapes.ts';
-import { triluWasm } from './wasm/make.ts';
-import { reverseSequenceWasm } from './wasm/recurrent.ts';
-import { reverseKernel, triluKernel } from './webgpu/make.ts';
-import { concatKernels, stridedKernels, type StridedView } from './moves.ts';
+import type { StridedView } from './webgpu/move.ts';
 
 /** Where a slice of `shape` begins, what it steps by (in elements along each axis), and its shape. */
 export interface Sliced { readonly starts: readonly number[]; readonly steps: readonly number[]; readonly shape: readonly number[] }
@@ -110,8 +107,15 @@ const slice10 = defineOp({
   normalize: (node) => (node.opset < 10 ? asInputs('starts', 'ends', 'axes')(node) : {}),
   infer: infers((g) => [{ dtype: g.dtype(0), shape: sliceOf(g).shape }]),
   reference: (call) => [sliced(call.tensor(0), sliceOf(givenRun(call)))],
-  ...stridedKernels('slice', (g) => [viewOf(g.shape(0), sliceOf(g))], [1, 2, 3, 4]),
 });
+
+/** Outputs as views of input 0. */
+export const sliceViews = (g: Given): readonly StridedView[] => [viewOf(g.shape(0), sliceOf(g))];
+export function splitViews(g: Given): readonly StridedView[] {
+  const axis = axisOf(g.attrs.axis, g.shape(0).length);
+  let at = 0;
+  return splitShapes(g).map(({ shape }) => viewOf(g.shape(0), { starts: shape.map((_, i) => (i === axis ? (at += shape[axis]!) - shape[axis]! : 0)), steps: shape.map(() => 1), shape }));
+}
 
 /** https://onnx.ai/onnx/operators/onnx__Slice.html, Split, Concat, ReverseSequence, Trilu */
 export const slice: readonly Op[] = [
@@ -131,18 +135,12 @@ export const slice: readonly Op[] = [
         return piece;
       });
     },
-    ...stridedKernels('split', (g) => {
-      const axis = axisOf(g.attrs.axis, g.shape(0).length);
-      let at = 0;
-      return splitShapes(g).map(({ shape }) => viewOf(g.shape(0), { starts: shape.map((_, i) => (i === axis ? (at += shape[axis]!) - shape[axis]! : 0)), steps: shape.map(() => 1), shape }));
-    }, [1]),
   }),
   defineOp({
     op: 'Concat', since: [1, 4, 11, 13], inputs: ['inputs: T*'], outputs: ['concat_result: T'], types: { T: ALL }, attrs: { axis: required(int()) },
     normalize: ({ attrs, opset }) => (opset < 4 ? { attrs: { axis: 1, ...attrs } } : {}),
     infer: (call) => [{ dtype: call.fact(0).dtype, shape: concatenated(call.inputs.map((_, i) => call.fact(i).shape), call.attrs.axis) }],
     reference: (call) => [concatenate(call.inputs.map((_, i) => call.tensor(i)), call.attrs.axis)],
-    ...concatKernels((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length)),
   }),
   defineOp({
     op: 'ReverseSequence', since: [10], inputs: ['input: T', 'sequence_lens: int64'], outputs: ['Y: T'], types: { T: ALL }, attrs: { time_axis: int(0), batch_axis: int(1) },
@@ -173,8 +171,6 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
-    wasm: [reverseSequenceWasm],
-    webgpu: [reverseKernel((call) => axesOf([call.attrs.batch_axis], call.inputs[0]!.shape.length)[0]!)],
   }),
   ...(['Trilu', 'com.microsoft.Trilu'] as const).map((op) => defineOp({
     op, since: op === 'Trilu' ? [14] : [1], inputs: ['input: T', 'k: int64?'], outputs: ['output: T'], types: { T: ALL }, attrs: { upper: int(1) },
@@ -200,6 +196,5 @@ export const slice: readonly Op[] = [
       }
       return [fromCells(t.dtype, t.shape, to)];
     },
-    webgpu: [triluKernel], wasm: [triluWasm],
   })),
 ];

@@ -2,9 +2,6 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { type Call, defineOp, FLOAT, int, type NormalizeCall, type Normalized, type Op } from './define.ts';
 import { axisOf, sameAs } from './shapes.ts';
-import { softmaxKernels } from './rows.ts';
-import { lineKernel } from './wasm/lines.ts';
-import { lineKernel as lineOnGpu } from './webgpu/lines.ts';
 
 /** Below opset 13 the axis is 1 by default, and all dims from it on are normalised together. */
 const normalize = ({ attrs, opset }: NormalizeCall): Normalized =>
@@ -19,8 +16,7 @@ export function rowsOf(shape: readonly number[], attrs: { readonly axis: number;
 }
 
 /** The lines of a call. */
-const linesOf = (call: Call) => rowsOf(call.inputs[0]!.shape, call.attrs);
-const kernelsOf = (log: boolean) => { const both = softmaxKernels(log, linesOf); return { webgpu: both.webgpu, wasm: [...both.wasm, lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)] }; };
+export const linesOf = (call: Call) => rowsOf(call.inputs[0]!.shape, call.attrs);
 const family = (op: 'Softmax' | 'LogSoftmax'): Op => defineOp({
   op, since: [1, 11, 13], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT },
   attrs: { axis: int(-1), flatten: int(0) },
@@ -41,7 +37,6 @@ const family = (op: 'Softmax' | 'LogSoftmax'): Op => defineOp({
     }
     return [fromNumbers(t.dtype, t.shape, to)];
   },
-  ...kernelsOf(op === 'LogSoftmax'),
 });
 
 /** 1 at the first of the greatest elements, 0 elsewhere. https://onnx.ai/onnx/operators/onnx__Hardmax.html */
@@ -49,7 +44,6 @@ const hardmax: Op = defineOp({
   op: 'Hardmax', since: [1, 11, 13], inputs: ['input: T'], outputs: ['output: T'], types: { T: FLOAT },
   attrs: { axis: int(-1), flatten: int(0) },
   normalize,
-  wasm: [lineKernel(() => 'hardmax', linesOf)], webgpu: [lineOnGpu(() => 'hardmax', linesOf)],
   infer: (call) => { rowsOf(call.fact(0).shape, call.attrs); return sameAs()(call); },
   reference: (call) => {
     const t = call.tensor(0);

@@ -6,8 +6,6 @@ import { defineOp, int, NUMERIC, type Op, type OutFact, type RefCall } from './d
 import { cellsOf, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers, int64s, scalarOf, without } from './given.ts';
 import { axisOf } from './shapes.ts';
-import { topWasm } from './wasm/lines.ts';
-import { topKernel } from './webgpu/lines.ts';
 
 function topShapes(g: Given): OutFact[] {
   const from = g.shape(0);
@@ -104,7 +102,7 @@ export const sort: readonly Op[] = [
     attrs: { axis: int(-1), largest: int(1), sorted: int(1) },
     normalize: ({ attrs, inputs, opset, constant }) =>
       opset < 10 ? { attrs: without(attrs, 'k'), inputs: [inputs[0]!, constant(int64s([typeof attrs.k === 'number' ? attrs.k : fail('attribute_invalid', 'attribute k is required')]))] } : {},
-    infer: infers(topShapes), reference: topK, wasm: [topWasm], webgpu: [topKernel],
+    infer: infers(topShapes), reference: topK,
   }),
   defineOp({
     op: 'NonMaxSuppression', since: [10, 11], outputs: ['selected_indices: int64'], types: {}, attrs: { center_point_box: int(0) }, dynamic: true,

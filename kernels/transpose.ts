@@ -3,7 +3,8 @@ import { stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { ALL, defineOp, int, ints, type Op, required, string } from './define.ts';
 import { strided } from './elements.ts';
 import { axesOf, rankOf } from './shapes.ts';
-import { stridedKernels, type StridedView } from './moves.ts';
+import type { Given } from './given.ts';
+import type { StridedView } from './webgpu/move.ts';
 
 /** The order of axes: reversed when none is given. @throws attribute_invalid */
 export function permOf(perm: readonly number[] | undefined, rank: number): number[] {
@@ -43,6 +44,10 @@ export function blocksOf(
   return mode === 'DCR' ? { as: [n, b, b, deep, h, w], perm: [0, 3, 4, 1, 5, 2], to } : { as: [n, deep, b, b, h, w], perm: [0, 1, 4, 2, 5, 3], to };
 }
 
+/** The output as a view of input 0. */
+export const blockViews = (op: 'DepthToSpace' | 'SpaceToDepth') => (g: Given): readonly StridedView[] => { const { as, perm } = blocksOf(op, g.shape(0), g.attrs); return [permuted(as, perm)]; };
+export const transposeViews = (g: Given): readonly StridedView[] => [permuted(g.shape(0), permOf(g.attrs.perm, g.shape(0).length))];
+
 const blocks = (op: 'DepthToSpace' | 'SpaceToDepth', since: readonly number[]): Op => defineOp({
   op, since, inputs: ['input: T'], outputs: ['output: T'], types: { T: ALL }, attrs: { blocksize: required(int()), mode: string('DCR') },
   infer: (call) => {
@@ -55,7 +60,6 @@ const blocks = (op: 'DepthToSpace' | 'SpaceToDepth', since: readonly number[]): 
     const { as, perm, to } = blocksOf(op, t.shape, call.attrs);
     return [rearranged(t, as, perm, to)];
   },
-  ...stridedKernels('blocks', (g) => { const { as, perm } = blocksOf(op, g.shape(0), g.attrs); return [permuted(as, perm)]; }),
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Transpose.html, https://onnx.ai/onnx/operators/onnx__DepthToSpace.html, https://onnx.ai/onnx/operators/onnx__SpaceToDepth.html */
@@ -71,7 +75,6 @@ export const transpose: readonly Op[] = [
       const perm = permOf(call.attrs.perm, t.shape.length);
       return [rearranged(t, t.shape, perm, perm.map((p) => t.shape[p]!))];
     },
-    ...stridedKernels('transpose', (g) => [permuted(g.shape(0), permOf(g.attrs.perm, g.shape(0).length))]),
   }),
   blocks('DepthToSpace', [1, 11, 13]),
   blocks('SpaceToDepth', [1, 13]),

@@ -1,6 +1,7 @@
 export { planModel, printPlan, Session } from './session.ts';
-export type { Device, Feeds, Port, Results, RunOptions, SessionOptions } from './session.ts';
+export type { Feeds, Port, Results, RunOptions, SessionOptions } from './session.ts';
 export type { Exactness, Trace } from './2-optimize/rewrite.ts';
+export type { Device } from './devices/index.ts';
 export type { ModelSource } from './source.ts';
 export { summarize } from './3-plan/print.ts';
 export type { TuningEntry, TuningTable } from './3-plan/tuning.ts';

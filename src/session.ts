@@ -1,5 +1,5 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
-import { ops } from '../kernels/index.ts';
+import { operators } from '../kernels/operators.ts';
 import { packers } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
@@ -11,16 +11,14 @@ import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import { printPlan } from './3-plan/print.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
-import { openBackend } from './4-run/open.ts';
 import { fail, SardonyxError } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
 import type { Constant, Dim, Fact, Graph, ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
 import { entriesOf, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
+import { type Device, type OpenDevice, openDevice, opsFor } from './devices/index.ts';
 import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
-
-export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 
 export interface SessionOptions {
   /** Where to run; 'auto' takes a hardware GPU, else WASM. Default 'auto'. */
@@ -73,7 +71,7 @@ export class Session implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #released = false;
 
-  private constructor(model: Model, name: string, backend: Backend, options: SessionOptions, planning: Planning) {
+  private constructor(model: Model, name: string, { backend, ops }: OpenDevice, options: SessionOptions, planning: Planning) {
     this.#graph = model.graph;
     this.#backend = backend;
     this.#name = name;
@@ -82,7 +80,7 @@ export class Session implements AsyncDisposable {
     this.outputs = model.graph.outputs.map((v) => portOf(model.graph, v));
     const random = mulberry32(options.seed ?? 0);
     this.#runner = makeRunner(model.graph, {
-      model: name, ops, backend, work: hostWork(random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planning,
+      model: name, ops, backend, work: hostWork(ops, random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planning,
       planned: (plan) => {
         if (options.strict) refuseLeaving(plan, name);
         this.#plans.push(plan);
@@ -100,10 +98,10 @@ export class Session implements AsyncDisposable {
     goOn();
     const { model, name } = await readModel(source, options);
     goOn();
-    const opened = await openBackend(options.device ?? 'auto');
+    const { backend: opened, ops } = await openDevice(options.device ?? 'auto');
     const backend = tools.wrap?.(opened) ?? opened;
     const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
-    const session = new Session(model, name, backend, options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
+    const session = new Session(model, name, { backend, ops }, options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
     try {
       goOn();
       if (options.dims !== undefined) await session.#runner.prepare(inputFacts(model.graph, options.dims));
@@ -170,8 +168,8 @@ async function readModel(source: ModelSource, options: Pick<SessionOptions, 'ext
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
     const model = parseModel(bytes, external);
-    const graph = expandGradients(normalize(model.graph, ops));
-    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), ops, options.trace) }, name };
+    const graph = expandGradients(normalize(model.graph, operators));
+    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), operators, options.trace) }, name };
   } catch (e) {
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
   }
@@ -186,6 +184,7 @@ export async function planModel(source: ModelSource, options: { readonly device?
   const { model, name } = await readModel(source, options);
   const { graph } = model;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
+  const ops = await opsFor(caps.kind);
   const facts = inputFacts(graph, options.dims ?? {});
   const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps);
@@ -242,19 +241,19 @@ function refuseLeaving(plan: Plan, model: string): void {
   if (left.length > 0) fail('not_on_device', `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`, [`model ${model}`]);
 }
 
-function hostWork(random: () => number): HostWork {
+function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): HostWork {
   return {
     run: (step, inputs) => {
       const op = ops.get(step.op)!;
       if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
-      return runWithEpilogue(op, step, inputs);
+      return runWithEpilogue(ops, op, step, inputs);
     },
     pack: (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args),
   };
 }
 
 /** A fused node whose kernel is missing: the operator, then its epilogue as a map over the result. */
-async function runWithEpilogue(op: Op, step: HostStep, inputs: readonly (Value | null)[]): Promise<readonly (Value | null)[]> {
+async function runWithEpilogue(ops: ReadonlyMap<string, Op>, op: Op, step: HostStep, inputs: readonly (Value | null)[]): Promise<readonly (Value | null)[]> {
   const from = step.attrs.operandsFrom as number;
   const [result] = await op.reference(refCall(inputs.slice(0, from), step.attrs, 1));
   const { dtype, shape } = result as Tensor;

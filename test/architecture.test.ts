@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { families } from '../kernels/index.ts';
+import { families } from '../kernels/operators.ts';
 import { PARAM } from '../wgsl/assemble.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -16,7 +16,8 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   'src/2-optimize': ['src/core', 'kernels'],
   'src/3-plan': ['src/core', 'kernels', 'memory', 'wgsl'],
   'src/4-run': ['src/core'],
-  src: ['src/core', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'kernels'],
+  'src/devices': ['src/core', 'src/4-run', 'kernels'],
+  src: ['src/core', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels'],
   'src/cli': ['src', 'src/core', 'src/1-parse', 'src/3-plan', 'kernels'],
   'src/ort': ['src', 'src/core'],
   demo: ['src'],
