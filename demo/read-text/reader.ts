@@ -34,8 +34,8 @@ const LEGIBLE = 0.5;
 const only = async (session: Session, input: Tensor): Promise<Tensor> =>
   (await session.run({ [session.inputs[0]!.name]: input }))[session.outputs[0]!.name] as Tensor;
 
-/** Lines of text in reading order, and how long each stage took. */
-export async function readText(picture: Picture, models: Models): Promise<{ lines: Line[]; times: StageTimes }> {
+/** Lines of text in reading order, and how long each stage took. `longest`: the detector sees the picture shrunk until no side has more pixels. */
+export async function readText(picture: Picture, models: Models, longest = LONGEST): Promise<{ lines: Line[]; times: StageTimes }> {
   const times: StageTimes = { detect: 0, crop: 0, classify: 0, recognize: 0 };
   const timed = async <T>(stage: keyof StageTimes, f: () => T | Promise<T>): Promise<T> => {
     const started = performance.now();
@@ -44,7 +44,7 @@ export async function readText(picture: Picture, models: Models): Promise<{ line
     return result;
   };
   const lines: Line[] = [];
-  for (const box of await timed('detect', () => detect(picture, models.detect))) {
+  for (const box of await timed('detect', () => detect(picture, models.detect, longest))) {
     const line = await timed('crop', () => cut(picture, box, LINE_HEIGHT));
     const doubtful = await timed('classify', async () => (await upsideDown(line, models.classify)) > TURNED);
     const read = await timed('recognize', async (): Promise<Line> => {
@@ -59,8 +59,8 @@ export async function readText(picture: Picture, models: Models): Promise<{ line
 }
 
 /** Boxes round lines of text, in the picture's pixels; they may reach beyond its borders. The model wants sides that are multiples of 32. */
-async function detect(picture: Picture, session: Session): Promise<Box[]> {
-  const scale = Math.min(2, LONGEST / Math.max(picture.width, picture.height));
+async function detect(picture: Picture, session: Session, longest: number): Promise<Box[]> {
+  const scale = Math.min(2, longest / Math.max(picture.width, picture.height));
   const side = (n: number): number => Math.max(32, Math.round((n * scale) / 32) * 32);
   const [width, height] = [side(picture.width), side(picture.height)];
   const map = await only(session, tensor('float32', [1, 3, height, width], toPlanes(picture, width, height, DETECT)));
