@@ -1,73 +1,11 @@
 import { fail } from '../src/core/errors.ts';
-import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
-import { sizeOf, type Tensor } from '../src/core/tensor.ts';
+import type { Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, int, required, string } from './define.ts';
-import { attend, headsFirst, type Heads, moveHeads, packedRows, takeHeads } from './attention-core.ts';
-import { positionIn, rotate } from './rotary.ts';
+import { attend, headsFirst, moveHeads, packedRows, takeHeads } from './attention-core.ts';
+import { groupedShape } from './attention-shape.ts';
+import { positionIn, rotate } from './rotary-shape.ts';
 import { broadcastStrides } from './shapes.ts';
-
-type Shape = readonly number[];
-type Shaped = Pick<Fact, 'shape'> | null | undefined;
-
-export interface GroupedAttrs {
-  readonly num_heads: number;
-  readonly kv_num_heads: number;
-  readonly do_rotary: number;
-  readonly causal: number;
-  readonly local_window_size: number;
-  readonly sliding_window_cache: number;
-  readonly k_quant_type: string;
-  readonly v_quant_type: string;
-}
-/** A GroupQueryAttention call at known shapes; `keys` is the length of the present caches. */
-export interface GroupedShape extends Heads {
-  /** Query holds Q, K and V side by side. */
-  readonly packed: boolean;
-  /** Length of the past caches. */
-  readonly cache: number;
-  /** Longest sequence of the batch, old and new tokens together. */
-  readonly total: number;
-  /** Elements of a head that the caches of cosines and sines rotate. */
-  readonly turned: number;
-}
-
-/** Inputs in order: query, key, value, past_key, past_value, seqlens_k, total_sequence_length, cos_cache, sin_cache, position_ids, attention_bias, head_sink. @throws attribute_invalid, shape_mismatch, input_missing */
-export function groupedShape(inputs: readonly Shaped[], a: GroupedAttrs, total: number): GroupedShape {
-  const q = inputs[0]!.shape, { num_heads: heads, kv_num_heads: kvHeads } = a;
-  if (heads < 1 || kvHeads < 1 || heads % kvHeads !== 0) fail('attribute_invalid', `${heads} query heads cannot share ${kvHeads} key heads`);
-  if (a.sliding_window_cache) fail('attribute_invalid', 'sliding_window_cache is not supported');
-  if (a.k_quant_type !== 'NONE' || a.v_quant_type !== 'NONE') fail('attribute_invalid', `k_quant_type ${a.k_quant_type} and v_quant_type ${a.v_quant_type}: quantised caches are not supported`);
-  if (!a.causal && a.local_window_size !== -1) fail('attribute_invalid', 'local_window_size needs causal attention');
-  if (q.length !== 3) fail('shape_mismatch', `the query has shape [${q}]; it must be of rank 3`);
-  const [batch, queries] = [q[0]!, q[1]!], packed = !inputs[1];
-  if (packed !== !inputs[2]) fail('input_missing', 'key and value must be given together');
-  const size = q[2]! / (packed ? heads + 2 * kvHeads : heads);
-  if (!Number.isInteger(size)) fail('shape_mismatch', `a query of shape [${q}] does not divide into ${heads} heads${packed ? ` and twice ${kvHeads}` : ''}`);
-  const expect = (what: string, got: Shaped, need: Shape): void => {
-    if (got && String(got.shape) !== String(need)) fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
-  };
-  expect('key', inputs[1], [batch, queries, kvHeads * size]);
-  expect('value', inputs[2], [batch, queries, kvHeads * size]);
-  if (!inputs[3] !== !inputs[4]) fail('input_missing', 'past_key and past_value must be given together');
-  const cache = inputs[3]?.shape[2] ?? 0;
-  expect('past_key', inputs[3], [batch, kvHeads, cache, size]);
-  expect('past_value', inputs[4], [batch, kvHeads, cache, size]);
-  if (sizeOf(inputs[5]!.shape) !== batch) fail('shape_mismatch', `seqlens_k has shape [${inputs[5]!.shape}], not [${batch}]`);
-  if (total < queries) fail('value_invalid', `total_sequence_length ${total} is less than the ${queries} tokens of the query`);
-  const cos = inputs[7]?.shape, turned = cos ? 2 * cos[1]! : 0;
-  if (a.do_rotary && (!cos || !inputs[8])) fail('input_missing', 'do_rotary needs cos_cache and sin_cache');
-  if (cos && (cos.length !== 2 || turned > size)) fail('shape_mismatch', `cos_cache has shape [${cos}]; it must be [positions, ${size / 2}]`);
-  if (cos) expect('sin_cache', inputs[8], cos);
-  expect('position_ids', inputs[9], [batch, queries]);
-  const bias = inputs[10]?.shape;
-  if (bias && (bias.length !== 4 || (bias[0] !== 1 && bias[0] !== batch) || (bias[1] !== 1 && bias[1] !== heads) || bias[2] !== queries || bias[3]! < total)) fail('shape_mismatch', `attention_bias has shape [${bias}], not [${[batch, heads, queries, total]}]`);
-  expect('head_sink', inputs[11], [heads]);
-  expect('q_norm_weight', inputs[14], [size]);
-  expect('k_norm_weight', inputs[15], [size]);
-  if (!inputs[14] !== !inputs[15]) fail('input_missing', 'q_norm_weight and k_norm_weight must be given together');
-  return { batch, heads, kvHeads, queries, keys: Math.max(cache, total), size, valueSize: size, packed, cache, total, turned };
-}
 
 /** Divides each run of `size` elements by its root mean square and multiplies it by the weights. */
 function normaliseHeads(x: Float64Array, size: number, weights: Tensor | null, epsilon: number): void {

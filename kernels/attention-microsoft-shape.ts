@@ -2,6 +2,7 @@
 import { fail } from '../src/core/errors.ts';
 import type { Fact } from '../src/core/graph.ts';
 import type { Heads } from './attention-core.ts';
+import type { Call } from './define.ts';
 
 type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -44,6 +45,9 @@ export function projectedShape(x: Shape, w: Shape, bias: Shaped, mask: Shaped, p
   if (mask) maskForm(mask.shape, s);
   return s;
 }
+/** The same of a call of com.microsoft.Attention. */
+export const projectedOf = (call: Call<ProjectedAttrs>): ProjectedShape => projectedShape(call.inputs[0]!.shape, call.inputs[1]!.shape, call.inputs[2], call.inputs[3], call.inputs[4], call.attrs);
+
 /** A MultiHeadAttention call at known shapes. */
 export interface MultiShape extends Heads {
   /** How Q, K and V come: three tensors, K and V in one, all in one, or keys and values with heads first (a finished cache). */

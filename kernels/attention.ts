@@ -4,68 +4,15 @@ import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, integers, numbers } from '../src/core/numbers.ts';
 import { isTensor, sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, float, graphAttr, type InferCall, int, NUMERIC, type Op, type RefCall } from './define.ts';
-import { appendKeys, attend, headsFirst, type Heads, moveHeads, packedRows, softmaxRow, takeHeads } from './attention-core.ts';
+import { appendKeys, attend, headsFirst, moveHeads, packedRows, softmaxRow, takeHeads } from './attention-core.ts';
 import { groupQueryAttention } from './attention-grouped.ts';
+import { attentionShape, type AttentionShape } from './attention-shape.ts';
 import { linearAttention } from './attention-linear.ts';
 import { microsoftAttention } from './attention-microsoft.ts';
 import { product, reals } from './matmul-product.ts';
 import { broadcastStrides } from './shapes.ts';
 
-type Shape = readonly number[];
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
-
-export interface AttentionAttrs {
-  readonly is_causal: number;
-  readonly kv_num_heads: number | undefined;
-  readonly q_num_heads: number | undefined;
-  readonly left_window_size: number;
-  readonly right_window_size: number;
-  readonly qk_matmul_output_mode: number;
-  readonly scale: number | undefined;
-  readonly softcap: number;
-}
-/** An Attention call at known shapes. */
-export interface AttentionShape extends Heads {
-  /** Q, K, V and Y are [batch, steps, heads * size]. */
-  readonly packed: boolean;
-  /** Keys in the cache and keys that come in; `keys` is their sum. */
-  readonly past: number;
-  readonly incoming: number;
-  readonly output: Shape;
-}
-
-/** Inputs in ONNX's order: Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen. @throws attribute_invalid, shape_mismatch, input_missing */
-export function attentionShape(inputs: readonly Shaped[], attrs: AttentionAttrs): AttentionShape {
-  const [q, k, v] = [inputs[0]!.shape, inputs[1]!.shape, inputs[2]!.shape];
-  const packed = q.length === 3;
-  if ((q.length !== 3 && q.length !== 4) || k.length !== q.length || v.length !== q.length) fail('shape_mismatch', `Q [${q}], K [${k}] and V [${v}] must all be of rank 3 or all of rank 4`);
-  const heads = packed ? attrs.q_num_heads ?? 0 : q[1]!, kvHeads = packed ? attrs.kv_num_heads ?? 0 : k[1]!;
-  if (heads < 1 || kvHeads < 1) fail('attribute_invalid', 'inputs of rank 3 need q_num_heads and kv_num_heads');
-  if (heads % kvHeads !== 0) fail('attribute_invalid', `${heads} query heads cannot share ${kvHeads} key heads`);
-  const size = packed ? q[2]! / heads : q[3]!, valueSize = packed ? v[2]! / kvHeads : v[3]!;
-  if (!Number.isInteger(size) || !Number.isInteger(valueSize)) fail('shape_mismatch', `Q [${q}] and V [${v}] do not divide into ${heads} and ${kvHeads} heads`);
-  const batch = q[0]!, queries = packed ? q[1]! : q[2]!, incoming = packed ? k[1]! : k[2]!;
-  const expect = (what: string, got: Shaped, need: Shape): void => {
-    if (got && String(got.shape) !== String(need)) fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
-  };
-  expect('K', inputs[1], packed ? [batch, incoming, kvHeads * size] : [batch, kvHeads, incoming, size]);
-  expect('V', inputs[2], packed ? [batch, incoming, kvHeads * valueSize] : [batch, kvHeads, incoming, valueSize]);
-  const pastKey = inputs[4] ?? null, pastValue = inputs[5] ?? null;
-  if ((pastKey === null) !== (pastValue === null)) fail('input_missing', 'past_key and past_value must be given together');
-  const past = pastKey?.shape[2] ?? 0, keys = past + incoming;
-  expect('past_key', pastKey, [batch, kvHeads, past, size]);
-  expect('past_value', pastValue, [batch, kvHeads, past, valueSize]);
-  expect('nonpad_kv_seqlen', inputs[6], [batch]);
-  if (inputs[6] && pastKey !== null) fail('attribute_invalid', 'nonpad_kv_seqlen and past_key cannot be given together');
-  const mask = inputs[3]?.shape;
-  if (mask) {
-    const full = [batch, heads, queries, keys];
-    const fits = mask.length >= 1 && mask.length <= 4 && mask.every((d, i) => { const to = full[4 - mask.length + i]!; return d === 1 || d === to || (i === mask.length - 1 && d < to); });
-    if (!fits) fail('shape_mismatch', `attn_mask of shape [${mask}] does not broadcast to [${full}]`);
-  }
-  if (attrs.qk_matmul_output_mode < 0 || attrs.qk_matmul_output_mode > 3) fail('attribute_invalid', `qk_matmul_output_mode ${attrs.qk_matmul_output_mode} must be 0 to 3`);
-  return { batch, heads, kvHeads, queries, keys, size, valueSize, packed, past, incoming, output: packed ? [batch, queries, heads * valueSize] : [batch, heads, queries, valueSize] };
-}
 
 /** Adds a mask tensor to rows of scores: false, -infinity and columns that a short mask lacks disable a key. */
 function masker(mask: Tensor, s: AttentionShape): (row: Float64Array, b: number, head: number, i: number) => void {

@@ -4,7 +4,8 @@ import { fail } from '../src/core/errors.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, type InferCall, int, type Op } from './define.ts';
-import { gemmShape, matmulShape, productOf } from './matmul.ts';
+import { productOf } from './matmul.ts';
+import { gemmShape, matmulShape } from './matmul-shape.ts';
 import { dynamicRange, saturated, single } from './quantize-round.ts';
 import { broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 

@@ -64,7 +64,7 @@ export function runOp(op: Op, trial: Trial): Ran {
   const call: InferCall = { inputs: facts, attrs, outputs: count, value: (i) => trial.inputs[i]!, fact: (i) => facts[i]! };
   const shapes = op.infer!(call);
   const caps = trial.caps ?? BASE_WASM;
-  const planned = { inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)), outputs: shapes, attrs };
+  const planned = { inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)), outputs: shapes.slice(0, count), attrs };
   const kernel = trial.kernel ?? (op.wasm ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
   if (!kernel) throw new Error(`no WASM kernel of ${op.op} takes [${facts.map((f) => f && `${f.dtype}[${f.shape}]`)}] ${JSON.stringify(trial.attrs ?? {})}`);
   return { kernel: kernel.name, ...runKernel(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []) };

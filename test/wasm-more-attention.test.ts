@@ -1,7 +1,8 @@
 import { test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
-import { attentions, attentionShape } from '../kernels/attention.ts';
+import { attentions } from '../kernels/attention.ts';
+import { attentionShape } from '../kernels/attention-shape.ts';
 import { attentionRows } from '../kernels/wasm/attention-rows.ts';
 import { agree, CAPS, SHARED, source } from './wasm-device.ts';
 

@@ -84,8 +84,8 @@ const bytes1 = (p: Local<'i32'>): V => extend(v128.load8splat(p));
 /** The first four bytes, one a lane. */
 const extend = (x: V): V => v128.shuffle(x, v128.zero(), [0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16]);
 
-const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow'] as const;
-/** run(…NAMES): strides in bytes; `per`: query heads to a head of keys; `past`: position of the first query. */
+const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow', 'qAt', 'kAt', 'vAt', 'yAt'] as const;
+/** run(…NAMES): strides, and where in their tensors the heads begin, in bytes; `per`: query heads to a head of keys; `past`: position of the first query. */
 export const attentionModule: WasmEmitter<Spec> = {
   name: 'attention',
   build: (s, caps) => kernelModule('attention', i32s(NAMES.length), caps, (f, m) => {
@@ -94,6 +94,7 @@ export const attentionModule: WasmEmitter<Spec> = {
     const [b, h, kv, k, v, q, y, i, rows, row, position, until, from, length, mask] = locals(f, 'i32', 15) as Local<'i32'>[] & Record<number, Local<'i32'>>;
     const rowBytes = i32.const(4 * s.keys);
     const each = (l: Local<'i32'>, n: Local<'i32'>, body: () => void): void => { f.set(l, i32.const(0)); f.whileLoop(() => i32.ltu(l, n), () => { body(); f.inc(l, 1); }); };
+    for (const [p, at] of [[a.q, a.qAt], [a.k, a.kAt], [a.v, a.vAt], [a.y, a.yAt]] as const) f.inc(p, at);
     each(b!, a.batch, () => {
       f.set(length!, i32.const(s.keys));
       if (s.lengths) {
@@ -145,8 +146,8 @@ export const attentionModule: WasmEmitter<Spec> = {
   }),
 };
 
-/** Where a stack of heads lies: strides of batch, head and row, in elements. */
-export interface Lies { readonly ref: Ref; readonly batch: number; readonly head: number; readonly row: number }
+/** Where a stack of heads lies: its first element, and strides of batch, head and row, in elements. */
+export interface Lies { readonly ref: Ref; readonly at?: number; readonly batch: number; readonly head: number; readonly row: number }
 export interface AttentionCall {
   readonly batch: number; readonly heads: number; readonly kvHeads: number; readonly queries: number; readonly keys: number; readonly size: number; readonly valueSize: number;
   readonly q: Lies; readonly k: Lies; readonly v: Lies; readonly y: Lies;
@@ -175,7 +176,7 @@ export function attentionLaunch(c: AttentionCall, caps: WasmCaps, scratch: numbe
     spec: { size, valueSize, queries, keys, ...specs(c, caps), scale, softcap, mask: c.mask?.dtype ?? '', causal, left, right, lengths: lengths?.dtype ?? '', lengthPlus: lengths?.plus ?? 0, fromLengths: lengths?.ends ?? false },
     args: [
       c.q.ref, c.k.ref, c.v.ref, c.y.ref, c.mask?.ref ?? 0, lengths?.ref ?? 0, { scratch }, { scratch: scratch + 1 }, { scratch: scratch + 2 }, c.batch, c.heads, c.heads / c.kvHeads, c.past,
-      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, c.mask.dtype === 'bool' ? 1 : 4) : [0, 0, 0]),
+      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, c.mask.dtype === 'bool' ? 1 : 4) : [0, 0, 0]), ...[c.q, c.k, c.v, c.y].map((l) => 4 * (l.at ?? 0)),
     ],
   };
 }

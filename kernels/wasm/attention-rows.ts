@@ -1,6 +1,6 @@
 /** Attention in every form of its attributes and any float types, a row of scores at a time in doubles: behind the kernels that are fast. */
 import type { DType } from '../../src/core/dtype.ts';
-import type { AttentionShape } from '../attention.ts';
+import type { AttentionShape } from '../attention-shape.ts';
 import type { Call, Ref, WasmKernel } from '../define.ts';
 import { broadcastStrides } from '../shapes.ts';
 import { f64, i32, type I32, i64, type Local } from './asm.ts';

@@ -1,11 +1,11 @@
-/** Attention, com.microsoft.MultiHeadAttention and com.microsoft.GroupQueryAttention on the CPU. */
+/** Attention and com.microsoft.GroupQueryAttention on the CPU, and how heads are moved and extended for all forms of attention. */
 import type { Fact } from '../../src/core/graph.ts';
+import type { WasmCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
-import { attentionShape } from '../attention.ts';
-import { groupedShape, type GroupedShape } from '../attention-grouped.ts';
+import { attentionShape, groupedShape, type GroupedShape } from '../attention-shape.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { broadcastStrides } from '../shapes.ts';
-import { f32, i32, type Local, memory } from './asm.ts';
+import { f32, f32x4, i32, type Local, memory, v128 } from './asm.ts';
 import { attentionLaunch, attentionScratch, type AttentionCall, type Lies } from './attention-core.ts';
 import { i32s, locals, loop, params } from './gemm-core.ts';
 import { withHalf } from './half.ts';
@@ -20,14 +20,16 @@ interface RowSpec {
   readonly toPosition: boolean;
   /** The destination is cleared first. */
   readonly clear: boolean;
+  /** A bias of `size` elements per head is added; then nothing is rotated. */
+  readonly shifted: boolean;
 }
-const ROW_NAMES = ['src', 'dst', 'lengths', 'cos', 'sin', 'ids', 'batch', 'heads', 'rows', 'sBatch', 'sHead', 'sRow', 'dBatch', 'dHead', 'dRow', 'first', 'from', 'angles', 'limit', 'clearBytes'] as const;
-/** run(…ROW_NAMES): copies rows of heads from one arrangement to another, rotated. `first`, `from`: destination row and source bytes to start at; `limit`: rows that the destination has; strides in bytes. */
+const ROW_NAMES = ['src', 'dst', 'lengths', 'cos', 'sin', 'ids', 'batch', 'heads', 'rows', 'sBatch', 'sHead', 'sRow', 'dBatch', 'dHead', 'dRow', 'first', 'from', 'into', 'angles', 'limit', 'clearBytes', 'shift', 'shiftFrom'] as const;
+/** run(…ROW_NAMES): copies rows of heads from one arrangement to another, rotated. `first`: destination row to start at; `from`, `into`: bytes into source and destination; `shift`, `shiftFrom`: a bias, and bytes into it; `limit`: rows that the destination has; strides in bytes. */
 const rowsModule: WasmEmitter<RowSpec> = {
   name: 'attention_rows',
   build: (s, caps) => kernelModule('attention_rows', i32s(ROW_NAMES.length), caps, (f) => {
     const a = params(f, ...ROW_NAMES), [b, h, i, past, at, to, angle, e, row] = locals(f, 'i32', 9) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
-    const [x, y, c, n] = locals(f, 'f32', 4) as [Local<'f32'>, Local<'f32'>, Local<'f32'>, Local<'f32'>], half = s.turned / 2;
+    const [x, y, c, n] = locals(f, 'f32', 4) as [Local<'f32'>, Local<'f32'>, Local<'f32'>, Local<'f32'>], half = s.turned / 2, by = f.local('i32');
     if (s.clear) f.emit(memory.fill(a.dst, 0, a.clearBytes));
     f.iff(i32.ne(a.src, a.dst), () => loop(f, b, 0, a.batch, 1, () => {
       if (s.fromLengths) f.set(past, i32.sub(i32.add(i32.load(i32.add(a.lengths, i32.shl(b, 2))), 1), a.rows));
@@ -35,8 +37,13 @@ const rowsModule: WasmEmitter<RowSpec> = {
         f.set(row, s.toPosition ? i32.add(past, i) : i32.add(a.first, i));
         f.iff(i32.ltu(row, a.limit), () => { // lengths that do not fit are not written
           f.set(at, i32.add(i32.add(a.src, a.from), i32.add(i32.add(i32.mul(b, a.sBatch), i32.mul(h, a.sHead)), i32.mul(i, a.sRow))));
-          f.set(to, i32.add(a.dst, i32.add(i32.add(i32.mul(b, a.dBatch), i32.mul(h, a.dHead)), i32.mul(row, a.dRow))));
-          f.emit(memory.copy(to, at, 4 * s.size));
+          f.set(to, i32.add(i32.add(a.dst, a.into), i32.add(i32.add(i32.mul(b, a.dBatch), i32.mul(h, a.dHead)), i32.mul(row, a.dRow))));
+          if (s.shifted) {
+            f.set(by, i32.add(i32.add(a.shift, a.shiftFrom), i32.mul(h, 4 * s.size)));
+            const move = (lanes: number): void => { f.inc(at, 4 * lanes); f.inc(by, 4 * lanes); f.inc(to, 4 * lanes); };
+            f.times(s.size >> 2, () => { f.emit(v128.store(to, f32x4.add(v128.load(at), v128.load(by)))); move(4); });
+            f.times(s.size & 3, () => { f.emit(f32.store(to, f32.add(f32.load(at), f32.load(by)))); move(1); });
+          } else f.emit(memory.copy(to, at, 4 * s.size));
           if (!half) return;
           f.set(angle, s.ids ? i32.load(i32.add(a.ids, i32.shl(i32.add(i32.mul(b, a.rows), i), 3))) : i32.add(past, i));
           f.iff(i32.geu(angle, a.angles), () => f.set(angle, i32.sub(a.angles, 1)));
@@ -53,19 +60,19 @@ const rowsModule: WasmEmitter<RowSpec> = {
     }));
   }),
 };
-interface Move { readonly from: Lies; readonly to: Lies; readonly batch: number; readonly heads: number; readonly rows: number; readonly size: number; readonly limit: number; readonly first?: number; readonly fromElement?: number; readonly clear?: number }
+interface Move { readonly from: Lies; readonly to: Lies; readonly batch: number; readonly heads: number; readonly rows: number; readonly size: number; readonly limit: number; readonly first?: number; readonly clear?: number; readonly shift?: Part | null }
 interface Turn { readonly lengths: Ref | null; readonly toPosition: boolean; readonly turned: number; readonly interleaved: boolean; readonly cos: Ref | 0; readonly sin: Ref | 0; readonly ids: Ref | 0; readonly angles: number }
-const moveLaunch = (m: Move, t: Turn | null = null): WasmLaunch<RowSpec> => ({
+export const moveLaunch = (m: Move, t: Turn | null = null): WasmLaunch<RowSpec> => ({
   emit: rowsModule,
-  spec: { size: m.size, turned: t?.turned ?? 0, interleaved: t?.interleaved ?? false, fromLengths: !!t?.lengths, ids: !!t?.ids, toPosition: t?.toPosition ?? false, clear: (m.clear ?? 0) > 0 },
-  args: [m.from.ref, m.to.ref, t?.lengths ?? 0, t?.cos ?? 0, t?.sin ?? 0, t?.ids ?? 0, m.batch, m.heads, m.rows, 4 * m.from.batch, 4 * m.from.head, 4 * m.from.row, 4 * m.to.batch, 4 * m.to.head, 4 * m.to.row, m.first ?? 0, 4 * (m.fromElement ?? 0), t?.angles ?? 0, m.limit, m.clear ?? 0],
+  spec: { size: m.size, turned: t?.turned ?? 0, interleaved: t?.interleaved ?? false, fromLengths: !!t?.lengths, ids: !!t?.ids, toPosition: t?.toPosition ?? false, clear: (m.clear ?? 0) > 0, shifted: !!m.shift },
+  args: [m.from.ref, m.to.ref, t?.lengths ?? 0, t?.cos ?? 0, t?.sin ?? 0, t?.ids ?? 0, m.batch, m.heads, m.rows, 4 * m.from.batch, 4 * m.from.head, 4 * m.from.row, 4 * m.to.batch, 4 * m.to.head, 4 * m.to.row, m.first ?? 0, 4 * (m.from.at ?? 0), 4 * (m.to.at ?? 0), t?.angles ?? 0, m.limit, m.clear ?? 0, m.shift?.ref ?? 0, 4 * (m.shift?.at ?? 0)],
 });
-/** [batch, steps, heads · size] and [batch, heads, steps, size]. */
-const side = (ref: Ref, steps: number, heads: number, size: number, width = heads * size): Lies => ({ ref, batch: steps * width, head: size, row: width });
-const stacked = (ref: Ref, steps: number, heads: number, size: number): Lies => ({ ref, batch: heads * steps * size, head: steps * size, row: size });
+/** [batch, steps, heads · size], rows of `width` elements that hold heads `head` apart from `at` on; and [batch, heads, steps, size]. */
+export const side = (ref: Ref, steps: number, heads: number, size: number, width = heads * size, at = 0, head = size): Lies => ({ ref, at, batch: steps * width, head, row: width });
+export const stacked = (ref: Ref, steps: number, heads: number, size: number, at = 0): Lies => ({ ref, at, batch: heads * steps * size, head: steps * size, row: size });
 
 /** A mask or bias that broadcasts to the scores; undefined where it cannot be used as it lies. */
-function maskOf(fact: Fact | null | undefined, ref: Ref, to: readonly number[]): AttentionCall['mask'] | undefined {
+export function maskOf(fact: Fact | null | undefined, ref: Ref, to: readonly number[]): AttentionCall['mask'] | undefined {
   if (!fact) return null;
   const last = fact.shape.at(-1)!;
   if ((fact.dtype !== 'float32' && fact.dtype !== 'bool') || last < to[3]! || fact.shape.length > 4) return undefined;
@@ -73,27 +80,24 @@ function maskOf(fact: Fact | null | undefined, ref: Ref, to: readonly number[]):
   return { ref, batch: strides[0]!, head: strides[1]!, row: strides[2]!, dtype: fact.dtype };
 }
 
-interface Resolved { readonly call: AttentionCall; readonly before: readonly WasmLaunch[]; readonly scratch: readonly number[] }
-const kernel = (name: string, resolve: (call: Call) => Resolved | null, more: Partial<WasmKernel> = {}): WasmKernel => ({
+export interface Resolved { readonly call: AttentionCall; readonly before: readonly WasmLaunch[]; readonly scratch: readonly number[] }
+export const attentionKernel = (name: string, resolve: (call: Call, caps: WasmCaps) => Resolved | null, more: Partial<WasmKernel> = {}): WasmKernel => ({
   name, ...more,
-  accepts: (call) => call.inputs[0]!.dtype === 'float32' && resolve(call) !== null,
-  scratch: (call, caps) => { const r = resolve(call)!; return [...r.scratch, ...attentionScratch(r.call, caps)]; },
-  launch: (call, caps) => { const r = resolve(call)!; return [...r.before, attentionLaunch(r.call, caps, r.scratch.length)]; },
+  accepts: (call, caps) => call.inputs[0]!.dtype === 'float32' && resolve(call, caps) !== null,
+  scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...attentionScratch(r.call, caps)]; },
+  launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, attentionLaunch(r.call, caps, r.scratch.length)]; },
 });
 
-/** Keys and values behind those of the cache: what to run first, and where they then lie. Scratch 0 and 1 hold them where nobody wants them. */
-function extended(call: Call, past: readonly [number, number], now: readonly [Lies, Lies], s: { batch: number; kvHeads: number; past: number; incoming: number; keys: number; sizes: readonly [number, number] }): { k: Lies; v: Lies; before: WasmLaunch[]; scratch: number[] } {
-  const before: WasmLaunch[] = [], scratch: number[] = [];
-  const one = (i: 0 | 1): Lies => {
-    const size = s.sizes[i], wanted = !!call.outputs[1 + i];
-    if (!wanted && s.past === 0) return now[i];
-    const ref: Ref = wanted ? { output: 1 + i } : { scratch: scratch.push(4 * s.batch * s.kvHeads * s.keys * size) - 1 };
-    const all = stacked(ref, s.keys, s.kvHeads, size), shape = { to: all, batch: s.batch, heads: s.kvHeads, size, limit: s.keys };
-    if (s.past > 0) before.push(moveLaunch({ ...shape, from: stacked({ input: past[i] }, s.past, s.kvHeads, size), rows: s.past }));
-    before.push(moveLaunch({ ...shape, from: now[i], rows: s.incoming, first: s.past }));
-    return all;
-  };
-  return { k: one(0), v: one(1), before, scratch };
+/** A part of an input: its first element. */
+export interface Part { readonly ref: Ref; readonly at: number }
+/** Keys, or values, behind those of the cache and with a bias added; where they then lie. What must run first and scratch areas go to `made`. As they are where nothing is to do. */
+export function extended(made: { readonly before: WasmLaunch[]; readonly scratch: number[] }, now: Lies, s: { readonly batch: number; readonly kvHeads: number; readonly past: number; readonly incoming: number }, size: number, old: Lies | null, to: Part | null, shift: Part | null = null): Lies {
+  if (to === null && s.past === 0 && shift === null) return now;
+  const keys = s.past + s.incoming, room = to ?? { ref: { scratch: made.scratch.push(4 * s.batch * s.kvHeads * keys * size) - 1 }, at: 0 };
+  const all = stacked(room.ref, keys, s.kvHeads, size, room.at), shape = { to: all, batch: s.batch, heads: s.kvHeads, size, limit: keys };
+  if (old !== null && s.past > 0) made.before.push(moveLaunch({ ...shape, from: old, rows: s.past }));
+  made.before.push(moveLaunch({ ...shape, from: now, rows: s.incoming, first: s.past, shift }));
+  return all;
 }
 
 function ofAttention(call: Call): Resolved | null {
@@ -101,31 +105,13 @@ function ofAttention(call: Call): Resolved | null {
   const mask = maskOf(call.inputs[3], { input: 3 }, [batch, heads, queries, keys]);
   if (mask === undefined || call.outputs[3] || [1, 2].some((i) => call.inputs[i]!.dtype !== 'float32')) return null;
   const lies = (ref: Ref, steps: number, n: number, width: number): Lies => (s.packed ? side : stacked)(ref, steps, n, width);
-  const e = extended(call, [4, 5], [lies({ input: 1 }, incoming, kvHeads, size), lies({ input: 2 }, incoming, kvHeads, valueSize)], { ...s, sizes: [size, valueSize] });
+  const made = { before: [], scratch: [] };
+  const [k, v] = [[1, size], [2, valueSize]].map(([i, width]) => extended(made, lies({ input: i! }, incoming, kvHeads, width!), s, width!, stacked({ input: 3 + i! }, s.past, kvHeads, width!), call.outputs[i!] ? { ref: { output: i! }, at: 0 } : null)) as [Lies, Lies];
   return {
-    before: e.before, scratch: e.scratch,
+    ...made,
     call: {
-      batch, heads, kvHeads, queries, keys, size, valueSize, q: lies({ input: 0 }, queries, heads, size), k: e.k, v: e.v, y: lies({ output: 0 }, queries, heads, valueSize), mask,
+      batch, heads, kvHeads, queries, keys, size, valueSize, q: lies({ input: 0 }, queries, heads, size), k, v, y: lies({ output: 0 }, queries, heads, valueSize), mask,
       scale: a.scale ?? 1 / Math.sqrt(size), softcap: a.softcap, causal: !!a.is_causal, left: a.left_window_size, right: a.right_window_size, past: s.past, lengths: call.inputs[6] ? { ref: { input: 6 }, dtype: 'int64', plus: 0, ends: true } : null,
-    },
-  };
-}
-
-/** Query, key and value apart; no bias and no padding mask. */
-function ofMultiHead(call: Call): Resolved | null {
-  const [q, k, v, bias, padding, , pastKey] = call.inputs, heads = call.attrs.num_heads as number;
-  if (!k || !v || bias || padding || q!.shape.length !== 3 || k.shape.length !== v.shape.length || ![3, 4].includes(k.shape.length) || call.outputs[3] || k.dtype !== 'float32') return null;
-  const apart = k.shape.length === 3, [batch, queries] = q!.shape as [number, number], size = q!.shape[2]! / heads, valueSize = apart ? v.shape[2]! / heads : v.shape[3]!;
-  const incoming = apart ? k.shape[1]! : k.shape[2]!, past = pastKey?.shape[2] ?? 0, keys = past + incoming;
-  const mask = maskOf(call.inputs[5], { input: 5 }, [batch, heads, queries, keys]);
-  if (mask === undefined) return null;
-  const lies = apart ? side : stacked;
-  const e = extended(call, [6, 7], [lies({ input: 1 }, incoming, heads, size), lies({ input: 2 }, incoming, heads, valueSize)], { batch, kvHeads: heads, past, incoming, keys, sizes: [size, valueSize] });
-  return {
-    before: e.before, scratch: e.scratch,
-    call: {
-      batch, heads, kvHeads: heads, queries, keys, size, valueSize, q: side({ input: 0 }, queries, heads, size), k: e.k, v: e.v, y: side({ output: 0 }, queries, heads, valueSize), mask,
-      scale: call.attrs.scale || 1 / Math.sqrt(size), softcap: 0, causal: !!call.attrs.unidirectional, left: -1, right: -1, past, lengths: null,
     },
   };
 }
@@ -139,7 +125,7 @@ function ofGrouped(call: Call): Resolved | null {
   const mask = maskOf(call.inputs[10], { input: 10 }, [batch, heads, queries, total]);
   if (mask === undefined || (mask && keys !== total)) return null;
   const width = call.inputs[0]!.shape[2]!, lengths: Ref = { input: 5 };
-  const source = (i: number, ref: Ref): Lies => (s.packed ? side({ input: 0 }, queries, heads, size, width) : side(ref, queries, i === 0 ? heads : kvHeads, size));
+  const source = (i: number, ref: Ref): Lies => (s.packed ? side({ input: 0 }, queries, heads, size, width, (i === 0 ? 0 : heads + (i - 1) * kvHeads) * size) : side(ref, queries, i === 0 ? heads : kvHeads, size));
   const turn = (toPosition: boolean, turned: number): Turn => ({
     lengths: prompt ? null : lengths, toPosition, turned, interleaved: !!a.rotary_interleaved, cos: turned ? { input: 7 } : 0, sin: turned ? { input: 8 } : 0, ids: turned && call.inputs[9] ? { input: 9 } : 0, angles: turned ? call.inputs[7]!.shape[0]! : 0,
   });
@@ -148,7 +134,7 @@ function ofGrouped(call: Call): Resolved | null {
     const to = stacked({ output: 1 + i }, keys, kvHeads, size), shape = { to, batch, heads: kvHeads, size, limit: keys };
     const bytes = 4 * batch * kvHeads * keys * size;
     if (cache > 0) before.push(moveLaunch({ ...shape, from: stacked({ input: 3 + i }, cache, kvHeads, size), rows: cache, clear: cache < keys ? bytes : 0 }));
-    before.push(moveLaunch({ ...shape, from: source(1 + i, { input: 1 + i }), rows: queries, fromElement: s.packed ? (heads + i * kvHeads) * size : 0, clear: cache > 0 ? 0 : bytes }, turn(true, i === 0 ? turned : 0)));
+    before.push(moveLaunch({ ...shape, from: source(1 + i, { input: 1 + i }), rows: queries, clear: cache > 0 ? 0 : bytes }, turn(true, i === 0 ? turned : 0)));
     return to;
   };
   const k = fill(0), v = fill(1);
@@ -165,6 +151,5 @@ function ofGrouped(call: Call): Resolved | null {
 /** Caches that are as long as the present ones may be the same memory. */
 const shared = (call: Call): [number, number][] => (call.inputs[3] && call.outputs[1] && sizeOf(call.inputs[3].shape) === sizeOf(call.outputs[1].shape) ? [[1, 3], [2, 4]] : []);
 
-export const attentionWasm: readonly WasmKernel[] = withHalf([kernel('attention.blocks', ofAttention)]);
-export const multiHeadWasm: readonly WasmKernel[] = withHalf([kernel('attention.multi_head', ofMultiHead)]);
-export const groupedWasm: readonly WasmKernel[] = withHalf([kernel('attention.grouped', ofGrouped, { inPlace: shared })]);
+export const attentionWasm: readonly WasmKernel[] = withHalf([attentionKernel('attention.blocks', ofAttention)]);
+export const groupedWasm: readonly WasmKernel[] = withHalf([attentionKernel('attention.grouped', ofGrouped, { inPlace: shared })]);

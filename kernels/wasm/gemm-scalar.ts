@@ -1,7 +1,7 @@
 /** MatMul of float64 and of integers: one element at a time, in the type itself (integers wrap). */
 import type { DType } from '../../src/core/dtype.ts';
 import type { WasmEmitter, WasmKernel } from '../define.ts';
-import { matmulShape } from '../matmul.ts';
+import { matmulShape } from '../matmul-shape.ts';
 import { type Expr, f64, i32, i64, type Local } from './asm.ts';
 import { loadScalar, storeScalar, widthOf } from './elem.ts';
 import { context } from './float.ts';

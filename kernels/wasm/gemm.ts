@@ -2,7 +2,7 @@
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
-import { fusedMatmulShape, gemmShape, type MatMulShape, matmulShape } from '../matmul.ts';
+import { fusedMatmulShape, gemmShape, type MatMulShape, matmulShape } from '../matmul-shape.ts';
 import { constant, type Ex, input, kindOf, substitute, x } from '../expr.ts';
 import { i32 } from './asm.ts';
 import { widthOf } from './elem.ts';

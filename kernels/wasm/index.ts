@@ -1,5 +1,7 @@
 /** Every WASM kernel, by operator; a node takes the first of its list that accepts it. */
-import { attentionShape, flexShape } from '../attention.ts';
+import { flexShape } from '../attention.ts';
+import { projectedOf } from '../attention-microsoft-shape.ts';
+import { attentionShape } from '../attention-shape.ts';
 import { linearShape } from '../attention-linear.ts';
 import { lastToFirst } from '../conv-quantized.ts';
 import { convShape } from '../conv-shape.ts';
@@ -15,18 +17,20 @@ import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
 import { unpoolShape } from '../pool.ts';
 import { knownAxes, knownAxis, ownAxis } from '../reduce.ts';
 import { changedAxes } from '../resize.ts';
-import { rotaryShape } from '../rotary.ts';
+import { rotaryShape } from '../rotary-shape.ts';
 import { axesOf, axisOf } from '../shapes.ts';
 import { dftOf, stftOf } from '../signal.ts';
 import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
 import { attentionRows } from './attention-rows.ts';
-import { attentionWasm, groupedWasm, multiHeadWasm } from './attention.ts';
+import { multiHeadWasm, projectedWasm } from './attention-microsoft.ts';
+import { attentionWasm, groupedWasm } from './attention.ts';
 import { castKernel, copyKernel } from './cast.ts';
 import { byteConvWasm, byteProductWasm, einsumWasm, logSumExpWasm } from './contract.ts';
 import { convTransposeWasm } from './conv-transpose.ts';
 import { convWasm } from './conv.ts';
+import { embedNormWasm } from './embed.ts';
 import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './gather.ts';
 import { matmulScalar } from './gemm-scalar.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from './gemm.ts';
@@ -100,6 +104,7 @@ export const wasmKernels: KernelTable<WasmKernel> = {
   RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
   'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
+  'com.microsoft.EmbedLayerNormalization': [embedNormWasm],
   InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
   BatchNormalization: [batchNormWasm],
   MeanVarianceNormalization: [meanVarianceWasm((call) => axesOf(call.attrs.axes, shapeOf(call, 0).length))],
@@ -110,7 +115,7 @@ export const wasmKernels: KernelTable<WasmKernel> = {
   // attention and recurrence
   Attention: [...attentionWasm, attentionRows((call) => attentionShape(call.inputs, call.attrs), true)],
   'ai.onnx.preview.FlexAttention': [attentionRows((call) => flexShape(call.inputs), false)],
-  'com.microsoft.MultiHeadAttention': multiHeadWasm, 'com.microsoft.GroupQueryAttention': groupedWasm,
+  'com.microsoft.Attention': projectedWasm(projectedOf), 'com.microsoft.MultiHeadAttention': multiHeadWasm, 'com.microsoft.GroupQueryAttention': groupedWasm,
   LinearAttention: linear(false), 'com.microsoft.LinearAttention': linear(true),
   RotaryEmbedding: rotaries, 'com.microsoft.RotaryEmbedding': rotaries,
   ...rnnWasm,

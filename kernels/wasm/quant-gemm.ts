@@ -5,7 +5,7 @@
 import type { DType } from '../../src/core/dtype.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
-import { matmulShape } from '../matmul.ts';
+import { matmulShape } from '../matmul-shape.ts';
 import { f32x4, type Fn, i16x8, i32, i32x4, type Local, type Mod, type V, v128 } from './asm.ts';
 import { load4, loadSplat, store1, store4 } from './elem.ts';
 import { context } from './float.ts';

@@ -3,7 +3,7 @@ import { type DType, isInt64 } from '../../src/core/dtype.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { LinearShape } from '../attention-linear.ts';
 import type { Call, WasmKernel } from '../define.ts';
-import type { RotaryShape } from '../rotary.ts';
+import type { RotaryShape } from '../rotary-shape.ts';
 import { axisOf } from '../shapes.ts';
 import { type F64, f64, i32, type I32, i64, type Local, memory } from './asm.ts';
 import { widthOf } from './elem.ts';

@@ -1,13 +1,13 @@
 /** Every WGSL kernel, by operator; a node takes the first of its list that accepts it. */
 import { linearShape } from '../attention-linear.ts';
-import { projectedShape } from '../attention-microsoft-shape.ts';
+import { projectedOf } from '../attention-microsoft-shape.ts';
 import { convTransposeShape } from '../conv.ts';
 import { deformShape } from '../conv-deform.ts';
 import { convShape } from '../conv-shape.ts';
 import { ZERO } from '../create.ts';
 import type { Call, GpuKernel, KernelTable } from '../define.ts';
 import { blocksOf } from '../det.ts';
-import { fusedMatmulShape, gemmShape, matmulShape } from '../matmul.ts';
+import { fusedMatmulShape, gemmShape, matmulShape } from '../matmul-shape.ts';
 import { normForms } from '../norm.ts';
 import { groupNormForm, instanceNormForm } from '../norm-channel.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
@@ -103,7 +103,7 @@ export const gpuKernels: KernelTable<GpuKernel> = {
   NegativeLogLikelihoodLoss: [lossKernel(false)], SoftmaxCrossEntropyLoss: [lossKernel(true)],
   // attention and recurrence
   Attention: attentionKernels, 'ai.onnx.preview.FlexAttention': flexKernels,
-  'com.microsoft.Attention': projectedKernels((call) => projectedShape(shapeOf(call, 0), shapeOf(call, 1), call.inputs[2], call.inputs[3], call.inputs[4], call.attrs)),
+  'com.microsoft.Attention': projectedKernels(projectedOf),
   'com.microsoft.MultiHeadAttention': multiHeadKernels, 'com.microsoft.GroupQueryAttention': groupedKernels,
   LinearAttention: linear(false), 'com.microsoft.LinearAttention': linear(true),
   RotaryEmbedding: [rotaryKernel],

@@ -2,7 +2,7 @@
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import type { Call } from '../define.ts';
-import type { MatMulShape } from '../matmul.ts';
+import type { MatMulShape } from '../matmul-shape.ts';
 import { elemOf } from './elem.ts';
 import type { Addend } from './finish.ts';
 import { matrixOf, type Product, productKind } from './product.ts';

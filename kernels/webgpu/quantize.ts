@@ -4,7 +4,7 @@ import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { quantizeBack, quantizeExtent, quantizeLinear, quantizeRange } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
-import type { MatMulShape } from '../matmul.ts';
+import type { MatMulShape } from '../matmul-shape.ts';
 import { RANGE } from '../quantize-round.ts';
 import { elemOf } from './elem.ts';
 import { finishFits, finishOf, putOf } from './finish.ts';

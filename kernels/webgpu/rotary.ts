@@ -1,7 +1,7 @@
 /** RotaryEmbedding: the rotation that GroupQueryAttention does as it moves heads, alone. */
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { GpuKernel } from '../define.ts';
-import { type RotaryAttrs, rotaryShape } from '../rotary.ts';
+import { type RotaryAttrs, rotaryShape } from '../rotary-shape.ts';
 import { freshText, member, rider, turnLaunch } from './attention-calls.ts';
 import { isReal, type Lies, NO_RIDERS, realElem, together } from './attention.ts';
 import { elemOf } from './elem.ts';
