@@ -207,6 +207,7 @@ export interface OpDef<A extends AttrSchema = any> {
 }
 /** Kernels by operator, asked in order. Apart from the definitions, so that a build with one backend leaves the other's out. */
 export type KernelTable<K> = Readonly<Record<string, readonly K[]>>;
+export interface Kernels { readonly webgpu?: KernelTable<GpuKernel>; readonly wasm?: KernelTable<WasmKernel> }
 /** An operator with its attribute types forgotten, as the registry keeps them, and the kernels of the devices at hand. */
 export type Op = OpDef<any> & { readonly webgpu?: readonly GpuKernel[]; readonly wasm?: readonly WasmKernel[] };
 export const defineOp = <A extends AttrSchema>(op: OpDef<A>): Op => op;

@@ -1,4 +1,4 @@
-import type { GpuKernel, KernelTable, Op, WasmKernel } from './define.ts';
+import type { Kernels, Op, OpDef } from './define.ts';
 import { softmax } from './softmax.ts';
 import { matmul } from './matmul.ts';
 import { einsum } from './einsum.ts';
@@ -17,7 +17,6 @@ import { choices } from './where.ts';
 import { identities } from './identity.ts';
 import { casts } from './cast.ts';
 import { gelus } from './gelu.ts';
-import { randoms } from './random.ts';
 import { sort } from './sort.ts';
 import { maps } from './map.ts';
 import { pool } from './pool.ts';
@@ -29,23 +28,13 @@ import { roi } from './roi.ts';
 import { det } from './det.ts';
 import { rowNorms } from './norm.ts';
 import { channelNorms } from './norm-channel.ts';
-import { losses } from './loss.ts';
-import { optimizers } from './training.ts';
 import { control } from './control.ts';
-import { sequence } from './sequence.ts';
 import { quantization } from './quantize.ts';
-import { strings } from './strings.ts';
 import { attentions } from './attention.ts';
 import { rotary } from './rotary.ts';
 import { signal } from './signal.ts';
-import { features } from './ml/features.ts';
-import { labels } from './ml/labels.ts';
-import { linear } from './ml/linear.ts';
-import { svm } from './ml/svm.ts';
-import { trees } from './ml/trees.ts';
-import { gradients } from './gradient.ts';
 
-/** The registry: adding an operator family is one file and one line here. No two define one operator. */
+/** The registry: adding an operator family is one file and one line here, or in `rare.ts`. No two define one operator. */
 export const families: readonly (readonly Op[])[] = [
   signal,
   rotary,
@@ -57,7 +46,6 @@ export const families: readonly (readonly Op[])[] = [
   einsum,
   matmul,
   softmax,
-  gradients,
   reshape,
   create,
   transpose,
@@ -72,7 +60,6 @@ export const families: readonly (readonly Op[])[] = [
   identities,
   casts,
   gelus,
-  randoms,
   sort,
   maps,
   reductions,
@@ -82,21 +69,20 @@ export const families: readonly (readonly Op[])[] = [
   det,
   rowNorms,
   channelNorms,
-  losses,
-  optimizers,
   control,
-  sequence,
-  strings,
-  features,
-  labels,
-  linear,
-  svm,
-  trees,
 ];
 
-/** Every operator, as its definition: no kernels but its reference. */
-export const operators: ReadonlyMap<string, Op> = new Map(families.flat().map((o) => [o.op, o]));
+/** Definitions by operator: no kernels but the reference. */
+export type Definitions = ReadonlyMap<string, OpDef>;
+const named = (lists: readonly (readonly OpDef[])[]): [string, OpDef][] => lists.flat().map((o) => [o.op, o]);
+const common: Definitions = new Map(named(families));
 
-/** The operators with kernels of one or both backends. */
-export const equip = (webgpu: KernelTable<GpuKernel>, wasm: KernelTable<WasmKernel>): ReadonlyMap<string, Op> =>
-  new Map(Array.from(operators, ([name, op]) => [name, { ...op, ...(Object.hasOwn(webgpu, name) ? { webgpu: webgpu[name]! } : {}), ...(Object.hasOwn(wasm, name) ? { wasm: wasm[name]! } : {}) }]));
+/** The definitions that a graph with these operators needs: all of this file, and the rare ones, which load for it, if it has one. */
+export async function definitionsFor(names: Iterable<string>): Promise<Definitions> {
+  for (const name of names) if (!common.has(name)) return new Map([...common, ...named((await import('./rare.ts')).rareFamilies)]);
+  return common;
+}
+
+/** Definitions joined to the kernels of the devices at hand. */
+export const equip = (definitions: Definitions, { webgpu = {}, wasm = {} }: Kernels): ReadonlyMap<string, Op> =>
+  new Map(Array.from(definitions, ([name, op]) => [name, { ...op, ...(Object.hasOwn(webgpu, name) ? { webgpu: webgpu[name]! } : {}), ...(Object.hasOwn(wasm, name) ? { wasm: wasm[name]! } : {}) }]));

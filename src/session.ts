@@ -1,5 +1,5 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
-import { operators } from '../kernels/operators.ts';
+import { type Definitions, definitionsFor, equip } from '../kernels/operators.ts';
 import { packers } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { parseModel, type Model } from './1-parse/model.ts';
@@ -13,10 +13,10 @@ import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
-import type { Constant, Dim, Fact, Graph, ValueId } from './core/graph.ts';
+import { type Constant, type Dim, type Fact, type Graph, operatorsIn, type ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
 import { entriesOf, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
-import { type Device, type OpenDevice, openDevice, opsFor } from './devices/index.ts';
+import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
 
@@ -71,7 +71,7 @@ export class Session implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #released = false;
 
-  private constructor(model: Model, name: string, { backend, ops }: OpenDevice, options: SessionOptions, planning: Planning) {
+  private constructor(model: Model, name: string, backend: Backend, ops: ReadonlyMap<string, Op>, options: SessionOptions, planning: Planning) {
     this.#graph = model.graph;
     this.#backend = backend;
     this.#name = name;
@@ -96,12 +96,12 @@ export class Session implements AsyncDisposable {
   static async load(source: ModelSource, options: SessionOptions = {}, tools: SessionTools = {}): Promise<Session> {
     const goOn = (): void => { if (options.signal?.aborted) fail('aborted', 'loading was aborted'); };
     goOn();
-    const { model, name } = await readModel(source, options);
+    const { model, name, definitions } = await readModel(source, options);
     goOn();
-    const { backend: opened, ops } = await openDevice(options.device ?? 'auto');
+    const { backend: opened, kernels } = await openDevice(options.device ?? 'auto');
     const backend = tools.wrap?.(opened) ?? opened;
     const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
-    const session = new Session(model, name, { backend, ops }, options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
+    const session = new Session(model, name, backend, equip(definitions, kernels), options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
     try {
       goOn();
       if (options.dims !== undefined) await session.#runner.prepare(inputFacts(model.graph, options.dims));
@@ -164,12 +164,13 @@ async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Pl
   return tuningFor(caps, ([] as TuningTable[]).concat(given ?? []));
 }
 
-async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string }> {
+async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string; definitions: Definitions }> {
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
     const model = parseModel(bytes, external);
-    const graph = expandGradients(normalize(model.graph, operators));
-    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), operators, options.trace) }, name };
+    const definitions = await definitionsFor(operatorsIn(model.graph));
+    const graph = expandGradients(normalize(model.graph, definitions));
+    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions };
   } catch (e) {
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
   }
@@ -181,10 +182,10 @@ async function readModel(source: ModelSource, options: Pick<SessionOptions, 'ext
  */
 export async function planModel(source: ModelSource, options: { readonly device?: 'webgpu' | 'wasm' | 'reference'; readonly dims?: Readonly<Record<string, number>>; readonly caps?: Caps; readonly optimize?: boolean | readonly Exactness[]; readonly trace?: (t: Trace) => void; readonly externalData?: Readonly<Record<string, Uint8Array>> } = {}):
   Promise<{ plan: Plan; constants: readonly Constant[]; complete: boolean; graph: Graph }> {
-  const { model, name } = await readModel(source, options);
+  const { model, name, definitions } = await readModel(source, options);
   const { graph } = model;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
-  const ops = await opsFor(caps.kind);
+  const ops = equip(definitions, await kernelsFor(caps.kind));
   const facts = inputFacts(graph, options.dims ?? {});
   const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps);

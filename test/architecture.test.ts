@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { families } from '../kernels/operators.ts';
+import { families } from '../kernels/index.ts';
 import { PARAM } from '../wgsl/assemble.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -20,8 +20,9 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   src: ['src/core', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels'],
   'src/cli': ['src', 'src/core', 'src/1-parse', 'src/3-plan', 'kernels'],
   'src/ort': ['src', 'src/core'],
+  'test/browser': [],
   demo: ['src'],
-  bench: ['src', 'src/core', 'src/3-plan', 'src/cli', 'kernels', 'memory'],
+  bench: ['src', 'src/core', 'src/3-plan', 'src/cli', 'kernels', 'memory', 'test/browser'],
 };
 /** `src/core/plan.ts` describes what the planner knows of tensors alone; types may cross where values may not. */
 const roomOf = (path: string): string | undefined => Object.keys(MAY).filter((room) => path.startsWith(`${room}/`)).sort((a, b) => b.length - a.length)[0];

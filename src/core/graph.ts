@@ -90,6 +90,8 @@ export function bodiesOf(node: Node): readonly Graph[] {
   }
   return bodies;
 }
+/** The operators of a graph and of the bodies in it. */
+export const operatorsIn = (graph: Graph): Set<string> => new Set(graph.nodes.flatMap((n) => [n.op, ...bodiesOf(n).flatMap((b) => [...operatorsIn(b)])]));
 
 /** Every value that a node reads: its inputs, and what its bodies capture. */
 export function readsOf(node: Node): ValueId[] {

@@ -1,16 +1,15 @@
 /**
- * The devices of a build and the operators with the kernels they run. The entries `sardonyx/webgpu` and `sardonyx/wasm` are built with
+ * The devices of a build and the kernels they run. The entries `sardonyx/webgpu` and `sardonyx/wasm` are built with
  * `only-webgpu.ts` and `only-wasm.ts` in place of this file; it leaves the CPU path out of what a page with a GPU loads.
  */
-import type { Op } from '../../kernels/define.ts';
-import { operators } from '../../kernels/operators.ts';
+import type { Kernels } from '../../kernels/define.ts';
 import type { Backend } from '../4-run/executable.ts';
 import { referenceBackend } from '../4-run/reference.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
-import { gpuOps, webgpuBackend } from './webgpu.ts';
+import { gpuKernels, webgpuBackend } from './webgpu.ts';
 
-export interface OpenDevice { readonly backend: Backend; readonly ops: ReadonlyMap<string, Op> }
+export interface OpenDevice { readonly backend: Backend; readonly kernels: Kernels }
 export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 
 /**
@@ -18,22 +17,22 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
  * @throws device_unavailable, option_invalid
  */
 export async function openDevice(device: Device): Promise<OpenDevice> {
-  if (device === 'reference') return { backend: referenceBackend(), ops: operators };
+  if (device === 'reference') return { backend: referenceBackend(), kernels: {} };
   if (device === 'wasm') return openWasm();
-  if (typeof device === 'object') return { backend: await webgpuBackend(device), ops: gpuOps };
-  if (device === 'webgpu') return { backend: await webgpuBackend(), ops: gpuOps };
+  if (typeof device === 'object') return { backend: await webgpuBackend(device), kernels: { webgpu: gpuKernels } };
+  if (device === 'webgpu') return { backend: await webgpuBackend(), kernels: { webgpu: gpuKernels } };
   if (device !== 'auto') fail('option_invalid', `device must be 'auto', 'webgpu', 'wasm', 'reference' or a GPUDevice, not ${JSON.stringify(device)}`);
   try {
-    return { backend: await webgpuBackend(undefined, { allowSoftware: false }), ops: gpuOps };
+    return { backend: await webgpuBackend(undefined, { allowSoftware: false }), kernels: { webgpu: gpuKernels } };
   } catch {
     return openWasm();
   }
 }
 
 async function openWasm(): Promise<OpenDevice> {
-  const { wasmBackend, wasmCaps, wasmOps } = await import('./wasm.ts');
-  return { backend: wasmBackend(wasmCaps()), ops: wasmOps };
+  const { wasmBackend, wasmCaps, wasmKernels } = await import('./wasm.ts');
+  return { backend: wasmBackend(wasmCaps()), kernels: { wasm: wasmKernels } };
 }
 
-/** The operators as a device of this kind runs them, for planning without it. */
-export const opsFor = async (kind: Caps['kind']): Promise<ReadonlyMap<string, Op>> => (kind === 'webgpu' ? gpuOps : kind === 'wasm' ? (await import('./wasm.ts')).wasmOps : operators);
+/** The kernels of devices of this kind, for planning without one. */
+export const kernelsFor = async (kind: Caps['kind']): Promise<Kernels> => (kind === 'webgpu' ? { webgpu: gpuKernels } : kind === 'wasm' ? { wasm: (await import('./wasm.ts')).wasmKernels } : {});

@@ -1,15 +1,15 @@
 /** In place of `index.ts` in `sardonyx/wasm`: the CPU path alone. */
-import type { Op } from '../../kernels/define.ts';
+import type { Kernels } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
-import { wasmBackend, wasmCaps, wasmOps } from './wasm.ts';
+import { wasmBackend, wasmCaps, wasmKernels } from './wasm.ts';
 
 export async function openDevice(device: Device): Promise<OpenDevice> {
   if (device !== 'auto' && device !== 'wasm') fail('option_invalid', `sardonyx/wasm runs on 'wasm', not ${typeof device === 'object' ? 'a GPUDevice' : JSON.stringify(device)}; import from 'sardonyx' for every device`);
-  return { backend: wasmBackend(wasmCaps()), ops: wasmOps };
+  return { backend: wasmBackend(wasmCaps()), kernels: { wasm: wasmKernels } };
 }
 
-export function opsFor(kind: Caps['kind']): Promise<ReadonlyMap<string, Op>> {
-  return kind === 'wasm' ? Promise.resolve(wasmOps) : fail('option_invalid', `sardonyx/wasm plans for 'wasm', not '${kind}'; import from 'sardonyx' for every device`);
+export function kernelsFor(kind: Caps['kind']): Promise<Kernels> {
+  return kind === 'wasm' ? Promise.resolve({ wasm: wasmKernels }) : fail('option_invalid', `sardonyx/wasm plans for 'wasm', not '${kind}'; import from 'sardonyx' for every device`);
 }

@@ -1,15 +1,15 @@
 /** In place of `index.ts` in `sardonyx/webgpu`: the GPU alone. */
-import type { Op } from '../../kernels/define.ts';
+import type { Kernels } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
-import { gpuOps, webgpuBackend } from './webgpu.ts';
+import { gpuKernels, webgpuBackend } from './webgpu.ts';
 
 export async function openDevice(device: Device): Promise<OpenDevice> {
   if (typeof device !== 'object' && device !== 'auto' && device !== 'webgpu') fail('option_invalid', `sardonyx/webgpu runs on 'webgpu' or a GPUDevice, not ${JSON.stringify(device)}; import from 'sardonyx' for every device`);
-  return { backend: await (typeof device === 'object' ? webgpuBackend(device) : webgpuBackend(undefined, { allowSoftware: device === 'webgpu' })), ops: gpuOps };
+  return { backend: await (typeof device === 'object' ? webgpuBackend(device) : webgpuBackend(undefined, { allowSoftware: device === 'webgpu' })), kernels: { webgpu: gpuKernels } };
 }
 
-export function opsFor(kind: Caps['kind']): Promise<ReadonlyMap<string, Op>> {
-  return kind === 'webgpu' ? Promise.resolve(gpuOps) : fail('option_invalid', `sardonyx/webgpu plans for 'webgpu', not '${kind}'; import from 'sardonyx' for every device`);
+export function kernelsFor(kind: Caps['kind']): Promise<Kernels> {
+  return kind === 'webgpu' ? Promise.resolve({ webgpu: gpuKernels }) : fail('option_invalid', `sardonyx/webgpu plans for 'webgpu', not '${kind}'; import from 'sardonyx' for every device`);
 }

@@ -1,7 +1,4 @@
 /** The CPU path and the kernels it runs. */
-import { equip } from '../../kernels/operators.ts';
-import { wasmKernels } from '../../kernels/wasm/index.ts';
-
 export { wasmBackend } from '../4-run/wasm/backend.ts';
 export { wasmCaps } from '../4-run/wasm/features.ts';
-export const wasmOps = equip({}, wasmKernels);
+export { wasmKernels } from '../../kernels/wasm/index.ts';
