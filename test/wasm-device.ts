@@ -7,6 +7,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type InferCall, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
+import { wasmKernels } from '../kernels/wasm/index.ts';
 import { kernelModule } from '../kernels/wasm/module.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
 import { generator, runKernel } from './wasm-harness.ts';
@@ -65,7 +66,7 @@ export function runOp(op: Op, trial: Trial): Ran {
   const shapes = op.infer!(call);
   const caps = trial.caps ?? BASE_WASM;
   const planned = { inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)), outputs: shapes.slice(0, count), attrs };
-  const kernel = trial.kernel ?? (op.wasm ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
+  const kernel = trial.kernel ?? (op.wasm ?? wasmKernels[op.op] ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
   if (!kernel) throw new Error(`no WASM kernel of ${op.op} takes [${facts.map((f) => f && `${f.dtype}[${f.shape}]`)}] ${JSON.stringify(trial.attrs ?? {})}`);
   return { kernel: kernel.name, ...runKernel(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []) };
 }

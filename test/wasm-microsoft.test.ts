@@ -1,12 +1,11 @@
 import { describe, test } from 'vitest';
-import { attentions } from '../kernels/attention.ts';
-import { rowNorms } from '../kernels/norm.ts';
+import { ops } from '../kernels/index.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import { agree, CAPS, SHARED, source } from './wasm-device.ts';
 
-const op = (name: string) => [...attentions, ...rowNorms].find((o) => o.op === `com.microsoft.${name}`)!;
+const op = (name: string) => ops.get(`com.microsoft.${name}`)!;
 const caps = (n: number) => (n % 5 === 0 ? SHARED : CAPS[n % CAPS.length]!);
 const tolerance = (d: DType) => (d === 'float32' ? { atol: 2e-4, rtol: 1e-4 } : d === 'float16' ? { atol: 4e-3, rtol: 4e-3 } : { atol: 3e-2, rtol: 2e-2 });
 const s = source();

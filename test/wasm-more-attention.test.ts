@@ -1,7 +1,7 @@
 import { test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
-import { attentions } from '../kernels/attention.ts';
+import { ops } from '../kernels/index.ts';
 import { attentionShape } from '../kernels/attention-shape.ts';
 import { attentionRows } from '../kernels/wasm/attention-rows.ts';
 import { agree, CAPS, SHARED, source } from './wasm-device.ts';
@@ -11,7 +11,7 @@ const tolerance = (d: DType) => (d === 'float16' ? { atol: 2e-3, rtol: 2e-3 } : 
 
 test('Attention in all its forms', async () => {
   const s = source();
-  const op = attentions.find((o) => o.op === 'Attention')!;
+  const op = ops.get('Attention')!;
   const kernel = attentionRows((call) => attentionShape(call.inputs, call.attrs), true);
   for (let n = 0; n < 150; n++) {
     const packed = n % 2 === 0, [batch, kv, per, queries, incoming, size, width] = [s.int(1, 2), s.int(1, 2), s.int(1, 3), s.int(1, 5), s.int(1, 7), s.pick([1, 2, 5, 8]), s.pick([1, 3, 4])], heads = kv * per;
@@ -30,7 +30,7 @@ test('Attention in all its forms', async () => {
 });
 test('FlexAttention without bodies', async () => {
   const s = source();
-  const op = attentions.find((o) => o.op === 'ai.onnx.preview.FlexAttention')!;
+  const op = ops.get('ai.onnx.preview.FlexAttention')!;
   for (let n = 0; n < 30; n++) {
     const [batch, kv, per, queries, keys, size, width] = [s.int(1, 2), s.int(1, 2), s.int(1, 3), s.int(1, 5), s.int(1, 7), s.int(1, 5), s.int(1, 4)], d = s.pick(['float32', 'float64', 'float16', 'bfloat16'] as const);
     await agree(op, { inputs: [s.tensor(d, [batch, kv * per, queries, size]), s.tensor(d, [batch, kv, keys, size]), s.tensor(d, [batch, kv, keys, width])], caps: caps(n), ...tolerance(d) }, `trial ${n}`);
