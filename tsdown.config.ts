@@ -4,13 +4,7 @@ import { defineConfig } from 'tsdown';
 const common = {
   platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
   target: 'es2022',
-  deps: { neverBundle: [/^node:/, 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', /^onnxruntime-web/, 'puppeteer-core', '@sparticuz/chromium'], onlyBundle: ['protobufjs'] },
-  // protobufjs takes the package where it is there; the parser reads 64-bit integers itself.
-  plugins: [{
-    name: 'without-long',
-    resolveId: { filter: { id: /^long$/ }, handler: () => '\0long' },
-    load: { filter: { id: /^\0long$/ }, handler: () => 'export {};' },
-  }],
+  deps: { neverBundle: [/^node:/, 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', /^onnxruntime-web/, 'puppeteer-core', '@sparticuz/chromium'], onlyBundle: [] },
   inputOptions: { checks: { pluginTimings: false } },
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
@@ -22,7 +16,7 @@ const onlyWith = (backend: string) => ({
 });
 
 export default defineConfig([
-  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false, copy: [{ from: 'node_modules/protobufjs/LICENSE', to: 'dist', rename: 'LICENSE.protobufjs' }] },
+  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
   { ...common, entry: { index: 'src/index.ts' }, dts: { emitDtsOnly: true } },
   onlyWith('webgpu'),
   onlyWith('wasm'),

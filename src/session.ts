@@ -167,7 +167,7 @@ async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Pl
 async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string; definitions: Definitions }> {
   const { bytes, name, external } = await openModel(source, options.externalData ?? {});
   try {
-    const model = parseModel(bytes, external);
+    const model = parseModel(bytes, (file, offset, length) => external(file!, offset, length));
     const definitions = await definitionsFor(operatorsIn(model.graph));
     const graph = expandGradients(normalize(model.graph, definitions));
     return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions };

@@ -1,9 +1,8 @@
 import { tensor } from '../core/tensor.ts';
 import { fail } from '../core/errors.ts';
 import { type AttrValue, type Attrs, type Constant, constantOf, type Graph } from '../core/graph.ts';
-import type { ReadExternal } from './external.ts';
 import type { AttrProto, GraphProto, NodeProto, ValueType } from './proto.ts';
-import { constantOfProto, decodeTensor, denseOf } from './tensor-proto.ts';
+import { constantOfProto, decodeTensor, denseOf, type Source } from './tensor-proto.ts';
 
 /** A type in ONNX's notation, with our dtype names: "seq(tensor(float32))". */
 export function typeText(type: ValueType | null): string {
@@ -37,11 +36,11 @@ function valueOf(name: string, attr: AttrProto, build: (body: GraphProto) => Gra
 }
 
 /** The value of a Constant node. https://onnx.ai/onnx/operators/onnx__Constant.html @throws model_malformed */
-export function constantOfNode(node: NodeProto, read: ReadExternal | undefined): Constant {
+export function constantOfNode(node: NodeProto, source: Source): Constant {
   const [entry, ...more] = node.attrs;
   if (!entry || more.length > 0) return fail('model_malformed', `a Constant has exactly one attribute, not ${node.attrs.size}`);
   const [name, attr] = entry;
-  if (name === 'value' && attr.kind === 'tensor') return constantOfProto(attr.value, read);
+  if (name === 'value' && attr.kind === 'tensor') return constantOfProto(attr.value, source);
   if (name === 'sparse_value' && attr.kind === 'sparse') return constantOf(denseOf(attr.value));
   if (name === 'value_float' && attr.kind === 'float') return constantOf(tensor('float32', [], [attr.value]));
   if (name === 'value_int' && attr.kind === 'int') return constantOf(tensor('int64', [], [attr.exact]));

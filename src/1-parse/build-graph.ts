@@ -2,13 +2,12 @@
 import { fail, within } from '../core/errors.ts';
 import { type Constant, constantOf, type Declared, type Graph, type GraphValue, type Node, readsOf, type ValueId } from '../core/graph.ts';
 import { attrsOf, constantOfNode } from './attributes.ts';
-import type { ReadExternal } from './external.ts';
 import { type GraphProto, type Imports, type NodeProto, opName, type ValueType } from './proto.ts';
-import { constantOfProto, denseOf } from './tensor-proto.ts';
+import { constantOfProto, denseOf, type Source } from './tensor-proto.ts';
 import { MAX_DEPTH } from './wire.ts';
 
 /** What building needs besides the graph itself. */
-export interface Context { readonly imports: Imports; readonly read: ReadExternal | undefined }
+export interface Context { readonly imports: Imports; readonly source: Source }
 
 /** A graph being built, as its bodies see it: finds a name here or further out. */
 interface Scope { readonly find: (name: string) => { readonly id: ValueId; readonly value: GraphValue } | null; readonly depth: number }
@@ -62,14 +61,14 @@ export function buildGraph(proto: GraphProto, context: Context, outer: Scope | n
     if (!initialized.has(name)) inputs.push(define(name, 'a graph input'));
     else if (outer) fail('model_unsupported', `the body input ${quote(name)} has an initializer`);
   }
-  for (const t of proto.initializers) define(t.name, 'an initializer', constantOfProto(t, context.read));
+  for (const t of proto.initializers) define(t.name, 'an initializer', constantOfProto(t, context.source));
   for (const s of proto.sparse) define(s.values.name, 'a sparse initializer', constantOf(denseOf(s)));
 
   const outputsOf = proto.nodes.map((node, i): (ValueId | null)[] => {
     const by = `node ${quote(labelOf(node, i))}`;
     if (node.op === 'Constant' && node.domain === '') {
       if (node.outputs.length !== 1) fail('model_malformed', `${by}: a Constant has one output, not ${node.outputs.length}`);
-      return [define(node.outputs[0]!, by, within(by, () => constantOfNode(node, context.read)))];
+      return [define(node.outputs[0]!, by, within(by, () => constantOfNode(node, context.source)))];
     }
     return node.outputs.map((name) => (name === '' ? null : define(name, by)));
   });

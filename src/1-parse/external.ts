@@ -1,8 +1,8 @@
 import { fail } from '../core/errors.ts';
 import type { External } from './proto.ts';
 
-/** Reads `length` bytes at `offset` of a file that lies beside the model; `file` is a safe relative path. */
-export type ReadExternal = (file: string, offset: number, length: number) => Uint8Array | Promise<Uint8Array>;
+/** Reads `length` bytes at `offset` of the model's own file (null) or of one beside it: a safe relative path. */
+export type ReadBytes = (file: string | null, offset: number, length: number) => Uint8Array | Promise<Uint8Array>;
 
 /**
  * An external data location as a relative path that stays in the model's folder, whatever the system: segments split by "/", none of them

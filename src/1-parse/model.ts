@@ -2,10 +2,11 @@
 import { fail, SardonyxError } from '../core/errors.ts';
 import type { Graph } from '../core/graph.ts';
 import { buildGraph } from './build-graph.ts';
-import type { ReadExternal } from './external.ts';
+import type { ReadBytes } from './external.ts';
 import { inlineFunctions } from './functions.ts';
 import { readModel } from './messages.ts';
 import type { GraphProto, ModelProto, TensorProto, ValueType } from './proto.ts';
+import type { Sparse } from './wire.ts';
 
 export interface Model {
   readonly graph: Graph;
@@ -22,16 +23,19 @@ export interface Model {
 }
 
 /**
- * Parses an ONNX model. Its tensors share `bytes`, which must not change while the model is in use.
- * `external` reads weights that lie in other files, when one is loaded; it gets safe relative paths only.
+ * Parses an ONNX model. Its tensors share the bytes given, which must not change while the model is in use.
+ * `read` reads weights that were left out of them or lie in other files, when one is loaded; it gets safe relative paths only.
  * @throws model_not_onnx, model_malformed, model_unsupported, model_too_large, external_data_unsafe
  */
-export function parseModel(bytes: Uint8Array, external?: ReadExternal): Model {
+export function parseModel(from: Uint8Array | Sparse, read?: ReadBytes): Model {
+  const bytes = from instanceof Uint8Array ? from : from.bytes;
   if (bytes.length === 0) fail('model_not_onnx', 'the file is empty');
-  const proto = readProto(bytes);
+  const proto = readProto(from);
   if (!proto.graph) return fail(proto.irVersion > 0 ? 'model_malformed' : 'model_not_onnx', `${proto.irVersion > 0 ? 'the model has no graph' : 'the file has neither an IR version nor a graph'}; it starts with ${startOf(bytes)}`);
   const inlined = inlineFunctions(proto, proto.graph);
-  const graph = buildGraph(inlined, { imports: proto.imports, read: external });
+  const files = new Map<string | null, number>();
+  const orderOf = (file: string | null): number => files.get(file) ?? (files.set(file, files.size * 2 ** 43), files.get(file)!);
+  const graph = buildGraph(inlined, { imports: proto.imports, source: { read, orderOf } });
   const typeOf = new Map([...proto.graph.values, ...proto.graph.outputs, ...proto.graph.inputs].map((v) => [v.name, v.type]));
   const opsets: Record<string, number> = Object.create(null);
   for (const [domain, version] of proto.imports) opsets[domain || 'ai.onnx'] = version;
@@ -53,10 +57,11 @@ function externalFiles(graph: GraphProto): string[] {
   ];
 }
 
-function readProto(bytes: Uint8Array): ModelProto {
+function readProto(from: Uint8Array | Sparse): ModelProto {
   try {
-    return readModel(bytes);
+    return readModel(from);
   } catch (e) {
+    const bytes = from instanceof Uint8Array ? from : from.bytes;
     const known = signatureOf(bytes);
     if (known && e instanceof SardonyxError) return fail('model_not_onnx', `this looks like ${known}, not an ONNX model; it starts with ${startOf(bytes)}`);
     throw e;

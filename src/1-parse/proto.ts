@@ -1,6 +1,7 @@
 /** ONNX's messages as plain objects: what of onnx.proto a run needs. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto */
 import type { DType } from '../core/dtype.ts';
 import type { Dim } from '../core/graph.ts';
+import type { Hole } from './wire.ts';
 
 /** A value's type as a model declares it. `of` and `value` null: not said. */
 export type ValueType =
@@ -14,14 +15,14 @@ export interface ValueProto { readonly name: string; readonly type: ValueType | 
 /** Where a tensor's bytes lie outside of the model; the path is checked. */
 export interface External { readonly file: string; readonly offset: number; readonly length: number | null }
 
-/** A tensor whose elements are still in the file: `raw` views them, or `message` (the whole TensorProto) holds them in typed fields. */
+/** A tensor whose elements are still in the file: `raw` views them or says where they lie, or `message` (the whole TensorProto) holds them in typed fields. */
 export interface TensorProto {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
-  readonly raw: Uint8Array | null;
+  readonly raw: Uint8Array | Hole | null;
   readonly external: External | null;
-  readonly message: Uint8Array;
+  readonly message: Uint8Array | null;
 }
 export interface SparseProto { readonly values: TensorProto; readonly indices: TensorProto; readonly shape: readonly number[] }
 

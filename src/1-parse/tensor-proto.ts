@@ -3,13 +3,12 @@ import { allocate, BITS, bytesOf, DTYPE_OF_ONNX, type DType, type Storage } from
 import { fail } from '../core/errors.ts';
 import type { Constant } from '../core/graph.ts';
 import { sizeOf, type Tensor, tensorOver } from '../core/tensor.ts';
-import { externalOf, type ReadExternal } from './external.ts';
+import { externalOf, type ReadBytes } from './external.ts';
 import type { SparseProto, TensorProto } from './proto.ts';
 import {
-  bigint, BYTES, bytesField, eachField, enumField, FIXED32, FIXED64, int, malformed, messageField, plain, type Reader, readerOf, repeated, textField, textOf, VARINT,
+  bigint, BYTES, bytesTo, double, endOf, FIXED32, FIXED64, float, type Hole, int, malformed, plain, type Read, type Reader, readerOf, skip, tagOf, textOf, VARINT,
 } from './wire.ts';
 
-const DIMS = 1;
 const FLOAT_DATA = 4;
 const INT32_DATA = 5;
 const STRING_DATA = 6;
@@ -31,7 +30,7 @@ function fieldOf(dtype: DType): number {
 const scalarWire = (field: number): number => (field === FLOAT_DATA ? FIXED32 : field === DOUBLE_DATA ? FIXED64 : field === STRING_DATA ? BYTES : VARINT);
 
 /** Entries of a typed field that `count` elements take: complex numbers take two, sub-byte types share one byte. */
-const entriesOf = (dtype: DType, count: number): number =>
+const entriesOfType = (dtype: DType, count: number): number =>
   dtype === 'complex64' || dtype === 'complex128' ? 2 * count : BITS[dtype] > 0 && BITS[dtype] < 8 ? bytesOf(dtype, count) : count;
 
 /** Dims as a file states them. @throws model_malformed when one is negative or their product is past what a double counts exactly */
@@ -47,85 +46,72 @@ export function dtypeOf(number: number, what: string): DType {
   return DTYPE_OF_ONNX[number] ?? fail('model_unsupported', `${what} has the element type ${number}, which this version does not know`);
 }
 
-/** Reads a TensorProto: its name, dtype and shape, and where its elements are, which are checked to be as many as the shape says. */
-export function readTensor(r: Reader, end: number, depth: number): TensorProto {
-  const start = r.pos;
-  let name = '';
-  let type = 0;
-  let location = 0;
-  let raw = null as Uint8Array | null;
-  const dims: number[] = [];
-  const entries = new Map<string, string>();
-  eachField(r, end, 'a tensor', (field, wire) => {
-    switch (field) {
-      case DIMS: repeated(r, wire, VARINT, 'dims', (at) => {
-        dims.push(int(at));
-        if (dims.length > 1024) malformed(at.pos, 'a tensor has more than 1024 dims');
-      }); return true;
-      case 2: type = enumField(r, wire, 'data_type'); return true;
-      case 3: return malformed(r.pos, 'a tensor in segments: that was never a finished part of ONNX');
-      case 8: name = textField(r, wire, 'a tensor name'); return true;
-      case 9: raw = bytesField(r, wire, 'raw_data'); return true;
-      case 13: messageField(r, wire, 'external_data', depth, (at, to) => readEntry(at, to, entries)); return true;
-      case 14: location = enumField(r, wire, 'data_location'); return true;
-      default: return false;
-    }
-  });
-  const what = name === '' ? 'a tensor' : `tensor ${JSON.stringify(name)}`;
-  const dtype = dtypeOf(type, what);
-  const shape = checkShape(dims, what);
-  const proto: TensorProto = {
-    name, dtype, shape, raw, external: location === 1 ? externalOf(entries, name) : null, message: r.buf.subarray(start, end) as Uint8Array,
-  };
-  checkLength(proto, what);
-  return proto;
+/** What `readMessage` hands over, its fields of type T. */
+export interface Raw<T> extends Read { readonly fields: T & Readonly<Record<string, unknown>> }
+/** StringStringEntryProto. */
+export interface Entry { readonly key: string; readonly value: string }
+export const entriesOf = (entries: readonly Entry[]): ReadonlyMap<string, string> => new Map(entries.map(({ key, value }) => [key, value]));
+
+interface TensorFields {
+  readonly name: string; readonly type: number; readonly dims: readonly number[]; readonly segment: Uint8Array | null; readonly location: number; readonly external: readonly Entry[];
+  readonly raw: Uint8Array | Hole | null; readonly floats: Uint8Array | Hole | null; readonly doubles: Uint8Array | Hole | null;
 }
 
-function checkLength(t: TensorProto, what: string): void {
-  const count = sizeOf(t.shape);
-  const need = bytesOf(t.dtype, count);
-  const said = `${what}, ${t.dtype}[${t.shape}],`;
-  if (t.external) {
-    if (t.dtype === 'string') fail('model_malformed', `${said} cannot be external: strings have no byte form`);
-    if (t.external.length !== null && t.external.length !== need) fail('model_malformed', `${said} needs ${need} bytes but its external data has ${t.external.length}`);
-  } else if (t.raw) {
-    if (t.dtype === 'string') fail('model_malformed', `${said} cannot be raw: strings have no byte form`);
-    if (t.raw.byteLength !== need) fail('model_malformed', `${said} needs ${need} bytes but its raw_data has ${t.raw.byteLength}`);
+/** A TensorProto: its name, dtype and shape, and where its elements are, which are checked to be as many as the shape says. */
+export function tensorOf({ fields: f, at, bytes }: Raw<TensorFields>): TensorProto {
+  if (f.segment) malformed(at, 'a tensor in segments: that was never a finished part of ONNX');
+  if (f.dims.length > 1024) malformed(at, 'a tensor has more than 1024 dims');
+  const what = f.name === '' ? 'a tensor' : `tensor ${JSON.stringify(f.name)}`;
+  const dtype = dtypeOf(f.type | 0, what);
+  const shape = checkShape(f.dims, what);
+  const count = sizeOf(shape);
+  const need = bytesOf(dtype, count);
+  const said = `${what}, ${dtype}[${shape}],`;
+  const external = f.location === 1 ? externalOf(entriesOf(f.external), f.name) : null;
+  // Packed floats are what raw data is.
+  const field = fieldOf(dtype);
+  const raw = f.raw ?? (field === FLOAT_DATA ? f.floats : field === DOUBLE_DATA ? f.doubles : null);
+  const message = bytes();
+  if (external) {
+    if (dtype === 'string') fail('model_malformed', `${said} cannot be external: strings have no byte form`);
+    if (external.length !== null && external.length !== need) fail('model_malformed', `${said} needs ${need} bytes but its external data has ${external.length}`);
+  } else if (f.raw) {
+    if (dtype === 'string') fail('model_malformed', `${said} cannot be raw: strings have no byte form`);
+    if (f.raw.length !== need) fail('model_malformed', `${said} needs ${need} bytes but its raw_data has ${f.raw.length}`);
   } else {
-    const field = fieldOf(t.dtype);
-    const has = count === 0 ? 0 : countEntries(t.message, field);
-    if (has !== entriesOf(t.dtype, count)) fail('model_malformed', `${said} needs ${entriesOf(t.dtype, count)} entries but has ${has}`);
+    const has = count === 0 ? 0 : raw ? (raw.length * entriesOfType(dtype, count)) / need : countEntries(message ?? malformed(at, `${said} keeps its elements beside what is not known`), field);
+    if (has !== entriesOfType(dtype, count)) fail('model_malformed', `${said} needs ${entriesOfType(dtype, count)} entries but has ${has}`);
+  }
+  return { name: f.name, dtype, shape, raw: external || count === 0 ? null : raw, external, message };
+}
+
+/** Walks a TensorProto's field of this number: `each` reads one element, `piece` gets the reader at a packed run of them and its end. */
+function eachPiece(message: Uint8Array, field: number, piece: (r: Reader, end: number) => void): void {
+  const r = readerOf(message);
+  const packable = scalarWire(field) !== BYTES;
+  while (r.pos < message.length) {
+    const tag = tagOf(r);
+    if (tag >>> 3 !== field) { skip(r, tag & 7); continue; }
+    if ((tag & 7) === BYTES && packable) {
+      const end = (r.end = endOf(r));
+      piece(r, end);
+      r.pos = end;
+      r.end = message.length;
+    } else if ((tag & 7) === scalarWire(field)) piece(r, -1);
+    else malformed(r.pos, `elements of a tensor have wire type ${tag & 7}`);
   }
 }
 
-/** Adds a StringStringEntryProto to `to`. */
-export function readEntry(r: Reader, end: number, to: Map<string, string>): void {
-  let key = '';
-  let value = '';
-  eachField(r, end, 'a key and its value', (field, wire) => {
-    if (field === 1) key = textField(r, wire, 'a key');
-    else if (field === 2) value = textField(r, wire, 'a value');
-    else return false;
-    return true;
-  });
-  to.set(key, value);
-}
-
 /** Counts the entries of a typed field without decoding them: of varints, the bytes that end one. */
-function countEntries(message: Uint8Array, wanted: number): number {
-  const r = readerOf(message);
-  const scalar = scalarWire(wanted);
+function countEntries(message: Uint8Array, field: number): number {
+  const scalar = scalarWire(field);
   let count = 0;
-  eachField(r, message.length, 'a tensor', (field, wire) => {
-    if (field !== wanted) return false;
-    if (wire !== BYTES || scalar === BYTES) {
+  eachPiece(message, field, (r, end) => {
+    if (end < 0) {
+      skip(r, scalar);
       count++;
-      return false;
-    }
-    const packed = bytesField(r, wire, 'elements');
-    if (scalar === VARINT) for (const b of packed) count += b < 128 ? 1 : 0;
-    else count += packed.length / (scalar === FIXED32 ? 4 : 8);
-    return true;
+    } else if (scalar === VARINT) for (let i = r.pos; i < end; i++) count += message[i]! < 128 ? 1 : 0;
+    else count += (end - r.pos) / (scalar === FIXED32 ? 4 : 8);
   });
   return count;
 }
@@ -134,16 +120,13 @@ function countEntries(message: Uint8Array, wanted: number): number {
 function decodeTyped(t: TensorProto): Tensor {
   const data = allocate(t.dtype, sizeOf(t.shape)) as Uint8Array & string[];
   const out = data as unknown as { [i: number]: unknown; readonly length: number };
-  const wanted = fieldOf(t.dtype);
+  const field = fieldOf(t.dtype);
   const wide = t.dtype === 'int64' || t.dtype === 'uint64';
-  const read = wanted === FLOAT_DATA ? (r: Reader) => r.float() : wanted === DOUBLE_DATA ? (r: Reader) => r.double() : wide ? bigint : int;
-  const r = readerOf(t.message);
+  const read = field === FLOAT_DATA ? float : field === DOUBLE_DATA ? double : field === STRING_DATA ? (r: Reader) => textOf(bytesTo(r, endOf(r))) : wide ? bigint : int;
   let i = 0;
-  if (out.length > 0) eachField(r, t.message.length, 'a tensor', (field, wire) => {
-    if (field !== wanted) return false;
-    if (wanted === STRING_DATA) out[i++] = textOf(bytesField(r, wire, 'a string'));
-    else repeated(r, wire, scalarWire(wanted), 'elements', (at) => { out[i++] = read(at); });
-    return true;
+  if (out.length > 0) eachPiece(t.message!, field, (r, end) => {
+    if (end < 0) out[i++] = read(r);
+    else while (r.pos < end) out[i++] = read(r);
   });
   return { dtype: t.dtype, shape: t.shape, data: data as Storage[DType] };
 }
@@ -151,28 +134,33 @@ function decodeTyped(t: TensorProto): Tensor {
 /** The tensor, its bytes shared with the file where they are raw and aligned. External ones are not here. @throws model_unsupported */
 export function decodeTensor(t: TensorProto): Tensor {
   if (t.external) fail('model_unsupported', `tensor ${JSON.stringify(t.name)} keeps its elements in ${JSON.stringify(t.external.file)}, where only weights may`);
+  if (t.raw && !(t.raw instanceof Uint8Array)) fail('internal', `tensor ${JSON.stringify(t.name)} was left in the file`);
   return t.raw ? tensorOver(t.dtype, t.shape, t.raw) : decodeTyped(t);
 }
 
-/** External tensors up to this many bytes are kept once read: shapes and scalars, which many look at. */
+/** How weights that lie elsewhere are read; `orderOf` counts files in the order of their first mention, far enough apart. */
+export interface Source { readonly read: ReadBytes | undefined; readonly orderOf: (file: string | null) => number }
+
+/** Such tensors up to this many bytes are kept once read: shapes and scalars, which many look at. */
 const KEEP = 65536;
 
-/** A weight over the file's bytes: decoded once, when first asked for. External ones are read each time unless small. */
-export function constantOfProto(t: TensorProto, read: ReadExternal | undefined): Constant {
+/** A weight over the file's bytes: decoded once, when first asked for. One that lies elsewhere is read each time unless small. */
+export function constantOfProto(t: TensorProto, { read, orderOf }: Source): Constant {
   let kept = null as Tensor | null;
-  const { external, dtype, shape } = t;
-  if (!external) {
+  const { external, raw, dtype, shape } = t;
+  if (!external && (raw === null || raw instanceof Uint8Array)) {
     const get = (): Tensor => (kept ??= decodeTensor(t));
     return { dtype, shape, peek: get, load: get };
   }
+  const { file, at } = external ? { file: external.file, at: external.offset } : { file: null, at: (raw as Hole).at };
   const need = bytesOf(dtype, sizeOf(shape));
   const part = (offset: number, length: number): Uint8Array | Promise<Uint8Array> => {
-    if (!read) fail('external_data_missing', `tensor ${JSON.stringify(t.name)} is in ${JSON.stringify(external.file)}, and nothing was given to read that file with`);
+    if (!read) fail('external_data_missing', `tensor ${JSON.stringify(t.name)} is in ${JSON.stringify(file)}, and nothing was given to read that file with`);
     const checked = (bytes: Uint8Array): Uint8Array => {
-      if (bytes.byteLength !== length) fail('external_data_missing', `${JSON.stringify(external.file)} gave ${bytes.byteLength} of the ${length} bytes at ${external.offset + offset}, which belong to tensor ${JSON.stringify(t.name)}`);
+      if (bytes.byteLength !== length) fail('external_data_missing', `${JSON.stringify(file ?? 'the model')} gave ${bytes.byteLength} of the ${length} bytes at ${at + offset}, which belong to tensor ${JSON.stringify(t.name)}`);
       return plain(bytes);
     };
-    const bytes = read(external.file, external.offset + offset, length);
+    const bytes = read(file, at + offset, length);
     return bytes instanceof Uint8Array ? checked(bytes) : bytes.then(checked);
   };
   const over = (bytes: Uint8Array): Tensor => {
@@ -188,22 +176,13 @@ export function constantOfProto(t: TensorProto, read: ReadExternal | undefined):
       const bytes = part(0, need);
       return bytes instanceof Uint8Array ? over(bytes) : bytes.then(over);
     },
-    stored: { order: external.offset, read: part },
+    stored: { order: orderOf(file) + at, read: part },
   };
 }
 
-export function readSparse(r: Reader, end: number, depth: number): SparseProto {
-  let values = null as TensorProto | null;
-  let indices = null as TensorProto | null;
-  const dims: number[] = [];
-  eachField(r, end, 'a sparse tensor', (field, wire) => {
-    if (field === 1) values = messageField(r, wire, 'values', depth, readTensor);
-    else if (field === 2) indices = messageField(r, wire, 'indices', depth, readTensor);
-    else if (field === 3) repeated(r, wire, VARINT, 'dims', (at) => { dims.push(int(at)); if (dims.length > 1024) malformed(at.pos, 'a tensor has more than 1024 dims'); });
-    else return false;
-    return true;
-  });
-  if (!values || !indices) return malformed(end, 'a sparse tensor lacks its values or its indices');
+/** A SparseTensorProto. */
+export function sparseOf({ fields: { values, indices, dims }, at }: Raw<{ values: TensorProto | null; indices: TensorProto | null; dims: readonly number[] }>): SparseProto {
+  if (!values || !indices || dims.length > 1024) return malformed(at, 'a sparse tensor lacks its values or its indices, or has more than 1024 dims');
   return { values, indices, shape: checkShape(dims, 'a sparse tensor') };
 }
 

@@ -1,75 +1,45 @@
 /** Values in files of their own, as ONNX's test data keeps them. https://github.com/onnx/onnx/blob/main/onnx/onnx-data.proto */
 import { fail } from '../core/errors.ts';
 import { fromNumbers, numbers } from '../core/numbers.ts';
-import { type Dictionary, isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
+import { type Dictionary, isTensor, type Sequence, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
 import type { ValueType } from './proto.ts';
-import { decodeTensor, denseOf, readSparse, readTensor } from './tensor-proto.ts';
-import { bigint, eachField, messageField, type Reader, readerOf, repeated, textField, VARINT } from './wire.ts';
+import { ONNX, TENSOR } from './schema.ts';
+import { decodeTensor, denseOf, type Raw, sparseOf, tensorOf } from './tensor-proto.ts';
+import { FINISH } from './messages.ts';
+import { type Finish, readerOf, readMessage, schemaOf } from './wire.ts';
 
-const tensorOf = (r: Reader, end: number, depth: number): Tensor => decodeTensor(readTensor(r, end, depth));
-const sparseOf = (r: Reader, end: number, depth: number): Tensor => denseOf(readSparse(r, end, depth));
+/** https://github.com/onnx/onnx/blob/main/onnx/onnx-data.proto */
+const VALUES = {
+  ...ONNX,
+  ...schemaOf({
+    tensorValue: TENSOR,
+    sparseValue: 'values 1 tensor, indices 2 tensor, dims 3 int*',
+    sequenceValue: 'items 3 tensorValue*, items 4 sparseValue*, items 5 sequenceValue*, items 6 mapValue*, items 7 optionalValue*',
+    optionalValue: 'value 3 tensorValue, value 4 sparseValue, value 5 sequenceValue, value 6 mapValue, value 7 optionalValue',
+    mapValue: 'integers 3 long*, texts 4 text*, values 5 sequenceValue',
+  }),
+};
+
+const finish: Finish = {
+  ...FINISH,
+  tensorValue: (m: Parameters<typeof tensorOf>[0]): Tensor => decodeTensor(tensorOf(m)),
+  sparseValue: (m: Parameters<typeof sparseOf>[0]): Tensor => denseOf(sparseOf(m)),
+  sequenceValue: ({ fields: { items } }: Raw<{ items: readonly Value[] }>): Value => ({ kind: 'sequence', items }),
+  optionalValue: ({ fields: { value } }: Raw<{ value: Value | null }>): Value => ({ kind: 'optional', value }),
+  mapValue: ({ fields: { integers, texts, values } }: Raw<{ integers: readonly bigint[]; texts: readonly string[]; values: Sequence | null }>): Dictionary => {
+    const keys = [...integers, ...texts];
+    return { kind: 'map', keys, values: stack(values?.items ?? [], keys.length) };
+  },
+};
 
 /** A TensorProto; its elements share `bytes` where they can. @throws model_malformed, model_unsupported */
-export const parseTensor = (bytes: Uint8Array): Tensor => tensorOf(readerOf(bytes), bytes.length, 0);
+export const parseTensor = (bytes: Uint8Array): Tensor => parseValue(bytes) as Tensor;
 
 /**
  * The value in a test data file. The file does not say which kind it holds; the type that the model declares does (a tensor when it declares none).
  * @throws model_malformed, model_unsupported
  */
-export function parseValue(bytes: Uint8Array, type: ValueType | null = null): Value {
-  const r = readerOf(bytes);
-  switch (type?.kind) {
-    case 'sequence': return readSequence(r, bytes.length, 0);
-    case 'optional': return readOptional(r, bytes.length, 0);
-    case 'map': return readMap(r, bytes.length, 0);
-    default: return tensorOf(r, bytes.length, 0);
-  }
-}
-
-/** The repeated fields of a SequenceProto, or the single ones of an OptionalProto: the same kinds at the same numbers, from `first` on. */
-function readMember(r: Reader, wire: number, field: number, depth: number): Value | null {
-  switch (field) {
-    case 3: return messageField(r, wire, 'a tensor', depth, tensorOf);
-    case 4: return messageField(r, wire, 'a sparse tensor', depth, sparseOf);
-    case 5: return messageField(r, wire, 'a sequence', depth, readSequence);
-    case 6: return messageField(r, wire, 'a map', depth, readMap);
-    case 7: return messageField(r, wire, 'an optional', depth, readOptional);
-    default: return null;
-  }
-}
-
-function readSequence(r: Reader, end: number, depth: number): Value {
-  const items: Value[] = [];
-  eachField(r, end, 'a sequence', (field, wire) => {
-    const item = readMember(r, wire, field, depth);
-    if (item) items.push(item);
-    return item !== null;
-  });
-  return { kind: 'sequence', items };
-}
-
-function readOptional(r: Reader, end: number, depth: number): Value {
-  let value = null as Value | null;
-  eachField(r, end, 'an optional', (field, wire) => {
-    const member = readMember(r, wire, field, depth);
-    value ??= member;
-    return member !== null;
-  });
-  return { kind: 'optional', value };
-}
-
-function readMap(r: Reader, end: number, depth: number): Dictionary {
-  const keys: (string | bigint)[] = [];
-  let values: readonly Value[] = [];
-  eachField(r, end, 'a map', (field, wire) => {
-    if (field === 3) repeated(r, wire, VARINT, 'keys', (at) => { keys.push(bigint(at)); });
-    else if (field === 4) keys.push(textField(r, wire, 'a key'));
-    else if (field === 5) values = (messageField(r, wire, 'values', depth, readSequence) as { readonly items: readonly Value[] }).items;
-    else return false;
-    return true;
-  });
-  return { kind: 'map', keys, values: stack(values, keys.length) };
-}
+export const parseValue = (bytes: Uint8Array, type: ValueType | null = null): Value => readMessage(readerOf(bytes), VALUES, finish, `${type?.kind ?? 'tensor'}Value`) as Value;
 
 /** A map's values as one tensor: they come as one tensor of as many elements as there are keys, or as a scalar each. */
 function stack(values: readonly Value[], count: number): Tensor {
