@@ -10,6 +10,7 @@ export type { Plan, Step } from './core/plan.ts';
 export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export { tensor } from './core/tensor.ts';
-export type { Dictionary, Optional, Sequence, Tensor, Value } from './core/tensor.ts';
+export { gpuTensor } from './4-run/webgpu/gpu-tensor.ts';
+export type { Dictionary, GpuTensor, Optional, Sequence, Tensor, Value } from './core/tensor.ts';
 export type { DType } from './core/dtype.ts';
 export type { Dim } from './core/graph.ts';

@@ -11,11 +11,11 @@ import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import { printPlan } from './3-plan/print.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
-import { fail, SardonyxError } from './core/errors.ts';
+import { fail, SardonyxError, within } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
 import { type Constant, type Dim, type Fact, type Graph, operatorsIn, type ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
-import { entriesOf, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
+import { entriesOf, type GpuTensor, isGpuTensor, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { openModel, type ModelSource } from './source.ts';
@@ -37,6 +37,8 @@ export interface SessionOptions {
   readonly seed?: number;
   /** Measured choices of GPU kernels (see `sardonyx/tune`), asked before the table that ships for the adapter; false: neither. A table for another adapter is passed over. */
   readonly tuning?: TuningTable | readonly TuningTable[] | false;
+  /** On a GPU: milliseconds of its time to submit at once, so that pages draw and other sessions run in between; 0: each plan whole. Default 8 in browsers, 0 in Node. */
+  readonly slice?: number;
   /** Stops loading between its stages. */
   readonly signal?: AbortSignal;
 }
@@ -50,12 +52,17 @@ export interface SessionTools {
   readonly tuning?: NonNullable<Planning['tuning']>;
 }
 
-export interface RunOptions { readonly signal?: AbortSignal }
+export interface RunOptions {
+  /** Rejects the run, and stops it: between its steps, on a GPU between slices of some milliseconds. The session stays usable. */
+  readonly signal?: AbortSignal;
+  /** Where results go, all or by name: 'gpu' leaves them on the device as a `GpuTensor`, of a WebGPU session only. Default 'cpu'. */
+  readonly outputs?: 'cpu' | 'gpu' | Readonly<Record<string, 'cpu' | 'gpu'>>;
+}
 
 /** An input or output as the model declares it; `shape` null when even the rank is unknown. */
 export interface Port { readonly name: string; readonly dtype: DType | null; readonly shape: readonly Dim[] | null }
 
-export type Feeds = Readonly<Record<string, Value>>;
+export type Feeds = Readonly<Record<string, Value | GpuTensor>>;
 export type Results = Record<string, Value>;
 
 /** A model ready to run. Overlapping `run` calls give what serial ones would. */
@@ -98,7 +105,9 @@ export class Session implements AsyncDisposable {
     goOn();
     const { model, name, definitions } = await readModel(source, options);
     goOn();
+    if (options.slice !== undefined && !(options.slice >= 0)) fail('option_invalid', `slice is a time in milliseconds, not ${options.slice}`);
     const { backend: opened, kernels } = await openDevice(options.device ?? 'auto');
+    opened.slice = options.slice;
     const backend = tools.wrap?.(opened) ?? opened;
     const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
     const session = new Session(model, name, backend, equip(definitions, kernels), options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
@@ -119,31 +128,74 @@ export class Session implements AsyncDisposable {
   get plan(): Plan | undefined { return this.#plans.at(-1); }
   /** Device objects made so far. A steady run makes none. */
   get made(): Readonly<Record<string, number>> { return this.#backend.made; }
+  /** The device it runs on; null where that is no GPU. Buffers of `gpuTensor`, and renderers that draw results, must be of this one. */
+  get gpuDevice(): GPUDevice | null { return this.#backend.gpu ?? null; }
   /** Bytes of device memory held now. */
   get bytes(): number { return this.#backend.bytes; }
 
   /**
-   * Runs the model on `feeds`, by input name, and gives every output by name.
-   * @throws input_missing, input_unknown, input_dtype, input_shape, value_invalid, aborted, session_released
+   * Runs the model on `feeds`, by input name, and gives every output by name. GPU tensors are taken without a copy to the host where the plan
+   * has the input on the device. Where all results stay on the GPU, a bad value (such as an index out of range) is reported by the first read.
+   * @throws input_missing, input_unknown, input_dtype, input_shape, input_device, output_unknown, value_invalid, value_disposed, not_on_device, aborted, session_released, device_lost
    */
-  run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
-    if (this.#released) return Promise.reject(new SardonyxError('session_released', 'the session is released; load the model again', [`model ${this.#name}`]));
-    const turn = this.#queue.then(() => this.#run(feeds, options), () => this.#run(feeds, options));
-    this.#queue = turn.catch(() => undefined);
-    return turn;
+  run(feeds: Feeds, options: RunOptions & { readonly outputs: 'gpu' }): Promise<Record<string, GpuTensor>>;
+  run(feeds: Feeds, options: RunOptions & { readonly outputs: 'gpu' | Readonly<Record<string, 'cpu' | 'gpu'>> }): Promise<Record<string, Value | GpuTensor>>;
+  run(feeds: Feeds, options?: RunOptions & { readonly outputs?: 'cpu' }): Promise<Results>;
+  run(feeds: Feeds, options: RunOptions = {}): Promise<Record<string, Value | GpuTensor>> {
+    const { signal } = options;
+    const here = `model ${this.#name}`;
+    const aborted = (cause?: unknown): SardonyxError => new SardonyxError('aborted', 'the run was aborted', [here], { cause });
+    const placed = (e: unknown): unknown => (signal?.aborted ? aborted(e) : e instanceof SardonyxError && !e.path.some((p) => p.startsWith('model ')) ? e.within(here) : e);
+    if (this.#released) return Promise.reject(new SardonyxError('session_released', 'the session is released; load the model again', [here]));
+    if (signal?.aborted) return Promise.reject(aborted(signal.reason));
+    let drop: () => void;
+    let onGpu: readonly boolean[];
+    try {
+      onGpu = this.#placesOf(options.outputs);
+      drop = holdAll(feeds, this.#backend);
+    } catch (e) {
+      return Promise.reject(placed(e));
+    }
+    const work = this.#queue.then(() => this.#run(feeds, onGpu, signal)).catch((e: unknown) => { throw placed(e); }).finally(drop);
+    this.#queue = work.catch(() => undefined);
+    if (signal === undefined) return work;
+    // What runs is stopped at its next step; the caller need not wait for that.
+    return new Promise((resolve, reject) => {
+      const stop = (): void => reject(aborted(signal.reason));
+      signal.addEventListener('abort', stop, { once: true });
+      work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+    });
   }
 
-  async #run(feeds: Feeds, { signal }: RunOptions): Promise<Results> {
-    const held = new Map<ValueId, Held>();
-    checkFeeds(this.#graph, this.inputs, feeds, held);
+  async #run(feeds: Feeds, onGpu: readonly boolean[], signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
+    signal?.throwIfAborted();
+    const backend = this.#backend;
+    const kept = new Map<number, GpuTensor>();
     try {
+      const held = new Map<ValueId, Held>();
+      checkFeeds(this.#graph, this.inputs, feeds, held, backend);
+      const results = await this.#runner.run(held, signal);
+      results.forEach((r, i) => { if (onGpu[i]) kept.set(i, backend.tensors!.keep(r)); });
+      const rest = await backend.read(results.filter((_, i) => !onGpu[i]));
       signal?.throwIfAborted();
-      const results = await this.#backend.read(await this.#runner.run(held, signal));
-      return Object.fromEntries(this.outputs.map((port, i) => [port.name, results[i]!]));
+      let next = 0;
+      return Object.fromEntries(this.outputs.map((port, i) => [port.name, kept.get(i) ?? rest[next++]!]));
     } catch (e) {
-      if (signal?.aborted) throw new SardonyxError('aborted', 'the run was aborted', [`model ${this.#name}`], { cause: e });
-      throw e instanceof SardonyxError && !e.path.some((p) => p.startsWith('model ')) ? e.within(`model ${this.#name}`) : e;
+      for (const t of kept.values()) t.dispose();
+      await backend.read([]).catch(() => undefined);
+      throw e;
     }
+  }
+
+  /** Of each output, whether it stays on the GPU. */
+  #placesOf(outputs: RunOptions['outputs'] = 'cpu'): readonly boolean[] {
+    if (typeof outputs === 'object') for (const name of Object.keys(outputs)) if (!this.outputs.some((p) => p.name === name)) fail('output_unknown', `the model has no output ${JSON.stringify(name)}; it has ${this.outputs.map((p) => p.name).join(', ')}`);
+    return this.outputs.map(({ name }) => {
+      const place = typeof outputs === 'string' ? outputs : (Object.hasOwn(outputs, name) ? outputs[name] : 'cpu');
+      if (place !== 'cpu' && place !== 'gpu') fail('option_invalid', `outputs are left on 'cpu' or 'gpu', not ${JSON.stringify(place)}`);
+      if (place === 'gpu' && this.#backend.tensors === undefined) fail('not_on_device', `output ${name} cannot stay on a GPU: the session runs on ${this.device}; load it with { device: 'webgpu' }`);
+      return place === 'gpu';
+    });
   }
 
   /** Frees all device memory once running calls have ended. */
@@ -209,18 +261,42 @@ function portOf(graph: Graph, v: ValueId): Port {
   return { name, dtype: declared?.dtype ?? null, shape: declared?.shape ?? null };
 }
 
-function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Map<ValueId, Held>): void {
+function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Map<ValueId, Held>, backend: Backend): void {
   const known = new Set(ports.map((p) => p.name));
   const names = (): string => ports.map((p) => `${p.name}: ${p.dtype ?? 'any'}[${p.shape?.map((d) => d ?? '?') ?? '…'}]`).join(', ');
   for (const name of Object.keys(feeds)) if (!known.has(name)) fail('input_unknown', `the model has no input ${JSON.stringify(name)}; it has ${names()}`);
   ports.forEach((port, i) => {
     const value = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
     if (value === undefined) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
+    if (typeof value === 'object' && value !== null && isGpuTensor(value)) {
+      checkShape(port, value);
+      const held = within(`input ${port.name}`, () => backend.tensors!.take(value));
+      into.set(graph.inputs[i]!, held.on === 'device' && port.shape?.length === 0 ? { ...held, shape: [] } : held);
+      return;
+    }
     if (isTensor(value)) checkTensor(port, value);
     else if (typeof value !== 'object' || !('kind' in value)) fail('input_dtype', `input ${port.name} is no tensor; make one with tensor(dtype, shape, data)`);
     // Recorded feeds and onnxruntime's users give scalars as [1].
     into.set(graph.inputs[i]!, hostHeld(isTensor(value) && port.shape?.length === 0 ? { ...value, shape: [] } : value));
   });
+}
+
+/** Keeps the buffers of GPU tensors until the answer is called. @throws not_on_device, value_disposed, input_device */
+function holdAll(feeds: Feeds, backend: Backend): () => void {
+  const drops: (() => void)[] = [];
+  const drop = (): void => { for (const d of drops) d(); };
+  try {
+    for (const [name, value] of Object.entries(feeds)) {
+      if (typeof value !== 'object' || value === null || !isGpuTensor(value)) continue;
+      const { tensors } = backend;
+      if (tensors === undefined) fail('not_on_device', `input ${name} is a GPU tensor and the session runs on ${backend.caps.kind}: give it await tensor.read(), or load it with { device: 'webgpu' }`);
+      drops.push(within(`input ${name}`, () => tensors.hold(value)));
+    }
+    return drop;
+  } catch (e) {
+    drop();
+    throw e;
+  }
 }
 
 function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>): void {
@@ -230,6 +306,11 @@ function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>): void 
   if (!Array.isArray(value.shape) || value.shape.some((d) => !Number.isInteger(d) || d < 0)) fail('input_shape', `input ${port.name} has shape [${value.shape}], which is no shape`);
   const need = entriesOf(value.dtype, value.shape);
   if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);
+  checkShape(port, value);
+}
+
+function checkShape(port: Port, value: { readonly dtype: DType; readonly shape: readonly number[] }): void {
+  if (port.dtype !== null && value.dtype !== port.dtype) fail('input_dtype', `input ${port.name} is ${value.dtype}; the model takes ${port.dtype}`);
   if (port.shape === null) return;
   const wanted = `[${port.shape.map((d) => d ?? '?')}]`;
   if (port.shape.length === 0 && sizeOf(value.shape) === 1) return;

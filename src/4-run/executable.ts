@@ -1,7 +1,7 @@
 import type { DType } from '../core/dtype.ts';
 import type { Constant } from '../core/graph.ts';
 import type { Caps, HostStep, Pack, Plan } from '../core/plan.ts';
-import type { Tensor, Value } from '../core/tensor.ts';
+import type { GpuTensor, Tensor, Value } from '../core/tensor.ts';
 
 /** A value between plans: on the host, or in memory of the device that made it. */
 export type Held =
@@ -35,13 +35,26 @@ export interface Executable {
   destroy(): void;
 }
 
+/** What a GPU backend does with tensors of the caller's. */
+export interface GpuTensors {
+  /** Puts off what the tensor's `dispose` frees until the answer is called. @throws value_disposed, input_device */
+  hold(t: GpuTensor): () => void;
+  /** The tensor as a value of a run. @throws device_lost, input_device */
+  take(t: GpuTensor): Held;
+  /** A copy of a value in a buffer that is the caller's until disposed; submitted with the next `read`. */
+  keep(held: Held): GpuTensor;
+}
+
 /** A device that plans can be bound to. */
 export interface Backend {
   readonly caps: Caps;
   /** Of a GPU: what its plans run on. */
   readonly gpu?: GPUDevice;
+  readonly tensors?: GpuTensors;
+  /** Of a GPU: milliseconds of its time that are submitted at once; 0: plans whole; undefined: what suits the place. */
+  slice?: number | undefined;
   instantiate(plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable>;
-  /** Host copies of values, in one round trip. */
+  /** Host copies of values, in one round trip. Submits all that was recorded, also for no values. */
   read(held: readonly Held[]): Promise<readonly Value[]>;
   /** Objects made so far; steady runs must not raise them. */
   readonly made: Readonly<Record<string, number>>;

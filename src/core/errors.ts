@@ -6,9 +6,9 @@
 export type ErrorCode =
   | 'model_malformed' | 'model_not_onnx' | 'model_unsupported' | 'model_too_large' | 'external_data_missing' | 'external_data_unsafe'
   | 'op_unsupported' | 'attribute_invalid' | 'shape_mismatch' | 'type_mismatch' | 'value_invalid'
-  | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'output_unknown'
+  | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'input_device' | 'output_unknown'
   | 'device_unavailable' | 'device_limit' | 'device_lost' | 'device_fault' | 'out_of_memory' | 'not_on_device'
-  | 'aborted' | 'session_released' | 'option_invalid' | 'internal';
+  | 'aborted' | 'session_released' | 'value_disposed' | 'option_invalid' | 'internal';
 
 /** Every error the library throws on purpose. `path` says where, outermost first: model, graph, node. */
 export class SardonyxError extends Error {

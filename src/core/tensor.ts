@@ -13,6 +13,24 @@ export interface Optional { readonly kind: 'optional'; readonly value: Value | n
 export interface Dictionary { readonly kind: 'map'; readonly keys: readonly (string | bigint)[]; readonly values: Tensor }
 export type Value = Tensor | Sequence | Optional | Dictionary;
 
+/**
+ * A tensor in a buffer of a GPU device, from `gpuTensor` or from a run with outputs 'gpu': `shape`, row-major, from `offset` in bytes. A run's is
+ * the caller's until disposed, also when its session is released.
+ */
+export interface GpuTensor<D extends DType = DType> extends Disposable {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly device: GPUDevice;
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  /** A copy on the host. @throws value_disposed, device_lost, value_invalid if the run that made it met a bad value */
+  read(): Promise<Tensor<D>>;
+  /** Gives the buffer of a run's result back, once runs that were given it have taken it; a buffer of the caller's is left alone. */
+  dispose(): void;
+}
+
+export const isGpuTensor = (v: object): v is GpuTensor => 'buffer' in v && 'device' in v;
+
 export const isTensor = (v: Value): v is Tensor => 'dtype' in v;
 
 /** Number of elements: the product of the dims, 1 for a scalar. */

@@ -67,7 +67,7 @@ async function open({ powerPreference, toggles, base }: GpuRequest): Promise<Gpu
 
 /** Dawn crashes when an adapter is collected before its device. */
 const pinned: GPUAdapter[] = [];
-const isNode = (): boolean => typeof process !== 'undefined' && typeof process.versions?.node === 'string' && !('gpu' in (globalThis.navigator ?? {}));
+export const isNode = (): boolean => typeof process !== 'undefined' && typeof process.versions?.node === 'string' && !('gpu' in (globalThis.navigator ?? {}));
 const NO_ADAPTER = 'this browser offers no WebGPU adapter: the GPU or its driver is blocked or missing (see chrome://gpu or about:support)';
 const NO_DRIVER = 'no Vulkan, Metal or Direct3D 12 driver was found. Install the driver of the GPU; without a GPU, `npm install --save-dev @sparticuz/chromium` brings SwiftShader, which the `sardonyx` command then uses; or run on the device "wasm"';
 

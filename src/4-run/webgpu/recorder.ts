@@ -1,0 +1,50 @@
+/** Commands on their way to the queue: one encoder, whose compute pass stays open until something else must come between. */
+export interface Recorder {
+  /** The open compute pass, if any. */
+  readonly pass: GPUComputePassEncoder | null;
+  /** Opens a compute pass. */
+  begin(): GPUComputePassEncoder;
+  /** The encoder, with no pass open. */
+  encoder(): GPUCommandEncoder;
+  /** Submits what was recorded. Writes to the queue are ordered with submits: it comes before them. */
+  flush(): void;
+  /** Forgets what was recorded. */
+  drop(): void;
+  /** Called once, behind the next submit. */
+  submitted: (() => void) | null;
+}
+
+export function makeRecorder(device: GPUDevice): Recorder {
+  let encoder: GPUCommandEncoder | null = null;
+  let pass: GPUComputePassEncoder | null = null;
+  const endPass = (): void => {
+    pass?.end();
+    pass = null;
+  };
+  const recorder: Recorder = {
+    get pass() { return pass; },
+    begin() {
+      encoder ??= device.createCommandEncoder();
+      return (pass = encoder.beginComputePass());
+    },
+    encoder() {
+      endPass();
+      return (encoder ??= device.createCommandEncoder());
+    },
+    flush() {
+      endPass();
+      if (encoder !== null) device.queue.submit([encoder.finish()]);
+      encoder = null;
+      const { submitted } = recorder;
+      recorder.submitted = null;
+      submitted?.();
+    },
+    drop() {
+      endPass();
+      encoder = null;
+      recorder.submitted = null;
+    },
+    submitted: null,
+  };
+  return recorder;
+}
