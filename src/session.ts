@@ -65,35 +65,32 @@ export interface Port { readonly name: string; readonly dtype: DType | null; rea
 export type Feeds = Readonly<Record<string, Value | GpuTensor>>;
 export type Results = Record<string, Value>;
 
+/** A device, and what runs the graph on it. */
+interface Live { readonly backend: Backend; readonly runner: Runner; lost: boolean }
+
 /** A model ready to run. Overlapping `run` calls give what serial ones would. */
 export class Session implements AsyncDisposable {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
-  readonly device: 'webgpu' | 'wasm' | 'reference';
   readonly #graph: Graph;
-  readonly #backend: Backend;
-  readonly #runner: Runner;
-  readonly #plans: Plan[] = [];
   readonly #name: string;
+  /** Opens the device anew, with nothing planned. */
+  readonly #open: () => Promise<Live>;
+  readonly #random: Random;
+  readonly #plans: Plan[];
+  #live: Live;
   #queue: Promise<unknown> = Promise.resolve();
   #released = false;
 
-  private constructor(model: Model, name: string, backend: Backend, ops: ReadonlyMap<string, Op>, options: SessionOptions, planning: Planning) {
-    this.#graph = model.graph;
-    this.#backend = backend;
+  private constructor(graph: Graph, name: string, live: Live, open: () => Promise<Live>, random: Random, plans: Plan[]) {
+    this.#graph = graph;
     this.#name = name;
-    this.device = backend.caps.kind;
-    this.inputs = model.graph.inputs.map((v) => portOf(model.graph, v));
-    this.outputs = model.graph.outputs.map((v) => portOf(model.graph, v));
-    const random = mulberry32(options.seed ?? 0);
-    this.#runner = makeRunner(model.graph, {
-      model: name, ops, backend, work: hostWork(ops, random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planning,
-      planned: (plan) => {
-        if (options.strict) refuseLeaving(plan, name);
-        this.#plans.push(plan);
-        if (this.#plans.length > 64) this.#plans.shift();
-      },
-    });
+    this.#live = live;
+    this.#open = open;
+    this.#random = random;
+    this.#plans = plans;
+    this.inputs = graph.inputs.map((v) => portOf(graph, v));
+    this.outputs = graph.outputs.map((v) => portOf(graph, v));
   }
 
   /**
@@ -103,17 +100,35 @@ export class Session implements AsyncDisposable {
   static async load(source: ModelSource, options: SessionOptions = {}, tools: SessionTools = {}): Promise<Session> {
     const goOn = (): void => { if (options.signal?.aborted) fail('aborted', 'loading was aborted'); };
     goOn();
-    const { model, name, definitions } = await readModel(source, options);
+    const { model: { graph }, name, definitions } = await readModel(source, options);
     goOn();
     if (options.slice !== undefined && !(options.slice >= 0)) fail('option_invalid', `slice is a time in milliseconds, not ${options.slice}`);
-    const { backend: opened, kernels } = await openDevice(options.device ?? 'auto');
-    opened.slice = options.slice;
-    const backend = tools.wrap?.(opened) ?? opened;
-    const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
-    const session = new Session(model, name, backend, equip(definitions, kernels), options, { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) });
+    const random = mulberry32(options.seed ?? 0);
+    const plans: Plan[] = [];
+    const planned = (plan: Plan): void => {
+      if (options.strict) refuseLeaving(plan, name);
+      plans.push(plan);
+      if (plans.length > 64) plans.shift();
+    };
+    const open = async (): Promise<Live> => {
+      const { backend: opened, kernels } = await openDevice(options.device ?? 'auto');
+      opened.slice = options.slice;
+      const backend = tools.wrap?.(opened) ?? opened;
+      const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
+      const ops = equip(definitions, kernels);
+      const runner = makeRunner(graph, {
+        model: name, ops, backend, work: hostWork(ops, random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planned,
+        planning: { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) },
+      });
+      const live: Live = { backend, runner, lost: false };
+      void backend.lost?.then(() => { live.lost = true; });
+      return live;
+    };
+    const again = typeof options.device === 'object' ? (): never => fail('device_lost', 'the GPUDevice that the session was given is lost; request a new one and load the model on it') : open;
+    const session = new Session(graph, name, await open(), again, random, plans);
     try {
       goOn();
-      if (options.dims !== undefined) await session.#runner.prepare(inputFacts(model.graph, options.dims));
+      if (options.dims !== undefined) await session.#live.runner.prepare(inputFacts(graph, options.dims));
       goOn();
       return session;
     } catch (e) {
@@ -122,20 +137,23 @@ export class Session implements AsyncDisposable {
     }
   }
 
+  /** Where it runs. When a lost GPU cannot be had again, a session on 'auto' goes on with WASM. */
+  get device(): 'webgpu' | 'wasm' | 'reference' { return this.#live.backend.caps.kind; }
   /** Plans made so far, oldest first: one for each set of dims and each place where shapes depended on data. */
   get plans(): readonly Plan[] { return this.#plans; }
   /** The newest plan; before the first run of a model with free dims there is none. */
   get plan(): Plan | undefined { return this.#plans.at(-1); }
   /** Device objects made so far. A steady run makes none. */
-  get made(): Readonly<Record<string, number>> { return this.#backend.made; }
-  /** The device it runs on; null where that is no GPU. Buffers of `gpuTensor`, and renderers that draw results, must be of this one. */
-  get gpuDevice(): GPUDevice | null { return this.#backend.gpu ?? null; }
+  get made(): Readonly<Record<string, number>> { return this.#live.backend.made; }
+  /** The device it runs on; null where that is no GPU. It is another one after a loss. Buffers of `gpuTensor`, and renderers that draw results, must be of this one. */
+  get gpuDevice(): GPUDevice | null { return this.#live.backend.gpu ?? null; }
   /** Bytes of device memory held now. */
-  get bytes(): number { return this.#backend.bytes; }
+  get bytes(): number { return this.#live.backend.bytes; }
 
   /**
    * Runs the model on `feeds`, by input name, and gives every output by name. GPU tensors are taken without a copy to the host where the plan
    * has the input on the device. Where all results stay on the GPU, a bad value (such as an index out of range) is reported by the first read.
+   * When the GPU is lost, the session opens it again, reads the weights again and repeats the run, once; not so on a GPUDevice of the caller's.
    * @throws input_missing, input_unknown, input_dtype, input_shape, input_device, output_unknown, value_invalid, value_disposed, not_on_device, aborted, session_released, device_lost
    */
   run(feeds: Feeds, options: RunOptions & { readonly outputs: 'gpu' }): Promise<Record<string, GpuTensor>>;
@@ -152,7 +170,7 @@ export class Session implements AsyncDisposable {
     let onGpu: readonly boolean[];
     try {
       onGpu = this.#placesOf(options.outputs);
-      drop = holdAll(feeds, this.#backend);
+      drop = holdAll(feeds, this.#live.backend);
     } catch (e) {
       return Promise.reject(placed(e));
     }
@@ -168,14 +186,27 @@ export class Session implements AsyncDisposable {
   }
 
   async #run(feeds: Feeds, onGpu: readonly boolean[], signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
-    signal?.throwIfAborted();
-    const backend = this.#backend;
+    for (let repeated = false; ; repeated = true) {
+      signal?.throwIfAborted();
+      if (this.#live.lost) await this.#renew();
+      const live = this.#live;
+      const { state } = this.#random;
+      try {
+        return await this.#attempt(live, feeds, onGpu, signal);
+      } catch (e) {
+        if (repeated || signal?.aborted || !(await wasLost(live, e))) throw e;
+        this.#random.state = state;
+      }
+    }
+  }
+
+  async #attempt({ backend, runner }: Live, feeds: Feeds, onGpu: readonly boolean[], signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
     const kept = new Map<number, GpuTensor>();
     try {
       const held = new Map<ValueId, Held>();
       checkFeeds(this.#graph, this.inputs, feeds, held, backend);
-      const results = await this.#runner.run(held, signal);
-      results.forEach((r, i) => { if (onGpu[i]) kept.set(i, backend.tensors!.keep(r)); });
+      const results = await runner.run(held, signal);
+      results.forEach((r, i) => { if (onGpu[i]) kept.set(i, (backend.tensors ?? fail('not_on_device', 'the GPU was lost; the session goes on without one')).keep(r)); });
       const rest = await backend.read(results.filter((_, i) => !onGpu[i]));
       signal?.throwIfAborted();
       let next = 0;
@@ -187,13 +218,22 @@ export class Session implements AsyncDisposable {
     }
   }
 
+  /** In place of a lost device, a new one. @throws device_lost, device_unavailable */
+  async #renew(): Promise<void> {
+    const old = this.#live;
+    this.#plans.length = 0;
+    this.#live = await this.#open();
+    old.runner.release();
+    old.backend.release();
+  }
+
   /** Of each output, whether it stays on the GPU. */
   #placesOf(outputs: RunOptions['outputs'] = 'cpu'): readonly boolean[] {
     if (typeof outputs === 'object') for (const name of Object.keys(outputs)) if (!this.outputs.some((p) => p.name === name)) fail('output_unknown', `the model has no output ${JSON.stringify(name)}; it has ${this.outputs.map((p) => p.name).join(', ')}`);
     return this.outputs.map(({ name }) => {
       const place = typeof outputs === 'string' ? outputs : (Object.hasOwn(outputs, name) ? outputs[name] : 'cpu');
       if (place !== 'cpu' && place !== 'gpu') fail('option_invalid', `outputs are left on 'cpu' or 'gpu', not ${JSON.stringify(place)}`);
-      if (place === 'gpu' && this.#backend.tensors === undefined) fail('not_on_device', `output ${name} cannot stay on a GPU: the session runs on ${this.device}; load it with { device: 'webgpu' }`);
+      if (place === 'gpu' && this.#live.backend.tensors === undefined) fail('not_on_device', `output ${name} cannot stay on a GPU: the session runs on ${this.device}; load it with { device: 'webgpu' }`);
       return place === 'gpu';
     });
   }
@@ -203,11 +243,22 @@ export class Session implements AsyncDisposable {
     if (this.#released) return;
     this.#released = true;
     await this.#queue;
-    this.#runner.release();
-    this.#backend.release();
+    this.#live.runner.release();
+    this.#live.backend.release();
   }
   [Symbol.asyncDispose](): Promise<void> { return this.release(); }
 }
+
+/** Whether an error came of the loss of the device, which may be told a little later. */
+async function wasLost(live: Live, e: unknown): Promise<boolean> {
+  const { lost } = live.backend;
+  if (lost === undefined || (e instanceof SardonyxError && !LOSS.has(e.code))) return false;
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise<void>((resolve) => { timer = setTimeout(resolve, 100); });
+  await Promise.race([lost, late]).finally(() => clearTimeout(timer));
+  return live.lost;
+}
+const LOSS: ReadonlySet<string> = new Set(['device_lost', 'device_fault', 'out_of_memory', 'input_device', 'internal']);
 
 /** Tables are for GPUs: nothing of them is loaded for other devices. */
 async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Planning['tuning']> {
@@ -270,7 +321,7 @@ function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Ma
     if (value === undefined) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
     if (typeof value === 'object' && value !== null && isGpuTensor(value)) {
       checkShape(port, value);
-      const held = within(`input ${port.name}`, () => backend.tensors!.take(value));
+      const held = within(`input ${port.name}`, () => (backend.tensors ?? fail('not_on_device', 'the GPU was lost; the session goes on without one')).take(value));
       into.set(graph.inputs[i]!, held.on === 'device' && port.shape?.length === 0 ? { ...held, shape: [] } : held);
       return;
     }
@@ -342,15 +393,18 @@ async function runWithEpilogue(ops: ReadonlyMap<string, Op>, op: Op, step: HostS
   return ops.get(MAP)!.reference(refCall([result!, ...inputs.slice(from)], { expr: step.attrs.epilogue, dtype, shape }, 1));
 }
 
+interface Random { (): number; state: number }
+
 /** Tommy Ettinger's 32-bit generator: small, and good enough for noise. */
-function mulberry32(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
+function mulberry32(seed: number): Random {
+  const random = (): number => {
+    const a = (random.state = (random.state + 0x6d2b79f5) >>> 0);
     let t = Math.imul(a ^ (a >>> 15), a | 1);
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   };
+  random.state = seed >>> 0;
+  return random;
 }
 
 export { printPlan };

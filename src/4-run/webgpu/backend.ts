@@ -27,7 +27,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   let lost: string | null = null;
   let released = false;
   const lostReason = device.lost.then(({ reason, message }) => (lost = `${reason}: ${message}`));
-  const checkAlive = (): void => { if (lost !== null) fail('device_lost', `the GPU device is lost (${lost}); load the session again`); };
+  const checkAlive = (): void => { if (lost !== null) fail('device_lost', `the GPU device is lost (${lost})`); };
 
   const create = (size: number, usage: number, label: string): GPUBuffer => {
     made.buffers++;
