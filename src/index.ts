@@ -1,5 +1,6 @@
 export { planModel, printPlan, Session } from './session.ts';
-export type { Feeds, Port, Results, RunOptions, SessionOptions } from './session.ts';
+export type { Port } from './feeds.ts';
+export type { Feeds, PlanOptions, Results, RunOptions, SessionOptions } from './session.ts';
 export type { Exactness, Trace } from './2-optimize/rewrite.ts';
 export type { Device } from './devices/index.ts';
 export type { ModelSource } from './source.ts';

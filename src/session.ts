@@ -18,6 +18,7 @@ import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core
 import { entriesOf, type GpuTensor, isGpuTensor, isTensor, sizeOf, type Tensor, type Value, zeros } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
+import { checkShape, checkTensor, type Port } from './feeds.ts';
 import { openModel, type ModelSource } from './source.ts';
 
 export interface SessionOptions {
@@ -59,8 +60,6 @@ export interface RunOptions {
   readonly outputs?: 'cpu' | 'gpu' | Readonly<Record<string, 'cpu' | 'gpu'>>;
 }
 
-/** An input or output as the model declares it; `shape` null when even the rank is unknown. */
-export interface Port { readonly name: string; readonly dtype: DType | null; readonly shape: readonly Dim[] | null }
 
 export type Feeds = Readonly<Record<string, Value | GpuTensor>>;
 export type Results = Record<string, Value>;
@@ -279,11 +278,18 @@ async function readModel(source: ModelSource, options: Pick<SessionOptions, 'ext
   }
 }
 
+export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 'trace' | 'externalData'> {
+  /** What to plan for, with what every such device offers. Default 'webgpu'. */
+  readonly device?: 'webgpu' | 'wasm' | 'reference';
+  /** The machine to plan for, in place of `device`. */
+  readonly caps?: Caps;
+}
+
 /**
  * The plan of a model at these dims, made without any device: where every node would run, what it copies, what memory it needs.
  * Where shapes depend on data it covers the model up to there, and `complete` is false.
  */
-export async function planModel(source: ModelSource, options: { readonly device?: 'webgpu' | 'wasm' | 'reference'; readonly dims?: Readonly<Record<string, number>>; readonly caps?: Caps; readonly optimize?: boolean | readonly Exactness[]; readonly trace?: (t: Trace) => void; readonly externalData?: Readonly<Record<string, Uint8Array>> } = {}):
+export async function planModel(source: ModelSource, options: PlanOptions = {}):
   Promise<{ plan: Plan; constants: readonly Constant[]; complete: boolean; graph: Graph }> {
   const { model, name, definitions } = await readModel(source, options);
   const { graph } = model;
@@ -348,25 +354,6 @@ function holdAll(feeds: Feeds, backend: Backend): () => void {
     drop();
     throw e;
   }
-}
-
-function checkTensor(port: Port, value: Extract<Value, { dtype: DType }>): void {
-  if (port.dtype !== null && value.dtype !== port.dtype) fail('input_dtype', `input ${port.name} is ${value.dtype}; the model takes ${port.dtype}`);
-  const expected = (zeros(value.dtype, []).data as { constructor: unknown }).constructor;
-  if ((value.data as { constructor: unknown } | null | undefined)?.constructor !== expected) fail('input_dtype', `input ${port.name} of type ${value.dtype} must hold a ${(expected as { name: string }).name}`);
-  if (!Array.isArray(value.shape) || value.shape.some((d) => !Number.isInteger(d) || d < 0)) fail('input_shape', `input ${port.name} has shape [${value.shape}], which is no shape`);
-  const need = entriesOf(value.dtype, value.shape);
-  if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);
-  checkShape(port, value);
-}
-
-function checkShape(port: Port, value: { readonly dtype: DType; readonly shape: readonly number[] }): void {
-  if (port.dtype !== null && value.dtype !== port.dtype) fail('input_dtype', `input ${port.name} is ${value.dtype}; the model takes ${port.dtype}`);
-  if (port.shape === null) return;
-  const wanted = `[${port.shape.map((d) => d ?? '?')}]`;
-  if (port.shape.length === 0 && sizeOf(value.shape) === 1) return;
-  if (value.shape.length !== port.shape.length) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
-  if (port.shape.some((d, i) => typeof d === 'number' && d !== value.shape[i])) fail('input_shape', `input ${port.name} has shape [${value.shape}]; the model takes ${wanted}`);
 }
 
 function refuseLeaving(plan: Plan, model: string): void {

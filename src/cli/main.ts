@@ -3,6 +3,7 @@
 import { SardonyxError } from '../core/errors.ts';
 import { type Command, type ExitCode, isRequest, print, progress, runCommand } from './command.ts';
 import { benchCommand } from './command-bench.ts';
+import { compileCommand } from './command-compile.ts';
 import { inspectCommand } from './command-inspect.ts';
 import { opsCommand } from './command-ops.ts';
 import { runModelCommand } from './command-run.ts';
@@ -10,7 +11,7 @@ import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, verifyCommand, benchCommand, opsCommand];
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, opsCommand];
 
 const USAGE = `sardonyx COMMAND …
 

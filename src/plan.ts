@@ -1,0 +1,28 @@
+/** `sardonyx/plan`: plans without a device, to read, or to write into a file that `sardonyx/run` runs. */
+import { packers } from '../kernels/pack.ts';
+import { fail } from './core/errors.ts';
+import { BASE_GPU, BASE_WASM } from './core/plan.ts';
+import { writeCompiled } from './plan-file.ts';
+import { planModel, type PlanOptions } from './session.ts';
+import type { ModelSource } from './source.ts';
+
+export { summarize } from './3-plan/print.ts';
+export type { Summary } from './3-plan/print.ts';
+export { SardonyxError } from './core/errors.ts';
+export type { ErrorCode } from './core/errors.ts';
+export type { Caps, Plan, Step } from './core/plan.ts';
+export { planModel, printPlan } from './session.ts';
+export type { PlanOptions } from './session.ts';
+export type { ModelSource } from './source.ts';
+
+/**
+ * A model at fixed dims as one file for one kind of device: its plan, its shaders or WASM modules, and its weights as kernels want them.
+ * `sardonyx/run` runs it without parser, optimizer and operators. Made for what every such device offers unless `caps` says more.
+ * @param options.device 'webgpu' (default) or 'wasm'
+ * @throws what `planModel` throws; not_on_device, with the nodes, if one would run on the host
+ */
+export async function compile(model: ModelSource, options: PlanOptions & { readonly device?: 'webgpu' | 'wasm' } = {}): Promise<Uint8Array<ArrayBuffer>> {
+  const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : BASE_GPU);
+  const { plan, constants } = await planModel(model, { ...options, caps });
+  return writeCompiled({ plan, constants, caps }, (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args));
+}
