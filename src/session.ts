@@ -368,7 +368,7 @@ function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): HostWork 
       if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
       return runWithEpilogue(ops, op, step, inputs);
     },
-    pack: (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args),
+    pack: (constant, pack, into) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args, into),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { DType } from '../core/dtype.ts';
 import { fromNumbers, numbers } from '../core/numbers.ts';
 import { constantOf, type Constant, type Node } from '../core/graph.ts';
 import { sizeOf, tensor, type Tensor } from '../core/tensor.ts';
@@ -28,19 +29,24 @@ export function batchNormConstants(node: Node, rank: number, statistics: readonl
   return constants;
 }
 
-/** The weights of a convolution whose channels are scaled. They are runs of `run` elements that work for one output channel, `channelOf` that of each. */
-export function scaledWeights(w: Tensor, scale: Float64Array, run: number, channelOf: (run: number) => number): Tensor {
-  const from = numbers(w);
-  const to = w.dtype === 'float32' ? new Float32Array(sizeOf(w.shape)) : new Float64Array(sizeOf(w.shape));
-  for (let r = 0; r * run < to.length; r++) scaled(from, to, r * run, (r + 1) * run, scale[channelOf(r)]!);
-  return to instanceof Float32Array ? tensor('float32', w.shape, to) : fromNumbers(w.dtype, w.shape, to);
+/**
+ * The weights of a convolution whose channels are scaled, computed when a device wants them. They are runs of `run` elements that work for one
+ * output channel, `channelOf` that of each.
+ */
+export function scaledWeights({ dtype, shape, load }: Constant, scale: Float64Array, run: number, channelOf: (run: number) => number): Constant {
+  const scaled = (w: Tensor): Tensor => {
+    const from = numbers(w), to = dtype === 'float32' ? new Float32Array(sizeOf(shape)) : new Float64Array(sizeOf(shape));
+    for (let r = 0; r * run < to.length; r++) multiply(from, to, r * run, (r + 1) * run, scale[channelOf(r)]!);
+    return to instanceof Float32Array ? tensor('float32', shape, to) : fromNumbers(dtype, shape, to);
+  };
+  return { dtype, shape, peek: () => null, load: () => { const w = load(); return w instanceof Promise ? w.then(scaled) : scaled(w); } };
 }
-function scaled(from: ArrayLike<number>, to: Float32Array | Float64Array, start: number, end: number, by: number): void {
+function multiply(from: ArrayLike<number>, to: Float32Array | Float64Array, start: number, end: number, by: number): void {
   for (let i = start; i < end; i++) to[i] = from[i]! * by;
 }
 
-/** The bias of a convolution with weights `w` whose channels are scaled and shifted. */
-export function foldedBias(w: Tensor, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }): Tensor {
+/** The bias of a convolution with weights of type `dtype` whose channels are scaled and shifted. */
+export function foldedBias(dtype: DType, bias: Tensor | null, { scale, shift }: { scale: Float64Array; shift: Float64Array }): Tensor {
   const b = bias ? numbers(bias) : null;
-  return fromNumbers(w.dtype, [shift.length], Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0)));
+  return fromNumbers(dtype, [shift.length], Float64Array.from(shift, (x, c) => x + (b ? b[c]! * scale[c]! : 0)));
 }

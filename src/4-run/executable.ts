@@ -14,8 +14,8 @@ export const hostHeld = (value: Value): Held => ({ on: 'host', value });
 export interface HostWork {
   /** Runs a node's reference. */
   readonly run: (step: HostStep, inputs: readonly (Value | null)[]) => readonly (Value | null)[] | Promise<readonly (Value | null)[]>;
-  /** Rearranges a constant for a kernel. */
-  readonly pack: (constant: Tensor, pack: Pack) => Uint8Array<ArrayBuffer>;
+  /** Rearranges a constant for a kernel: into `into`, `pack.bytes` long and aligned to 16, or into new memory. */
+  readonly pack: (constant: Tensor, pack: Pack, into?: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 /**

@@ -20,9 +20,9 @@ export const foldScale: Pass = {
     const conv = graph.maker(node.inputs[at]);
     const c = graph.constant(node.inputs[1 - at]);
     if (conv === undefined || c === null || !graph.readOnce(node.inputs[at]!)) return null;
-    const w = graph.constant(conv.inputs[1]);
+    const w = graph.fact(conv.inputs[1])?.constant;
     const b = conv.inputs[2] == null ? null : graph.constant(conv.inputs[2]);
-    if (w === null || (conv.inputs[2] != null && b === null) || c.dtype !== w.dtype) return null;
+    if (w === undefined || (conv.inputs[2] != null && b === null) || c.dtype !== w.dtype) return null;
     // Weights that others read too would be there twice.
     if (node.op !== 'Add' && graph.readers(conv.inputs[1]!).length !== 1) return null;
     const { channels, run, channelOf } = channelsOf(conv, w);
@@ -31,7 +31,7 @@ export const foldScale: Pass = {
     if (pairs === undefined || pairs.some((p) => p === null)) return null;
     const scale = Float64Array.from(pairs, (p) => p![0]), shift = Float64Array.from(pairs, (p) => p![1]);
     const weights = scale.every((s) => s === 1) ? conv.inputs[1]! : graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.scaled`, scaledWeights(w, scale, run, channelOf));
-    const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, foldedBias(w, b, { scale, shift }));
+    const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, foldedBias(w.dtype, b, { scale, shift }));
     return {
       reason: `${node.name} scales and shifts the channels of ${conv.name}: its weights do that`, remove: [conv, node],
       add: [{ ...conv, inputs: [conv.inputs[0]!, weights, bias], outputs: [node.outputs[0]!] }],

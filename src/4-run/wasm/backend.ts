@@ -46,10 +46,10 @@ export function wasmBackend(caps: WasmCaps): Backend {
     weights.set(constant, forms);
     let form = forms.get(key);
     if (form === undefined) {
-      const packed = weight.pack ? work.pack(await constant.load(), weight.pack) : null;
-      const address = heap.take(Math.max(weight.bytes, packed?.byteLength ?? 0) + 64);
+      const tensor = weight.pack ? await constant.load() : null;
+      const address = heap.take(weight.bytes + 64);
       made.regions++;
-      if (packed) heap.bytes.set(packed, address);
+      if (weight.pack) work.pack(tensor!, weight.pack, heap.bytes.subarray(address, address + weight.bytes));
       else await eachPart(constant, (bytes, at) => heap.bytes.set(bytes, address + at));
       forms.set(key, (form = { address, users: 0 }));
     }
