@@ -62,6 +62,16 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
 
   const whole: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
 
+  /** Facts of what was fed last: those that say the same stay the same, so that nothing is learned from them again. */
+  const fed = new Map<ValueId, Fact>();
+  function interned(v: ValueId, fact: Fact | null): Fact | null {
+    const last = fed.get(v);
+    if (fact === null) return null;
+    if (last !== undefined && keyOf(v, last) === keyOf(v, fact)) return last;
+    fed.set(v, fact);
+    return fact;
+  }
+
   /** The segment of this key; made if it is new, and now the most recently used. */
   async function segmentOf(level: Map<string, Segment>, name: string, work: Work): Promise<Segment> {
     const segment = level.get(name) ?? (await makeSegment(work));
@@ -90,7 +100,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       for (const v of seen) {
         const held = env.get(v)!;
         const value = demanded.has(v) ? await hostValue(v) : null;
-        const fact = factOfHeld(held);
+        const fact = interned(v, factOfHeld(held));
         if (fact === null) opaque.add(v);
         else facts.set(v, value !== null && isTensor(value) ? { ...fact, constant: constantOf(value) } : fact);
         key.push(keyOf(v, fact) + (value !== null ? content(value as Tensor) : ''));

@@ -2,7 +2,7 @@
 import { type AttrKind, FLOAT, type Op } from '../kernels/define.ts';
 import type { AttrText } from '../src/cli/encode-model.ts';
 import type { ExampleModel } from '../src/cli/example-model.ts';
-import { parseParameter } from '../src/2-optimize/normalize.ts';
+import { parametersOf } from '../src/2-optimize/normalize.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { isTensor, sizeOf, type Tensor, type Value, zeros } from '../src/core/tensor.ts';
 
@@ -16,7 +16,7 @@ export function mutations(base: ExampleModel, op: Op): Mutation[] {
   const out: Mutation[] = [];
   const last = base.graph.nodes.length - 1;
   const node = base.graph.nodes[last]!;
-  const parameters = op.inputs.map(parseParameter);
+  const parameters = parametersOf(op.inputs);
   const variadic = parameters.some((p) => p.variadic);
   const withNode = (change: Partial<typeof node>, more: Partial<ExampleModel['graph']> = {}, feeds = base.feeds): ExampleModel => ({ ...base, feeds, graph: { ...base.graph, ...more, nodes: at(base.graph.nodes, last, { ...node, ...change }) } });
   const withInput = (i: number, value: Value): ExampleModel => {
@@ -70,7 +70,7 @@ const EXTREMES = [-1, 0, 2 ** 31, -(2 ** 53)];
 
 /** Types that the operator's input `i` may not have. */
 function wrongTypes(op: Op, i: number): readonly DType[] {
-  const { type } = parseParameter(op.inputs[Math.min(i, op.inputs.length - 1)]!);
+  const { type } = parametersOf(op.inputs)[Math.min(i, op.inputs.length - 1)]!;
   const allowed = Object.hasOwn(op.types, type) ? op.types[type]! : [type as DType];
   return ([...FLOAT.slice(0, 1), 'int64', 'bool', 'complex64', 'float64', 'string'] as const).filter((d) => !allowed.includes(d)).slice(0, 2);
 }

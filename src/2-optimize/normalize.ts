@@ -48,19 +48,27 @@ function normalizeNode(node: Node, values: GraphValue[], ops: ReadonlyMap<string
 
 /** A parameter of `OpDef.inputs`, read. */
 export interface Parameter { readonly name: string; readonly type: string; readonly optional: boolean; readonly variadic: boolean }
-export function parseParameter(text: string): Parameter {
+function parseParameter(text: string): Parameter {
   const [name, type] = text.split(':').map((s) => s.trim()) as [string, string];
   return { name, type: type.replace(/[?*]$/, ''), optional: type.endsWith('?'), variadic: type.endsWith('*') };
 }
 
+const PARAMETERS = new WeakMap<readonly string[], readonly Parameter[]>();
+/** Parameters as an operator lists them, read once. */
+export function parametersOf(texts: readonly string[]): readonly Parameter[] {
+  let known = PARAMETERS.get(texts);
+  if (known === undefined) PARAMETERS.set(texts, (known = texts.map(parseParameter)));
+  return known;
+}
+
 function checkArity(op: Op, inputs: readonly (number | null)[], outputs: readonly (number | null)[]): void {
-  const parameters = op.inputs.map(parseParameter);
+  const parameters = parametersOf(op.inputs);
   const variadic = parameters.some((p) => p.variadic);
   if (!variadic && inputs.length > parameters.length) fail('shape_mismatch', `${op.op} takes at most ${parameters.length} inputs, not ${inputs.length}`);
   parameters.forEach((p, i) => {
     if (!p.optional && !p.variadic && (inputs[i] ?? null) === null) fail('input_missing', `input ${i} (${p.name}) of ${op.op} is required`);
   });
   if (parameters[0]?.variadic && inputs.length === 0) fail('input_missing', `${op.op} takes at least one input`);
-  const results = op.outputs.map(parseParameter);
+  const results = parametersOf(op.outputs);
   if (!results.some((p) => p.variadic) && outputs.length > results.length) fail('shape_mismatch', `${op.op} has at most ${results.length} outputs, not ${outputs.length}`);
 }

@@ -23,6 +23,8 @@ export interface Patch {
 export interface Pass {
   readonly name: string;
   readonly exactness: Exactness;
+  /** Says of which operators it could rewrite a node; the others' are not shown to it. Default: of all. */
+  readonly roots?: (op: Op) => boolean;
   readonly rewrite: (node: Node, graph: GraphView) => Patch | null;
 }
 /** A graph as passes see it. */
@@ -50,18 +52,17 @@ export type Tracer = (t: Trace) => void;
 /** Applies the passes until nothing changes, in bodies too. */
 export function rewrite(graph: Graph, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Graph {
   const inner = graph.nodes.map((n) => (bodiesOf(n).length === 0 ? n : { ...n, attrs: mapBodies(n.attrs, (g) => rewrite(g, passes, ops, trace)) }));
-  const { nodes, values } = applied({ nodes: inner, values: graph.values, outputs: new Set(graph.outputs), facts: null }, passes, ops, trace);
-  return { ...graph, nodes: withoutDead(nodes, graph.outputs), values };
+  const { nodes, values } = applied({ nodes: inner, values: graph.values, outputs: new Set(graph.outputs), facts: null }, [passes], ops, trace);
+  return { ...graph, nodes, values };
 }
 
 /** Nodes of which all shapes are known. */
 export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: ReadonlyMap<ValueId, Fact> }
 
-/** Applies the passes until nothing changes; facts of new values are inferred. */
-export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Bound {
+/** Applies the lists of passes, each until nothing changes; facts of new values are inferred. */
+export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Bound {
   const facts = new Map(graph.facts);
-  const { nodes, values } = applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, passes, ops, trace);
-  return { nodes: withoutDead(nodes, wanted), values, facts };
+  return { ...applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, lists, ops, trace), facts };
 }
 
 interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: Map<ValueId, Fact> | null }
@@ -69,56 +70,62 @@ interface Start { readonly nodes: readonly Node[]; readonly values: readonly Gra
 /** A patch makes the graph smaller or its nodes more canonical; the bound stops passes that undo each other. */
 const ROUNDS = 24;
 
-function applied({ nodes: start, values: given, outputs, facts }: Start, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): { nodes: readonly Node[]; values: readonly GraphValue[] } {
+/** Applies lists of passes one after another, each until nothing changes, and drops what no one wants. */
+function applied({ nodes: start, values: given, outputs, facts }: Start, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer): { nodes: readonly Node[]; values: readonly GraphValue[] } {
   const values: GraphValue[] = [...given];
   let nodes = start;
-  for (let round = 0; round < ROUNDS; round++) {
+  let makers: (Node | undefined)[] = [];
+  let readers: (Node[] | undefined)[] = [];
+  const enter = (n: Node): void => {
+    for (const v of n.outputs) if (v !== null) makers[v] = n;
+    for (const v of readsOf(n)) {
+      const list = readers[v];
+      if (list === undefined) readers[v] = [n];
+      else if (list.at(-1) !== n) list.push(n);
+    }
+  };
+  const leave = (n: Node): void => {
+    for (const v of readsOf(n)) readers[v] = readers[v]?.filter((r) => r !== n);
+    for (const v of n.outputs) if (v !== null && makers[v] === n) makers[v] = undefined;
+  };
+  const connect = (): void => {
+    makers = new Array<undefined>(values.length).fill(undefined);
+    readers = new Array<undefined>(values.length).fill(undefined);
+    nodes.forEach(enter);
+  };
+  const view: GraphView = {
+    ops,
+    maker: (v) => (v == null ? undefined : makers[v]),
+    readers: (v) => readers[v] ?? NO_ONE,
+    readOnce: (v) => !outputs.has(v) && readers[v]?.length === 1,
+    isOutput: (v) => outputs.has(v),
+    fact: (v) => (v == null ? undefined : (facts?.get(v) ?? factOfValue(values[v]!))),
+    constant: (v) => (v == null ? null : ((facts?.get(v)?.constant ?? values[v]!.constant)?.peek() ?? null)),
+    addValue: (name, given) => {
+      const constant = given === undefined ? undefined : 'peek' in given ? given : constantOf(given);
+      const v = values.push({ name, ...(constant ? { constant } : {}) }) - 1;
+      if (constant) facts?.set(v, { dtype: constant.dtype, shape: constant.shape, constant });
+      return v;
+    },
+    nameOf: (v) => values[v]!.name,
+  };
+  /** One look at every node; whether something changed. */
+  const round = (passesOf: (op: string) => readonly Pass[]): boolean => {
     let changed = false;
-    const makers = new Map<ValueId, Node>();
-    const readers = new Map<ValueId, Node[]>();
     const gone = new Set<Node>();
     /** Nodes that were replaced by themselves with other inputs. */
     const renamed = new Map<Node, Node>();
-    const enter = (n: Node): void => {
-      for (const v of n.outputs) if (v !== null) makers.set(v, n);
-      for (const v of new Set(readsOf(n))) {
-        const list = readers.get(v);
-        if (list) list.push(n);
-        else readers.set(v, [n]);
-      }
-    };
-    const leave = (n: Node): void => {
-      for (const v of new Set(readsOf(n))) readers.set(v, (readers.get(v) ?? []).filter((r) => r !== n));
-      for (const v of n.outputs) if (v !== null && makers.get(v) === n) makers.delete(v);
-    };
     const newest = (n: Node): Node => {
       let at = n;
       for (let next = renamed.get(at); next !== undefined; next = renamed.get(at)) at = next;
       return at;
-    };
-    nodes.forEach(enter);
-    const view: GraphView = {
-      ops,
-      maker: (v) => (v == null ? undefined : makers.get(v)),
-      readers: (v) => readers.get(v) ?? [],
-      readOnce: (v) => !outputs.has(v) && (readers.get(v)?.length ?? 0) === 1,
-      isOutput: (v) => outputs.has(v),
-      fact: (v) => (v == null ? undefined : (facts?.get(v) ?? factOfValue(values[v]!))),
-      constant: (v) => (v == null ? null : ((facts?.get(v)?.constant ?? values[v]!.constant)?.peek() ?? null)),
-      addValue: (name, given) => {
-        const constant = given === undefined ? undefined : 'peek' in given ? given : constantOf(given);
-        const v = values.push({ name, ...(constant ? { constant } : {}) }) - 1;
-        if (constant) facts?.set(v, { dtype: constant.dtype, shape: constant.shape, constant });
-        return v;
-      },
-      nameOf: (v) => values[v]!.name,
     };
     const next: Node[] = [];
     for (const old of nodes) {
       const node = newest(old);
       if (gone.has(node)) continue;
       let patch: Patch | null = null;
-      for (const pass of passes) {
+      for (const pass of passesOf(node.op)) {
         patch = pass.rewrite(node, view);
         if (patch === null) continue;
         trace?.({ pass: pass.name, reason: patch.reason, removed: patch.remove.map((n) => n.name), added: patch.add.map((n) => n.name) });
@@ -140,7 +147,7 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, passes:
       next.push(...patch.add);
       if (!patch.remove.includes(node)) next.push(node);
       for (const [from, to] of patch.instead ?? []) {
-        for (const reader of [...(readers.get(from) ?? [])]) {
+        for (const reader of [...(readers[from] ?? [])]) {
           if (patch.add.includes(reader)) continue;
           const other = reading(reader, from, to);
           leave(reader);
@@ -149,11 +156,32 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, passes:
         }
       }
     }
-    nodes = sortNodes(next.map(newest).filter((n) => !gone.has(n)));
-    if (!changed) break;
+    if (changed) nodes = sortNodes(next.map(newest).filter((n) => !gone.has(n)));
+    return changed;
+  };
+
+  connect();
+  for (const passes of lists) {
+    const relevant = new Map<string, readonly Pass[]>();
+    const passesOf = (name: string): readonly Pass[] => {
+      let some = relevant.get(name);
+      if (some === undefined) relevant.set(name, (some = passes.filter((p) => p.roots?.(ops.get(name)!) ?? true)));
+      return some;
+    };
+    let changed = false;
+    for (let i = 0; i < ROUNDS && round(passesOf); i++) {
+      changed = true;
+      connect();
+    }
+    if (!changed && passes !== lists.at(-1)) continue;
+    const live = withoutDead(nodes, outputs);
+    if (live.length === nodes.length) continue;
+    nodes = live;
+    connect();
   }
   return { nodes, values };
 }
+const NO_ONE: readonly Node[] = [];
 
 const factOfValue = (v: GraphValue): Fact | undefined => (v.constant ? { dtype: v.constant.dtype, shape: v.constant.shape, constant: v.constant } : undefined);
 
@@ -178,9 +206,10 @@ const mapBodies = (attrs: Node['attrs'], f: (g: Graph) => Graph): Node['attrs'] 
   Object.fromEntries(Object.entries(attrs).map(([k, a]): [string, AttrValue] => [k, isGraph(a) ? f(a) : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0]) ? (a as readonly Graph[]).map(f) : a]));
 
 /** Topological order that keeps the given order where it can. */
-export function sortNodes(nodes: readonly Node[]): Node[] {
+export function sortNodes(nodes: readonly Node[]): readonly Node[] {
   const made = new Map<ValueId, Node>();
   for (const n of nodes) for (const v of n.outputs) if (v !== null) made.set(v, n);
+  if (isSorted(nodes, made)) return nodes;
   const out: Node[] = [];
   const done = new Set<Node>();
   for (const root of nodes) {
@@ -199,9 +228,17 @@ export function sortNodes(nodes: readonly Node[]): Node[] {
   }
   return out;
 }
+function isSorted(nodes: readonly Node[], made: ReadonlyMap<ValueId, Node>): boolean {
+  const done = new Set<ValueId>();
+  for (const n of nodes) {
+    for (const v of readsOf(n)) if (!done.has(v) && made.has(v) && made.get(v) !== n) return false;
+    for (const v of n.outputs) if (v !== null) done.add(v);
+  }
+  return true;
+}
 
 /** Without nodes whose results no one wants. */
-function withoutDead(nodes: readonly Node[], outputs: Iterable<ValueId>): readonly Node[] {
+function withoutDead(nodes: readonly Node[], outputs: ReadonlySet<ValueId>): readonly Node[] {
   const wanted = new Set<ValueId>(outputs);
   const kept: Node[] = [];
   for (let i = nodes.length - 1; i >= 0; i--) {

@@ -4,7 +4,7 @@
  * which values must be looked at before it can go on.
  */
 import { type InferCall, NeedsValue, type Op, type OutFact, refCall } from '../../kernels/define.ts';
-import { parseParameter } from './normalize.ts';
+import { parametersOf } from './normalize.ts';
 import { BITS, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import { constantOf, type Constant, type Fact, type Graph, type GraphValue, type Node, readsOf, type ValueId } from '../core/graph.ts';
@@ -36,6 +36,12 @@ export interface Specialized {
 
 /** Folding computes at most this many elements a value, unless the value is needed as a shape: bigger results cost more memory than time. */
 const FOLD_LIMIT = 1 << 22;
+
+/**
+ * What was last learned of a node, from which facts. Inference and folding are pure, and facts are never changed: the same facts give the
+ * same again. So from one token to the next a decoder learns only what follows from the length that grew, and keeps its constants.
+ */
+const LEARNED = new WeakMap<Node, { readonly inputs: readonly (Fact | null)[]; readonly outputs: readonly (Fact | null)[]; readonly folded: boolean }>();
 
 export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialized {
   const values = [...work.values];
@@ -83,6 +89,12 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       return defer(node);
     }
     const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
+    const last = LEARNED.get(node);
+    if (last !== undefined && last.inputs.every((f, i) => f === inputs[i])) {
+      node.outputs.forEach((v, i) => { if (v !== null) facts.set(v, last.outputs[i]!); });
+      if (!last.folded) planned.push(node);
+      return;
+    }
     checkTypes(op, inputs);
     let outs: readonly OutFact[];
     try {
@@ -92,22 +104,18 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       demands.add(node.inputs[e.index]!);
       return defer(node);
     }
-    node.outputs.forEach((v, i) => {
-      if (v === null) return;
+    const outputs = node.outputs.map((v, i): Fact | null => {
+      if (v === null) return null;
       const out = outs[i] ?? fail('internal', `${node.op} infers ${outs.length} outputs, output ${i} is wanted`);
       checkSize(out);
-      facts.set(v, { dtype: out.dtype, shape: out.shape });
+      return { dtype: out.dtype, shape: out.shape };
     });
-    if (!op.random && foldable(op, inputs, outs)) {
-      const folded = fold(op, node, inputs);
-      if (folded !== null) {
-        node.outputs.forEach((v, i) => {
-          const t = folded[i];
-          if (v !== null && t) facts.set(v, { dtype: t.dtype, shape: t.shape, constant: constantOf(t) });
-        });
-        return;
-      }
-    }
+    const folded = !op.random && foldable(op, inputs, outs) ? fold(op, node, inputs) : null;
+    if (folded !== null) for (const [i, t] of folded.entries()) if (outputs[i] && t) outputs[i] = factOf(constantOf(t));
+    if (last !== undefined) for (const [i, f] of outputs.entries()) if (f && last.outputs[i] && alike(f, last.outputs[i])) outputs[i] = last.outputs[i];
+    node.outputs.forEach((v, i) => { if (v !== null) facts.set(v, outputs[i]!); });
+    LEARNED.set(node, { inputs, outputs, folded: folded !== null });
+    if (folded !== null) return;
     planned.push(node);
   };
   const at = (node: Node): void => within(`node ${node.name} (${node.op})`, () => visit(node));
@@ -145,6 +153,19 @@ function fold(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly (T
   return result.every((v: Value | null) => v === null || isTensor(v)) ? (result as readonly (Tensor | null)[]) : null;
 }
 
+/** Constants are compared by content up to this many elements: shapes and indices. */
+const COMPARED = 64;
+/** Do the two facts say the same? */
+function alike(a: Fact, b: Fact): boolean {
+  if (a.dtype !== b.dtype || a.shape.length !== b.shape.length || a.shape.some((d, i) => d !== b.shape[i])) return false;
+  const [s, t] = [a.constant?.peek(), b.constant?.peek()];
+  if (!s || !t) return a.constant === b.constant;
+  const n = s.data.length;
+  if (n > COMPARED || n !== t.data.length) return false;
+  for (let i = 0; i < n; i++) if (!Object.is(s.data[i], t.data[i])) return false;
+  return true;
+}
+
 /** A dim of 2^31 or a value of 2^40 bytes is a mistake or an attack; refused before anything is allocated. */
 function checkSize(out: OutFact): void {
   let n = 1;
@@ -157,7 +178,7 @@ function checkSize(out: OutFact): void {
 
 /** Input dtypes against the operator's type parameters: each bound once, then the same everywhere. @throws type_mismatch */
 export function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
-  const parameters = op.inputs.map(parseParameter);
+  const parameters = parametersOf(op.inputs);
   const bound = new Map<string, DType>();
   inputs.forEach((fact, i) => {
     const p = parameters[Math.min(i, parameters.length - 1)];
@@ -217,5 +238,10 @@ function reachable(planned: readonly Node[], deferred: readonly Node[], outputs:
   return live;
 }
 
+const FACTS = new WeakMap<Constant, Fact>();
 /** The fact of a fixed value. */
-export const factOf = (c: Constant): Fact => ({ dtype: c.dtype, shape: c.shape, constant: c });
+export function factOf(c: Constant): Fact {
+  let fact = FACTS.get(c);
+  if (fact === undefined) FACTS.set(c, (fact = { dtype: c.dtype, shape: c.shape, constant: c }));
+  return fact;
+}

@@ -1,11 +1,12 @@
 import type { Pass } from '../rewrite.ts';
 import { broadcast } from '../../../kernels/shapes.ts';
-import { equal, isElementwise } from './patterns.ts';
+import { equal, isElementwise, isMap } from './patterns.ts';
 
 /** An elementwise operator broadcasts by itself: it reads what an Expand would repeat, where its result has the same shape without. */
 export const dropExpand: Pass = {
   name: 'drop-expand',
   exactness: 'exact',
+  roots: isMap,
   rewrite: (node, graph) => {
     if (!isElementwise(node, graph)) return null;
     const out = graph.fact(node.outputs[0])?.shape;

@@ -17,6 +17,7 @@ export function channelsOf(conv: Node, w: Constant): { channels: number; run: nu
 export const foldBatchNorm: Pass = {
   name: 'fold-batchnorm',
   exactness: 'reassociates',
+  roots: ({ op }) => op === 'BatchNormalization',
   rewrite: (node, graph) => {
     if (node.op !== 'BatchNormalization' || node.attrs.training_mode || !node.attrs.spatial) return null;
     const conv = graph.maker(node.inputs[0]);

@@ -7,6 +7,7 @@ import { listOf } from './patterns.ts';
 export const foldPad: Pass = {
   name: 'fold-pad',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Conv' || op === 'AveragePool',
   rewrite: (node, graph) => {
     if (node.op !== 'Conv' && node.op !== 'AveragePool') return null;
     if (node.attrs.auto_pad !== 'NOTSET' && node.attrs.auto_pad !== undefined && node.attrs.auto_pad !== '') return null;

@@ -13,6 +13,7 @@ const AFFINE: Readonly<Record<string, (c: number, first: boolean) => readonly [s
 export const foldScale: Pass = {
   name: 'fold-scale',
   exactness: 'reassociates',
+  roots: ({ op }) => op in AFFINE,
   rewrite: (node, graph) => {
     const affine = AFFINE[node.op];
     if (affine === undefined) return null;

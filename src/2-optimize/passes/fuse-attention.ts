@@ -60,6 +60,7 @@ function ungrouped(v: ValueId, graph: GraphView): { base: ValueId; shape: readon
 export const fuseAttention: Pass = {
   name: 'fuse-attention',
   exactness: 'reassociates',
+  roots: ({ op }) => op === 'MatMul',
   rewrite: (node, graph) => {
     if (node.op !== 'MatMul') return null;
     const softmax = graph.maker(node.inputs[0]);

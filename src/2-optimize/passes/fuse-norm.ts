@@ -71,6 +71,7 @@ function coreOf(node: Node, graph: GraphView): Core | null {
 export const fuseNorm: Pass = {
   name: 'fuse-norm',
   exactness: 'reassociates',
+  roots: ({ op }) => op === 'Div' || op === 'Mul',
   rewrite: (node, graph) => {
     if (node.op !== 'Div' && node.op !== 'Mul') return null;
     const core = coreOf(node, graph);

@@ -14,6 +14,7 @@ function axisOf(node: Node | undefined, op: string, graph: GraphView): number | 
 export const fuseSoftmax: Pass = {
   name: 'fuse-softmax',
   exactness: 'reassociates',
+  roots: ({ op }) => op === 'Div',
   rewrite: (node, graph) => {
     if (node.op !== 'Div') return null;
     const exp = graph.maker(node.inputs[0]), sum = graph.maker(node.inputs[1]);

@@ -21,6 +21,7 @@ function sliceOf(node: Node | undefined, graph: GraphView): { of: ValueId; axis:
 export const gatherSlices: Pass = {
   name: 'gather-slices',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Concat',
   rewrite: (node, graph) => {
     const out = graph.fact(node.outputs[0]);
     if (node.op !== 'Concat' || node.inputs.length < 2 || out === undefined || !/^(float|bfloat)/.test(out.dtype)) return null;

@@ -36,8 +36,6 @@ export const allowedPasses = (list: readonly Pass[], allow: ReadonlySet<Exactnes
 
 /** The graph with the passes for known shapes applied. */
 export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, trace?: Tracer): Bound {
-  return boundPasses.reduce((g, list) => {
-    const some = allowedPasses(list, allow);
-    return some.length === 0 ? g : rewriteBound(g, wanted, some, ops, trace);
-  }, graph);
+  const lists = boundPasses.map((list) => allowedPasses(list, allow)).filter((list) => list.length > 0);
+  return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace);
 }

@@ -15,6 +15,7 @@ const WIDER: Readonly<Partial<Record<DType, readonly DType[]>>> = {
 export const mergeCasts: Pass = {
   name: 'merge-casts',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Cast',
   rewrite: (node, graph) => {
     if (node.op !== 'Cast') return null;
     const from = graph.fact(node.inputs[0])?.dtype;

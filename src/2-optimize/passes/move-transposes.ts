@@ -2,7 +2,7 @@ import type { Node, ValueId } from '../../core/graph.ts';
 import { refCall } from '../../../kernels/define.ts';
 import { sizeOf, type Tensor } from '../../core/tensor.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
-import { derived, equal, forward, isElementwise, nodeOf } from './patterns.ts';
+import { derived, equal, forward, isElementwise, isMap, nodeOf } from './patterns.ts';
 
 /** The order of axes that a Transpose makes; null for other nodes. */
 export function permOf(node: Node | undefined, graph: GraphView): readonly number[] | null {
@@ -18,6 +18,7 @@ const isIdentity = (perm: readonly number[]): boolean => perm.every((p, i) => p 
 export const mergeTransposes: Pass = {
   name: 'merge-transposes',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Transpose',
   rewrite: (node, graph) => {
     const outer = permOf(node, graph);
     const before = graph.maker(node.inputs[0]);
@@ -37,6 +38,7 @@ export const mergeTransposes: Pass = {
 export const sinkTransposes: Pass = {
   name: 'sink-transposes',
   exactness: 'exact',
+  roots: isMap,
   rewrite: (node, graph) => {
     if (!isElementwise(node, graph)) return null;
     const first = node.inputs.map((v) => graph.maker(v)).find((m) => m?.op === 'Transpose');

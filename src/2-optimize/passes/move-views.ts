@@ -2,7 +2,7 @@ import type { Fact, Node, ValueId } from '../../core/graph.ts';
 import { sizeOf, tensor } from '../../core/tensor.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
 import { permOf } from './move-transposes.ts';
-import { equal, forward, isElementwise, nodeOf, reshapedConstant } from './patterns.ts';
+import { equal, forward, isElementwise, isMap, nodeOf, reshapedConstant } from './patterns.ts';
 
 const isView = (node: Node | undefined, graph: GraphView): node is Node => node !== undefined && graph.ops.get(node.op)?.view === true && node.inputs[0] != null;
 const shapeInput = (graph: GraphView, shape: readonly number[]): ValueId => graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape));
@@ -13,6 +13,7 @@ const reshape = (like: Node, graph: GraphView, v: ValueId, to: ValueId, shape: r
 export const mergeViews: Pass = {
   name: 'merge-views',
   exactness: 'exact',
+  roots: (op) => op.view === true,
   rewrite: (node, graph) => {
     if (!isView(node, graph) || node.op === 'Identity') return null;
     const before = graph.maker(node.inputs[0]);
@@ -30,6 +31,7 @@ export const mergeViews: Pass = {
 export const transposeAsReshape: Pass = {
   name: 'transpose-as-reshape',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Transpose',
   rewrite: (node, graph) => {
     const perm = permOf(node, graph);
     const [from, to] = [graph.fact(node.inputs[0])?.shape, graph.fact(node.outputs[0])?.shape];
@@ -47,6 +49,7 @@ const joins = (node: Node | undefined, graph: GraphView): boolean => node !== un
 export const sinkViews: Pass = {
   name: 'sink-views',
   exactness: 'exact',
+  roots: isMap,
   rewrite: (node, graph) => {
     if (!isElementwise(node, graph)) return null;
     const y = node.outputs[0]!;

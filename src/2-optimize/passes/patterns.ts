@@ -1,6 +1,7 @@
 /** What passes look for and propose, again and again. */
 import type { AttrValue, Constant, Node, ValueId } from '../../core/graph.ts';
 import { constantOf, readsOf } from '../../core/graph.ts';
+import type { Op } from '../../../kernels/define.ts';
 import { integers, numbers } from '../../core/numbers.ts';
 import { sizeOf, type Tensor } from '../../core/tensor.ts';
 import type { GraphView, Patch } from '../rewrite.ts';
@@ -59,8 +60,7 @@ export function derived(from: Constant, key: string, make: (t: Tensor) => Tensor
 /** A constant under another shape. */
 export const reshapedConstant = (from: Constant, shape: readonly number[]): Constant | null => (equal(from.shape, shape) ? from : derived(from, `shape ${shape}`, (t) => ({ ...t, shape }) as Tensor));
 
-/** An elementwise operator whose attributes know nothing of axes. */
-export function isElementwise(node: Node, graph: GraphView): boolean {
-  const op = graph.ops.get(node.op);
-  return op?.map !== undefined && op.random === undefined && !('axis' in op.attrs) && node.outputs.length === 1 && readsOf(node).length === node.inputs.length;
-}
+/** Operators that are elementwise, and whose attributes know nothing of axes. */
+export const isMap = (op: Op): boolean => op.map !== undefined && op.random === undefined && !('axis' in op.attrs);
+/** A node of such an operator, with one output. */
+export const isElementwise = (node: Node, graph: GraphView): boolean => isMap(graph.ops.get(node.op)!) && node.outputs.length === 1 && readsOf(node).length === node.inputs.length;

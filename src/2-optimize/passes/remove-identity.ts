@@ -5,6 +5,7 @@ import { forward, nodeOf } from './patterns.ts';
 export const removeIdentity: Pass = {
   name: 'remove-identity',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Identity' || op === 'Dropout',
   rewrite: (node, graph) => {
     const [x, y, mask] = [node.inputs[0] ?? null, node.outputs[0] ?? null, node.outputs[1] ?? null];
     if (x === null || y === null) return null;

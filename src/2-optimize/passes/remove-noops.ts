@@ -17,6 +17,7 @@ const SAME: Readonly<Record<string, (node: Node, graph: GraphView) => boolean>> 
 export const removeNoops: Pass = {
   name: 'remove-noops',
   exactness: 'exact',
+  roots: ({ op }) => op === 'Concat' || op in SAME,
   rewrite: (node, graph) => {
     if (node.op === 'Concat') return shortened(node, graph);
     const same = SAME[node.op];
