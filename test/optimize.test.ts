@@ -4,7 +4,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { compareValues, mismatchText } from '../src/cli/compare.ts';
 import { parseModel } from '../src/1-parse/model.ts';
 import { parseTensor } from '../src/1-parse/values.ts';
-import { byteLength } from '../src/core/tensor.ts';
+import type { Constant } from '../src/core/graph.ts';
+import { byteLength, bytesOfTensor } from '../src/core/tensor.ts';
+import { scaledWeights } from '../src/2-optimize/batchnorm.ts';
 import { type DType, type Plan, planModel, Session, type Tensor, tensor, type Trace } from '../src/index.ts';
 import { measurer } from '../src/2-optimize/fuse-measure.ts';
 import { input, x } from '../kernels/expr.ts';
@@ -282,6 +284,19 @@ function checkBindings(plan: Plan): void {
     }
   }
 }
+
+describe('weights that are scaled when a device wants them', () => {
+  it('come in parts, from where they are stored, as they come whole', async () => {
+    const w = f32([3, 2, 2, 2]), bytes = bytesOfTensor(w);
+    const stored: Constant = { dtype: 'float32', shape: w.shape, peek: () => null, load: async () => w, stored: { order: 7, read: async (at, n) => bytes.subarray(at, at + n) } };
+    const scaled = scaledWeights(stored, Float64Array.of(2, 3, -1), 8, (r) => r);
+    const whole = bytesOfTensor(await scaled.load());
+    const parts = [[0, 12], [12, 40], [52, 44]].map(([at, n]) => scaled.stored!.read(at!, n!));
+    expect(Buffer.concat(await Promise.all(parts))).toEqual(Buffer.from(whole));
+    expect(scaled.stored!.order).toBe(7);
+    expect(Array.from(new Float32Array(whole.buffer, whole.byteOffset + 32, 2))).toEqual([...(w.data as Float32Array).subarray(8, 10)].map((v) => Math.fround(v * 3)));
+  });
+});
 
 /** Free dims of a model as its recorded inputs have them. */
 function dimsOf(folder: string): { graph: ReturnType<typeof parseModel>['graph']; dims: Record<string, number> } {

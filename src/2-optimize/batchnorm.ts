@@ -1,7 +1,7 @@
 import type { DType } from '../core/dtype.ts';
 import { fromNumbers, numbers } from '../core/numbers.ts';
 import { constantOf, type Constant, type Node } from '../core/graph.ts';
-import { sizeOf, tensor, type Tensor } from '../core/tensor.ts';
+import { bytesOfTensor, sizeOf, tensor, type Tensor, tensorOver } from '../core/tensor.ts';
 
 /** Inference-time batch normalisation as y = x * scale + shift, per channel, computed in double. */
 export function scaleAndShift(node: Node, [scale, bias, mean, variance]: readonly [Tensor, Tensor, Tensor, Tensor]): { scale: Float64Array; shift: Float64Array } {
@@ -33,14 +33,24 @@ export function batchNormConstants(node: Node, rank: number, statistics: readonl
  * The weights of a convolution whose channels are scaled, computed when a device wants them. They are runs of `run` elements that work for one
  * output channel, `channelOf` that of each.
  */
-export function scaledWeights({ dtype, shape, load }: Constant, scale: Float64Array, run: number, channelOf: (run: number) => number): Constant {
-  const scaled = (w: Tensor): Tensor => {
-    const from = numbers(w), to = dtype === 'float32' ? new Float32Array(sizeOf(shape)) : new Float64Array(sizeOf(shape));
-    for (let r = 0; r * run < to.length; r++) multiply(from, to, r * run, (r + 1) * run, scale[channelOf(r)]!);
-    return to instanceof Float32Array ? tensor('float32', shape, to) : fromNumbers(dtype, shape, to);
+export function scaledWeights({ dtype, shape, load, stored }: Constant, scale: Float64Array, run: number, channelOf: (run: number) => number): Constant {
+  /** Of elements from number `first` on. */
+  const scaled = <T extends Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>>(from: ArrayLike<number>, to: T, first: number): T => {
+    for (let r = Math.floor(first / run), at = 0; at < to.length; r++) {
+      const end = Math.min(to.length, (r + 1) * run - first);
+      multiply(from, to, at, end, scale[channelOf(r)]!);
+      at = end;
+    }
+    return to;
   };
-  return { dtype, shape, peek: () => null, load: () => { const w = load(); return w instanceof Promise ? w.then(scaled) : scaled(w); } };
+  const whole = (w: Tensor): Tensor => (dtype === 'float32' ? tensor('float32', shape, scaled(numbers(w), new Float32Array(sizeOf(shape)), 0)) : fromNumbers(dtype, shape, scaled(numbers(w), new Float64Array(sizeOf(shape)), 0)));
+  const part = (bytes: Uint8Array, first: number): Uint8Array => bytesOfTensor(tensor('float32', [bytes.length / 4], scaled(numbers(tensorOver('float32', [bytes.length / 4], bytes)), new Float32Array(bytes.length / 4), first)));
+  return {
+    dtype, shape, peek: () => null, load: () => then(load(), whole),
+    ...(stored && dtype === 'float32' ? { stored: { order: stored.order, read: (offset: number, length: number) => then(stored.read(offset, length), (bytes) => part(bytes, offset / 4)) } } : {}),
+  };
 }
+const then = <A, B>(a: A | Promise<A>, f: (a: A) => B): B | Promise<B> => (a instanceof Promise ? a.then(f) : f(a));
 function multiply(from: ArrayLike<number>, to: Float32Array | Float64Array, start: number, end: number, by: number): void {
   for (let i = start; i < end; i++) to[i] = from[i]! * by;
 }

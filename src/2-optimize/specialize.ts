@@ -90,7 +90,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
     }
     const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
     const last = LEARNED.get(node);
-    if (last !== undefined && last.inputs.every((f, i) => f === inputs[i])) {
+    if (last?.inputs.every((f, i) => f === inputs[i])) {
       node.outputs.forEach((v, i) => { if (v !== null) facts.set(v, last.outputs[i]!); });
       if (!last.folded) planned.push(node);
       return;
