@@ -1,4 +1,4 @@
-/** The demos as a site: `npm run demo` serves it, `npm run demo:build` writes it to dist/site. */
+/** The demos as a site: `npm run demo` serves it, `npm run demo:build` writes it to out/site. */
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join, normalize, resolve } from 'node:path';
@@ -58,7 +58,7 @@ const config: UserConfig = {
   server: { headers, fs: { strict: false } },
   preview: { headers },
   build: {
-    outDir: resolve(repository, 'dist/site'),
+    outDir: resolve(repository, 'out/site'),
     emptyOutDir: true,
     target: 'es2022',
     modulePreload: { polyfill: false },

@@ -9,7 +9,7 @@ import { compareValues, MODEL_TOLERANCE, mismatchText } from '../src/cli/compare
 import { recordedFeeds, strays } from '../src/cli/verify.ts';
 import { bytesOfTensor, tensorOver } from '../src/core/tensor.ts';
 import { type DType, type Feeds, type Plan, type Results, Session, type Tensor, tensor } from '../src/index.ts';
-import { built, launch, serve, type Site } from './browser/chromium.ts';
+import { built, launch, serve, type Site, watch } from './browser/chromium.ts';
 import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -65,10 +65,7 @@ const bundle = new Map<string, Uint8Array | string>([['/small.onnx', small]]);
 /** Opens the page and waits until its module has run; what it reports on the way is an error here. */
 async function open(query = '', path = '/test/page.html'): Promise<Page> {
   const page = await browser.newPage();
-  const errors: string[] = [];
-  page.on('pageerror', (e) => errors.push(String(e)));
-  page.on('requestfailed', (r) => errors.push(`${r.url()}: ${r.failure()?.errorText}`));
-  page.on('response', (r) => { if (!r.ok()) errors.push(`${r.url()}: ${r.status()}`); });
+  const errors = watch(page);
   await page.goto(site.address + path + query, { waitUntil: 'load', timeout: 60_000 });
   expect(errors).toEqual([]);
   expect(await page.evaluate(() => typeof sardonyx)).toBe('object');

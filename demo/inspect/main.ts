@@ -96,7 +96,8 @@ function showPictures(): void {
     for (const r of byId('steps').children) r.classList.toggle('marked', r === row);
     row?.scrollIntoView({ block: 'nearest' });
   }));
-  byId('map').replaceChildren(memoryMap(p));
+  const map = byId('map');
+  map.replaceChildren(memoryMap(p, Math.max(280, map.clientWidth - 2 * parseFloat(getComputedStyle(map).paddingLeft))));
   const held = (place: Place): boolean => p.steps.some((s) => placeOf(s) === place);
   byId('key').replaceChildren(...(['gpu', 'wasm', 'host', 'copy'] as const).filter(held).map((place) => make('span', { className: place, textContent: { gpu: 'on the GPU', wasm: 'in WASM', host: 'on the host', copy: 'copied' }[place] })));
 }

@@ -49,9 +49,9 @@ export function graphPicture(plan: Seen, chosen: (step: number) => void): SVGSVG
 /** The stone's layers, for values that lie on each other. */
 const TONES = ['#a5361c', '#ead2b5', '#6a2a16', '#c8623c', '#d6a877', '#8f371c', '#f0dfca', '#41190d', '#b9492a', '#9c7a55'];
 
-/** Where each value lies in memory (upwards, slab on slab) and from which step to which; the dashed line is what no plan can do without. */
-export function memoryMap(plan: Seen): SVGSVGElement {
-  const [width, height, left, bottom] = [900, 300, 8, 22];
+/** Where each value lies in memory, `width` pixels wide (upwards, slab on slab) and from which step to which; the dashed line is what no plan can do without. */
+export function memoryMap(plan: Seen, width: number): SVGSVGElement {
+  const [height, left, bottom] = [280, 0, 22];
   const steps = Math.max(1, plan.steps.length + 1);
   const all = Math.max(1, plan.peakBytes);
   const base = plan.slabs.map((_, i) => plan.slabs.slice(0, i).reduce((sum, b) => sum + b, 0));

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, extname, join, normalize } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import type { Browser } from 'puppeteer-core';
+import type { Browser, Page } from 'puppeteer-core';
 
 const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
 
@@ -50,11 +50,22 @@ const FLAGS = [
   '--disable-background-networking', '--no-first-run', '--disable-sync', '--disable-component-update', '--disable-dev-shm-usage',
 ];
 
+/** What goes wrong in a page from now on: errors that nobody catches or that it logs, and requests that fail. */
+export function watch(page: Page): string[] {
+  const errors: string[] = [];
+  page.on('pageerror', (e) => errors.push(String(e)));
+  page.on('console', (m) => { if (m.type() === 'error') errors.push(m.text()); });
+  page.on('requestfailed', (r) => errors.push(`${r.url()}: ${r.failure()?.errorText}`));
+  page.on('response', (r) => { if (r.status() >= 400) errors.push(`${r.url()}: ${r.status()}`); });
+  return errors;
+}
+
 /**
- * Chromium from CHROME_PATH, from `@sparticuz/chromium` on 64-bit Linux, else the Chrome that is installed. What a page is asked may take `patience` ms.
+ * Chromium from CHROME_PATH, from `@sparticuz/chromium` on 64-bit Linux, else the Chrome that is installed. What a page is asked may take `patience` ms;
+ * `flags` are further ones.
  * @throws with what to do, if none starts
  */
-export async function launch(patience = 120_000): Promise<Browser> {
+export async function launch(patience = 120_000, flags: readonly string[] = []): Promise<Browser> {
   const { launch: start } = await import('puppeteer-core');
   const own = process.env['CHROME_PATH'];
   const packaged = own === undefined && process.platform === 'linux' && process.arch === 'x64';
@@ -66,7 +77,7 @@ export async function launch(patience = 120_000): Promise<Browser> {
       libraries = unpackLibraries(executablePath);
     }
     const env = libraries === null ? process.env : { ...process.env, LD_LIBRARY_PATH: [join(libraries, 'lib'), process.env['LD_LIBRARY_PATH']].filter(Boolean).join(delimiter) };
-    const browser = await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), env, headless: 'shell', args: FLAGS, timeout: 60_000, protocolTimeout: patience });
+    const browser = await start({ ...(executablePath === undefined ? { channel: 'chrome' as const } : { executablePath }), env, headless: 'shell', args: [...FLAGS, ...flags], timeout: 60_000, protocolTimeout: patience });
     browser.once('disconnected', () => { if (libraries !== null) rmSync(libraries, { recursive: true, force: true }); });
     return browser;
   } catch (cause) {
