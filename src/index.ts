@@ -3,6 +3,7 @@ export type { Port } from './feeds.ts';
 export type { Feeds, PlanOptions, Results, RunOptions, SessionOptions } from './session.ts';
 export type { Exactness, Trace } from './2-optimize/rewrite.ts';
 export type { Device } from './devices/index.ts';
+export type { EngineState } from './4-run/executable.ts';
 export type { ModelSource } from './source.ts';
 export { summarize } from './3-plan/print.ts';
 export type { TuningEntry, TuningTable } from './3-plan/tuning.ts';

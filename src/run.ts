@@ -2,7 +2,7 @@
 import type { Backend, Executable, HostWork } from './4-run/executable.ts';
 import { hostHeld } from './4-run/executable.ts';
 import { wasmBackend } from './4-run/wasm/backend.ts';
-import { wasmCaps } from './4-run/wasm/features.ts';
+import { openEngine } from './4-run/wasm/engine.ts';
 import { webgpuBackend } from './4-run/webgpu/backend.ts';
 import { fail, SardonyxError } from './core/errors.ts';
 import type { Caps, GpuCaps, Plan } from './core/plan.ts';
@@ -91,8 +91,11 @@ async function answered(response: Response): Promise<ArrayBuffer> {
 
 async function open({ caps, plan }: Compiled, device: GPUDevice | undefined): Promise<Backend> {
   if (caps.kind === 'wasm') {
-    if (caps.fma && !wasmCaps().fma) fail('device_unavailable', 'the plan uses relaxed SIMD, which this engine does not have; compile the model without it');
-    return wasmBackend(caps);
+    const engine = await openEngine({ threads: caps.threads });
+    const lacking = caps.fma && !engine.caps.fma ? 'relaxed SIMD' : caps.shared !== engine.caps.shared ? 'shared memory' : null;
+    if (lacking === null) return wasmBackend(engine);
+    engine.close();
+    fail('device_unavailable', `the plan uses ${lacking}, which this engine does not have; compile the model without it`);
   }
   const backend = await webgpuBackend(device);
   const why = lacks(caps, backend.caps);

@@ -10,7 +10,7 @@ import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import { printPlan } from './3-plan/print.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
-import { type Backend, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { type Backend, type EngineState, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
 import { type Constant, type Dim, type Fact, type Graph, operatorsIn, type ValueId } from './core/graph.ts';
@@ -34,6 +34,10 @@ export interface SessionOptions {
   readonly optimize?: boolean | readonly Exactness[];
   /** Called with every rewrite of the graph. */
   readonly trace?: (t: Trace) => void;
+  /** Threads of the CPU path. Default: half of the machine's, 4 at most; 1 in pages that are not cross-origin isolated. Results do not depend on it. */
+  readonly threads?: number;
+  /** Run the CPU path in a worker, so that the caller's thread stays free. Default: in pages only. */
+  readonly worker?: boolean;
   /** Seed of random operators. Default 0. */
   readonly seed?: number;
   /** Measured choices of GPU kernels (see `sardonyx/tune`), asked before the table that ships for the adapter; false: neither. A table for another adapter is passed over. */
@@ -110,7 +114,7 @@ export class Session implements AsyncDisposable {
       if (plans.length > 64) plans.shift();
     };
     const open = async (): Promise<Live> => {
-      const { backend: opened, kernels } = await openDevice(options.device ?? 'auto');
+      const { backend: opened, kernels } = await openDevice(options.device ?? 'auto', options);
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
       const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
@@ -142,6 +146,8 @@ export class Session implements AsyncDisposable {
   get plans(): readonly Plan[] { return this.#plans; }
   /** The newest plan; before the first run of a model with free dims there is none. */
   get plan(): Plan | undefined { return this.#plans.at(-1); }
+  /** Of the CPU path: where and on how many threads it runs, and why not otherwise. */
+  get engine(): EngineState | undefined { return this.#live.backend.engine; }
   /** Device objects made so far. A steady run makes none. */
   get made(): Readonly<Record<string, number>> { return this.#live.backend.made; }
   /** The device it runs on; null where that is no GPU. It is another one after a loss. Buffers of `gpuTensor`, and renderers that draw results, must be of this one. */

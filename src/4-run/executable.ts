@@ -45,6 +45,15 @@ export interface GpuTensors {
   keep(held: Held): GpuTensor;
 }
 
+/** Where and on how many threads WASM runs. */
+export interface EngineState {
+  readonly threads: number;
+  /** In a worker, so that the caller's thread stays free. */
+  readonly worker: boolean;
+  /** Why it is not on as many threads, or not in a worker, as was wanted. */
+  readonly reason?: string;
+}
+
 /** A device that plans can be bound to. */
 export interface Backend {
   readonly caps: Caps;
@@ -53,6 +62,8 @@ export interface Backend {
   readonly tensors?: GpuTensors;
   /** Of a GPU: milliseconds of its time that are submitted at once; 0: plans whole; undefined: what suits the place. */
   slice?: number | undefined;
+  /** Of the CPU path. */
+  readonly engine?: EngineState;
   instantiate(plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable>;
   /** Host copies of values, in one round trip. Submits all that was recorded, also for no values. */
   read(held: readonly Held[]): Promise<readonly Value[]>;

@@ -7,6 +7,7 @@ import type { Backend } from '../4-run/executable.ts';
 import { referenceBackend } from '../4-run/reference.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
+import type { EngineOptions } from './wasm.ts';
 import { gpuKernels, webgpuBackend } from './webgpu.ts';
 
 export interface OpenDevice { readonly backend: Backend; readonly kernels: Kernels }
@@ -16,22 +17,22 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
  * The device asked for. 'auto' takes a hardware GPU, else WASM; a software adapter is used only when 'webgpu' is asked for by name.
  * @throws device_unavailable, option_invalid
  */
-export async function openDevice(device: Device): Promise<OpenDevice> {
+export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
   if (device === 'reference') return { backend: referenceBackend(), kernels: {} };
-  if (device === 'wasm') return openWasm();
+  if (device === 'wasm') return openWasm(engine);
   if (typeof device === 'object') return { backend: await webgpuBackend(device), kernels: { webgpu: gpuKernels } };
   if (device === 'webgpu') return { backend: await webgpuBackend(), kernels: { webgpu: gpuKernels } };
   if (device !== 'auto') fail('option_invalid', `device must be 'auto', 'webgpu', 'wasm', 'reference' or a GPUDevice, not ${JSON.stringify(device)}`);
   try {
     return { backend: await webgpuBackend(undefined, { allowSoftware: false }), kernels: { webgpu: gpuKernels } };
   } catch {
-    return openWasm();
+    return openWasm(engine);
   }
 }
 
-async function openWasm(): Promise<OpenDevice> {
-  const { wasmBackend, wasmCaps, wasmKernels } = await import('./wasm.ts');
-  return { backend: wasmBackend(wasmCaps()), kernels: { wasm: wasmKernels } };
+async function openWasm(engine: EngineOptions): Promise<OpenDevice> {
+  const { openWasmBackend, wasmKernels } = await import('./wasm.ts');
+  return { backend: await openWasmBackend(engine), kernels: { wasm: wasmKernels } };
 }
 
 /** The kernels of devices of this kind, for planning without one. */

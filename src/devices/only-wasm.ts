@@ -3,11 +3,11 @@ import type { Kernels } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
-import { wasmBackend, wasmCaps, wasmKernels } from './wasm.ts';
+import { type EngineOptions, openWasmBackend, wasmKernels } from './wasm.ts';
 
-export async function openDevice(device: Device): Promise<OpenDevice> {
+export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
   if (device !== 'auto' && device !== 'wasm') fail('option_invalid', `sardonyx/wasm runs on 'wasm', not ${typeof device === 'object' ? 'a GPUDevice' : JSON.stringify(device)}; import from 'sardonyx' for every device`);
-  return { backend: wasmBackend(wasmCaps()), kernels: { wasm: wasmKernels } };
+  return { backend: await openWasmBackend(engine), kernels: { wasm: wasmKernels } };
 }
 
 export function kernelsFor(kind: Caps['kind']): Promise<Kernels> {

@@ -1,62 +1,51 @@
 import { fail, SardonyxError } from '../../core/errors.ts';
 import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
-import type { Plan, WasmCaps, WasmStep, Weight } from '../../core/plan.ts';
+import type { Plan, Split, Weight } from '../../core/plan.ts';
 import { byteLength, bytesOfTensor, isTensor, type Tensor, tensorOver, type Value } from '../../core/tensor.ts';
-import type { Backend, Executable, Held, HostWork } from '../executable.ts';
+import type { Backend, Executable, HostWork } from '../executable.ts';
 import { hostHeld } from '../executable.ts';
 import { hostConstants, hostValues } from '../host-values.ts';
-import { type Heap, makeHeap } from './heap.ts';
+import type { Outcome } from './crew.ts';
+import type { Engine } from './engine.ts';
+import type { Call, Failure, Range } from './thread.ts';
 
-/** Compiled modules of this process, by their bytes (the planner hands out one array per text). */
-const compiled = new WeakMap<Uint8Array, WebAssembly.Module>();
-
-type Run = (...args: number[]) => number | undefined;
+/** A constant on the heap; `fill` writes it. */
+interface Form { readonly address: number; readonly fill: () => Promise<void>; users: number }
+interface Placed { readonly constant: Constant; readonly key: string; readonly address: number }
 
 /** The CPU path: kernels that our assembler emitted, over one heap. */
-export function wasmBackend(caps: WasmCaps): Backend {
-  const heap = makeHeap();
-  const made = { modules: 0, instances: 0, regions: 0 };
-  const instances = new Map<Uint8Array, Run>();
-  const weights = new Map<Constant, Map<string, { address: number; users: number }>>();
+export function wasmBackend(engine: Engine): Backend {
+  const { caps } = engine;
+  const weights = new Map<Constant, Map<string, Form>>();
+  const space = engine.open(async () => { for (const forms of weights.values()) for (const form of forms.values()) await form.fill(); });
+  const { heap } = space;
+  const made = { modules: 0, regions: 0 };
+  const modules = new Set<number>();
 
-  const functionOf = (code: Uint8Array<ArrayBuffer>, name: string): Run => {
-    let run = instances.get(code);
-    if (run === undefined) {
-      let module = compiled.get(code);
-      if (module === undefined) {
-        try {
-          module = new WebAssembly.Module(code);
-        } catch (cause) {
-          throw new SardonyxError('device_fault', `the engine refuses kernel ${name}: ${(cause as Error).message}`, [], { cause });
-        }
-        compiled.set(code, module);
-        made.modules++;
-      }
-      run = new WebAssembly.Instance(module, { env: { memory: heap.memory } }).exports.run as Run;
-      instances.set(code, run);
-      made.instances++;
-    }
-    return run;
-  };
-
-  const placeWeight = async (constants: readonly Constant[], weight: Weight, work: HostWork): Promise<{ constant: Constant; key: string; address: number }> => {
+  const placeWeight = async (constants: readonly Constant[], weight: Weight, work: HostWork): Promise<Placed> => {
     const constant = constants[weight.constant]!;
     const key = weight.pack ? JSON.stringify(weight.pack) : '';
-    const forms = weights.get(constant) ?? new Map<string, { address: number; users: number }>();
+    const forms = weights.get(constant) ?? new Map<string, Form>();
     weights.set(constant, forms);
     let form = forms.get(key);
     if (form === undefined) {
-      const tensor = weight.pack ? await constant.load() : null;
-      const address = heap.take(weight.bytes + 64);
+      const { pack, bytes } = weight;
+      const address = heap.take(bytes + 64);
+      const fill = async (): Promise<void> => {
+        if (pack) {
+          const tensor = await constant.load(), view = space.view(address, bytes);
+          if (view) work.pack(tensor, pack, view);
+          else space.write(address, work.pack(tensor, pack));
+        } else await eachPart(constant, (part, at) => space.write(address + at, part));
+      };
+      await fill();
       made.regions++;
-      if (weight.pack) work.pack(tensor!, weight.pack, heap.bytes.subarray(address, address + weight.bytes));
-      else await eachPart(constant, (bytes, at) => heap.bytes.set(bytes, address + at));
-      forms.set(key, (form = { address, users: 0 }));
+      forms.set(key, (form = { address, fill, users: 0 }));
     }
     form.users++;
     return { constant, key, address: form.address };
   };
-  const dropWeight = ({ constant, key }: { constant: Constant; key: string }): void => {
+  const dropWeight = ({ constant, key }: Placed): void => {
     const forms = weights.get(constant);
     const form = forms?.get(key);
     if (forms === undefined || form === undefined || --form.users > 0) return;
@@ -67,41 +56,92 @@ export function wasmBackend(caps: WasmCaps): Backend {
 
   return {
     caps, made,
+    get engine() { return engine.state; },
     get bytes() { return heap.used; },
     async instantiate(plan, constants, work): Promise<Executable> {
-      const placed: Awaited<ReturnType<typeof placeWeight>>[] = [];
+      if (space.lost) await space.repair();
+      const placed: Placed[] = [];
       for (const { w, i } of inFileOrder(plan.weights.map((w, i) => ({ w, i })), ({ w }) => constants[w.constant]!)) placed[i] = await placeWeight(constants, w, work);
       const host = hostValues(plan, await hostConstants(plan, constants), work);
       const base = heap.take(plan.slabs.reduce((a, b) => a + b, 0) + 64);
       made.regions++;
       const address = addresses(plan, base, placed.map((p) => p.address));
-      const calls = plan.steps.map((s) => (s.run === 'wasm' ? bindCall(s, functionOf(plan.modules[s.module]!.bytes, s.kernel), address, placed.map((p) => p.address)) : null));
+      const codes = plan.modules.map(({ name, bytes }) => space.code(name, bytes));
+      for (const code of codes) if (!modules.has(code)) { modules.add(code); made.modules++; }
+      /** The plan's calls, and where each step's is among them. */
+      const calls: Call[] = [], stepOf: number[] = [];
+      const callAt = plan.steps.map((step, i) => {
+        if (step.run !== 'wasm') return -1;
+        const args = step.args.map((a) => (typeof a === 'number' ? a : 'weight' in a ? placed[a.weight]!.address : (address[a.value] ?? fail('internal', `${step.kernel}: a value without an address`))));
+        stepOf.push(i);
+        return calls.push({ code: codes[step.module]!, args, ...partsOf(args, step.split, caps.threads) }) - 1;
+      });
+      const list = space.list(calls);
+      await space.settle();
+
+      const check = ({ failure }: Outcome): void => { if (failure) throw errorOf(plan, failure, stepOf); };
+      const place = (v: number): Range => [address[v]!, byteLength(plan.values[v]!)];
+      const tensorOf = (v: number, bytes: Uint8Array<ArrayBuffer>): Tensor => tensorOver(plan.values[v]!.dtype, plan.values[v]!.shape, bytes);
+      const fromHeap = plan.outputs.filter((v) => address[v] !== undefined);
+      const reads = fromHeap.map(place);
+      /** The steps from i on that are calls, one of them if they are measured. */
+      const until = (i: number, one: boolean): number => {
+        let end = i + 1;
+        while (!one && plan.steps[end]?.run === 'wasm') end++;
+        return end;
+      };
       return {
         async run(inputs, signal, probe) {
-          inputs.forEach((held, i) => feed(plan, plan.inputs[i]!, held, host, heap, address));
-          for (let i = 0; i < plan.steps.length; i++) {
+          if (space.lost) await space.repair();
+          inputs.forEach((held, i) => {
+            const v = plan.inputs[i]!;
+            if (held.on !== 'host') fail('internal', 'a device value on WASM');
+            if (address[v] === undefined) host.set(v, held.value);
+            else if (isTensor(held.value)) space.write(address[v], bytesOfTensor(held.value));
+            else fail('type_mismatch', `input ${plan.values[v]!.name} must be a tensor`);
+          });
+          let last: Outcome | null = null;
+          for (let i = 0; i < plan.steps.length;) {
             const step = plan.steps[i]!;
+            let end = i + 1;
             switch (step.run) {
-              case 'wasm':
-                if (probe) await probe.host(i, calls[i]!);
-                else calls[i]!();
+              case 'wasm': {
+                end = until(i, probe !== undefined);
+                const ends = end === plan.steps.length;
+                const go = (): Outcome | Promise<Outcome> => space.run(list, callAt[i]!, callAt[i]! + end - i, ends ? reads : [], signal);
+                let outcome: Outcome | Promise<Outcome> | undefined;
+                if (probe) await probe.host(i, () => (outcome = go()));
+                else outcome = go();
+                if (outcome instanceof Promise) outcome = await outcome;
+                check(outcome!);
+                if (ends) last = outcome!;
                 break;
+              }
               case 'host': {
                 const pending = probe ? probe.host(i, () => host.run(step)) : host.run(step);
                 if (pending) await pending;
                 break;
               }
-              case 'upload': store(host.get(step.from) as Tensor, heap, address[step.to]!); break;
-              case 'download': host.set(step.to, copyOut(plan, step.from, heap, address)); break;
+              case 'upload': space.write(address[step.to]!, bytesOfTensor(host.get(step.from) as Tensor)); break;
+              case 'download': {
+                const got = await space.run(list, 0, 0, [place(step.from)], signal);
+                check(got);
+                host.set(step.to, tensorOf(step.from, got.bytes[0]!));
+                break;
+              }
               default: fail('internal', `a ${step.run} step on WASM`);
             }
             if (signal?.aborted) signal.throwIfAborted();
+            i = end;
           }
-          const outputs = plan.outputs.map((v) => hostHeld(address[v] === undefined ? host.get(v) : copyOut(plan, v, heap, address)));
+          if (last === null && reads.length > 0) check(last = await space.run(list, 0, 0, reads, signal));
+          let next = 0;
+          const outputs = plan.outputs.map((v) => hostHeld(address[v] === undefined ? host.get(v) : tensorOf(v, last!.bytes[next++]!)));
           host.clear();
           return outputs;
         },
         destroy() {
+          space.drop(list);
           heap.give(base);
           placed.forEach(dropWeight);
           host.clear();
@@ -109,7 +149,11 @@ export function wasmBackend(caps: WasmCaps): Backend {
       };
     },
     read: async (held) => held.map((h): Value => (h.on === 'host' ? h.value : fail('internal', 'a device value on WASM'))),
-    release: () => { instances.clear(); weights.clear(); },
+    release: () => {
+      weights.clear();
+      space.close();
+      engine.close();
+    },
   };
 }
 
@@ -127,26 +171,27 @@ function addresses(plan: Plan, base: number, weights: readonly number[]): (numbe
   return plan.values.map((_, v) => at(v));
 }
 
-function bindCall(step: WasmStep, run: Run, address: readonly (number | undefined)[], weights: readonly number[]): () => void {
-  const args = step.args.map((a) => (typeof a === 'number' ? a : 'weight' in a ? weights[a.weight]! : (address[a.value] ?? fail('internal', `${step.kernel}: a value without an address`))));
-  return () => {
-    const fault = run(...args);
-    if (fault) throw new SardonyxError('value_invalid', `an index is outside its tensor's bounds`, [`node ${step.node} (${step.op})`]);
-  };
+/** What waking others costs is only won back by calls of this many nanoseconds, in parts of no less than that. */
+const SHARED_NS = 40_000;
+const PART_NS = 10_000;
+/** Parts for each thread, so that one that comes late leaves work to the others. */
+const PARTS = 4;
+
+/** How a call is cut. */
+function partsOf(args: readonly number[], split: Split | undefined, threads: number): Pick<Call, 'parts' | 'size' | 'split'> {
+  const whole = { parts: 1, size: 0 };
+  if (split === undefined) return whole;
+  const n = args[split.items]!, all = n * split.cost;
+  if (all < SHARED_NS) return whole;
+  const wanted = Math.min(Math.floor(all / PART_NS), PARTS * threads, 62);
+  const size = Math.ceil(n / wanted / split.grain) * split.grain;
+  const parts = Math.ceil(n / size);
+  return parts > 1 ? { parts, size, split } : whole;
 }
 
-function feed(plan: Plan, v: number, held: Held, host: { set(v: number, value: Value): void }, heap: Heap, address: readonly (number | undefined)[]): void {
-  if (held.on !== 'host') fail('internal', 'a device value on WASM');
-  const at = address[v];
-  if (at === undefined) host.set(v, held.value);
-  else if (isTensor(held.value)) store(held.value, heap, at);
-  else fail('type_mismatch', `input ${plan.values[v]!.name} must be a tensor`);
+function errorOf(plan: Plan, { call, why, during }: Failure, stepOf: readonly number[]): SardonyxError {
+  if (during !== undefined) return new SardonyxError(during === 'grow' ? 'out_of_memory' : 'device_fault', String(why));
+  const step = plan.steps[stepOf[call]!]! as { node: string; op: string };
+  return new SardonyxError(why === 1 ? 'value_invalid' : 'device_fault', why === 1 ? `an index is outside its tensor's bounds` : `a kernel failed: ${why}`, [`node ${step.node} (${step.op})`]);
 }
 
-const store = (t: Tensor, heap: Heap, at: number): void => heap.bytes.set(bytesOfTensor(t), at);
-
-function copyOut(plan: Plan, v: number, heap: Heap, address: readonly (number | undefined)[]): Tensor {
-  const { dtype, shape } = plan.values[v]!;
-  const at = address[v]!;
-  return tensorOver(dtype, shape, heap.bytes.slice(at, at + byteLength({ dtype, shape })));
-}

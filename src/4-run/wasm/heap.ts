@@ -1,15 +1,13 @@
 import { SardonyxError } from '../../core/errors.ts';
 
-const PAGE = 65536;
+/** Bytes of a page of WebAssembly memory. */
+export const PAGE = 65536;
 const ALIGNMENT = 64;
 /** Addresses below hold nothing, so that 0 is no address of a value. */
 const BASE = 1024;
 
-/** One WebAssembly memory handed out in pieces; freed pieces are merged and used again. */
+/** The arithmetic of one WebAssembly memory handed out in pieces; freed pieces are merged and used again. */
 export interface Heap {
-  readonly memory: WebAssembly.Memory;
-  /** The whole memory; a new view after it has grown. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
   /** Bytes handed out now. */
   readonly used: number;
   /** Address of `size` new bytes, aligned to 64. @throws out_of_memory */
@@ -17,20 +15,16 @@ export interface Heap {
   give(address: number): void;
 }
 
-/** `limit` bytes at most: 4 GiB is the end of a 32-bit memory. */
-export function makeHeap(limit = 65536 * PAGE): Heap {
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: Math.floor(limit / PAGE) });
-  let view = new Uint8Array(memory.buffer as ArrayBuffer);
+/** `limit` bytes at most; `grow` adds pages to a memory that starts with one, and throws if it cannot. */
+export function makeHeap(grow: (pages: number) => void, limit: number): Heap {
+  let pages = 1;
   const taken = new Map<number, number>();
   /** Free pieces by address; the rest of the memory is not in it. */
   let free: { at: number; size: number }[] = [];
   let end = BASE;
   let used = 0;
 
-  const bytes = (): Uint8Array<ArrayBuffer> => (view.buffer === memory.buffer ? view : (view = new Uint8Array(memory.buffer as ArrayBuffer)));
   return {
-    memory,
-    get bytes() { return bytes(); },
     get used() { return used; },
     take(wanted) {
       const size = Math.max(ALIGNMENT, Math.ceil(wanted / ALIGNMENT) * ALIGNMENT);
@@ -45,13 +39,14 @@ export function makeHeap(limit = 65536 * PAGE): Heap {
       } else {
         at = end;
         if (at + size > limit) throw new SardonyxError('out_of_memory', `${size} more bytes do not fit a WASM memory of ${limit} bytes, of which ${used} are used`);
-        const pages = Math.ceil((at + size) / PAGE) - memory.buffer.byteLength / PAGE;
-        if (pages > 0) {
+        const more = Math.ceil((at + size) / PAGE) - pages;
+        if (more > 0) {
           try {
-            memory.grow(pages);
+            grow(more);
           } catch (cause) {
-            throw new SardonyxError('out_of_memory', `the engine refuses to grow a WASM memory of ${memory.buffer.byteLength} bytes by ${pages * PAGE}`, [], { cause });
+            throw new SardonyxError('out_of_memory', `the engine refuses to grow a WASM memory of ${pages * PAGE} bytes by ${more * PAGE}`, [], { cause });
           }
+          pages += more;
         }
         end = at + size;
       }
