@@ -11,9 +11,9 @@ import { built } from './browser/chromium.ts';
 const CEILINGS = [
   { entry: 'index.js', first: 191_000, all: 280_000 },
   { entry: 'webgpu/index.js', first: 187_000, all: 206_000 },
-  { entry: 'run/index.js', first: 12_000, all: 13_000 },
+  { entry: 'run/index.js', first: 16_800, all: 16_800 },
   { entry: 'plan/index.js', first: 187_000, all: 270_000 },
-  { entry: 'wasm/index.js', first: 192_000, all: 210_000 },
+  { entry: 'wasm/index.js', first: 194_000, all: 210_000 },
 ];
 /** Chunks that only Node asks for. */
 const NODE = /^(?:node-gpu|source-node)\b/;

@@ -182,7 +182,7 @@ describe('a worker', () => {
     await Promise.all([long.run(feed(1, 64)).then(() => order.push('long')), wait(20).then(() => short.run(feed())).then(() => order.push('short'))]);
     clearInterval(timer);
     expect(order).toEqual(['short', 'long']);
-    expect(gap).toBeLessThan(50);
+    expect(gap).toBeLessThan(100); // a run in this thread would take several times that
   });
 });
 
