@@ -292,28 +292,28 @@ export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 
 
 /**
  * The plan of a model at these dims, made without any device: where every node would run, what it copies, what memory it needs.
- * Where shapes depend on data it covers the model up to there, and `complete` is false.
+ * Where shapes depend on data it covers the model up to there, and `complete` is false. `tools.freeDims`: the size of dims that `dims` does not name.
  */
-export async function planModel(source: ModelSource, options: PlanOptions = {}):
+export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}):
   Promise<{ plan: Plan; constants: readonly Constant[]; complete: boolean; graph: Graph }> {
   const { model, name, definitions } = await readModel(source, options);
   const { graph } = model;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const ops = equip(definitions, await kernelsFor(caps.kind));
-  const facts = inputFacts(graph, options.dims ?? {});
+  const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
   const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
-  const { plan, constants } = draft(request, name, ops, caps);
+  const { plan, constants } = draft(request, name, ops, caps, tools.placed ? { placed: tools.placed } : {});
   return { plan, constants, complete: request.specialized.deferred.length === 0, graph };
 }
 
 /** The facts of the inputs at these dims. @throws dimension_unbound */
-const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims)]));
+const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>, free?: number): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims, free)]));
 
-function bind(port: Port, dims: Readonly<Record<string, number>>): Fact {
+function bind(port: Port, dims: Readonly<Record<string, number>>, free?: number): Fact {
   if (port.dtype === null || port.shape === null) fail('dimension_unbound', `input ${port.name} declares no ${port.dtype === null ? 'tensor type' : 'rank'}; run the session with a value to plan it`);
   const shape = port.shape.map((d, i) => {
     const value = typeof d === 'number' ? d : Object.hasOwn(dims, d ?? `${port.name}.${i}`) ? dims[d ?? `${port.name}.${i}`] : undefined;
-    return value ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(d ?? `${port.name}.${i}`)}: … }`);
+    return value ?? free ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(d ?? `${port.name}.${i}`)}: … }`);
   });
   return { dtype: port.dtype, shape };
 }

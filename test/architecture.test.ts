@@ -18,11 +18,12 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   'src/4-run': ['src/core'],
   'src/devices': ['src/core', 'src/4-run', 'kernels'],
   src: ['src/core', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels'],
-  'src/cli': ['src', 'src/core', 'src/1-parse', 'src/3-plan', 'kernels'],
+  'src/tune': ['src', 'src/core', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels', 'wgsl'],
+  'src/cli': ['src', 'src/tune', 'src/core', 'src/1-parse', 'src/3-plan', 'src/4-run', 'kernels'],
   'src/ort': ['src', 'src/core'],
   'test/browser': [],
   demo: ['src'],
-  bench: ['src', 'src/core', 'src/3-plan', 'src/cli', 'kernels', 'memory', 'test/browser'],
+  bench: ['src', 'src/tune', 'src/core', 'src/3-plan', 'src/cli', 'kernels', 'memory', 'test/browser'],
 };
 /** `src/core/plan.ts` describes what the planner knows of tensors alone; types may cross where values may not. */
 const roomOf = (path: string): string | undefined => Object.keys(MAY).filter((room) => path.startsWith(`${room}/`)).sort((a, b) => b.length - a.length)[0];

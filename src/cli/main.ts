@@ -7,11 +7,12 @@ import { compileCommand } from './command-compile.ts';
 import { inspectCommand } from './command-inspect.ts';
 import { opsCommand } from './command-ops.ts';
 import { runModelCommand } from './command-run.ts';
+import { tuneCommand } from './command-tune.ts';
 import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, opsCommand];
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, tuneCommand, opsCommand];
 
 const USAGE = `sardonyx COMMAND …
 
@@ -35,7 +36,7 @@ async function main(args: readonly string[]): Promise<ExitCode> {
   } catch (e) {
     progress('');
     // A machine without a GPU has WebGPU in software, if its driver is installed; it must be there when a process starts.
-    if (e instanceof SardonyxError && e.code === 'device_unavailable' && rest.some((arg) => arg.includes('webgpu'))) await respawnWithSoftwareGpu();
+    if (e instanceof SardonyxError && e.code === 'device_unavailable' && (name === 'tune' || rest.some((arg) => arg.includes('webgpu')))) await respawnWithSoftwareGpu();
     process.stderr.write(`sardonyx ${name}: ${e instanceof SardonyxError ? errorText(e) : e instanceof Error ? e.stack : String(e)}\n`);
     return isRequest(e) ? 2 : 1;
   }

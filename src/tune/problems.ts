@@ -1,0 +1,53 @@
+/** Problems that every tuning measures, and small ones of awkward shapes on which every variant must be right. */
+import { input as ex, x } from '../../kernels/expr.ts';
+import type { GpuCaps } from '../core/plan.ts';
+import { floats, type Input, makeProblem, type Problem, weight } from './problem.ts';
+
+const bytes = (...shape: number[]): Input => ({ dtype: 'uint8', shape, weight: true });
+const nbits = (m: number, n: number, k: number): Problem => makeProblem('com.microsoft.MatMulNBits', [floats(m, k), bytes(n, Math.ceil(k / 32), 16), weight(n * Math.ceil(k / 32))], { K: k, N: n, bits: 4, block_size: 32 });
+const conv = (c: number, h: number, f: number, k: number, stride = 1, group = 1, n = 1): Problem =>
+  makeProblem('Conv', [floats(n, c, h, h), weight(f, c / group, k, k), weight(f)], { kernel_shape: [k, k], pads: [k >> 1, k >> 1, k >> 1, k >> 1], strides: [stride, stride], group });
+const map = (...shape: number[]): Problem => makeProblem('sardonyx.Map', [floats(...shape), floats(...shape)], { expr: JSON.stringify(x.mul(x.sigmoid(x.add(ex(0, 'f32'), ex(1, 'f32'))), ex(0, 'f32'))), dtype: 'float32', shape });
+const product = (m: number, k: number, n: number, constant = true): Problem => makeProblem('MatMul', [floats(m, k), constant ? weight(k, n) : floats(k, n)]);
+const layerNorm = (rows: number, n: number): Problem => makeProblem('LayerNormalization', [floats(rows, n), weight(n), weight(n)]);
+
+/** The standard set: shapes of common models, in sizes that a software adapter does in milliseconds and hardware in microseconds. */
+export function standardProblems(caps: Pick<GpuCaps, 'software'>): Problem[] {
+  const common = [
+    product(1, 768, 768), product(1, 768, 3072), product(2, 768, 768), product(4, 768, 768), product(8, 768, 768), product(16, 256, 256), product(32, 384, 384), product(64, 256, 256), product(128, 384, 384), product(128, 768, 768), product(256, 256, 256), product(128, 128, 1000),
+    product(128, 64, 128, false), makeProblem('MatMul', [floats(12, 128, 64), floats(12, 64, 128)]), makeProblem('MatMul', [floats(12, 128, 128), floats(12, 128, 64)]), makeProblem('MatMul', [floats(4, 197, 64), floats(4, 64, 197)]),
+    makeProblem('Gemm', [floats(1, 512), weight(1000, 512), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(1, 1280), weight(1000, 1280), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(64, 784), weight(784, 128), weight(128)]),
+    conv(3, 112, 32, 3, 2), conv(3, 64, 64, 7, 2), conv(64, 28, 64, 3), conv(128, 14, 128, 3), conv(256, 7, 256, 3), conv(64, 56, 64, 1), conv(256, 28, 64, 1), conv(128, 28, 256, 1), conv(512, 7, 512, 1), conv(32, 56, 32, 3, 1, 32), conv(96, 56, 96, 3, 2, 96), conv(192, 28, 192, 3, 1, 192), conv(480, 14, 480, 5, 1, 480),
+    nbits(1, 768, 768), nbits(1, 2048, 768), nbits(16, 768, 768),
+    makeProblem('ConvTranspose', [floats(1, 32, 16, 16), weight(32, 16, 2, 2)], { strides: [2, 2] }),
+    makeProblem('Softmax', [floats(1, 1000)]), makeProblem('Softmax', [floats(12, 128, 128)]), makeProblem('Softmax', [floats(512, 64)]), layerNorm(1, 768), layerNorm(16, 768), layerNorm(128, 768), layerNorm(197, 384),
+    map(1, 768), map(128, 768), map(64, 56, 56), map(512, 3072), makeProblem('GlobalAveragePool', [floats(1, 512, 7, 7)]), makeProblem('GlobalAveragePool', [floats(1, 96, 56, 56)]),
+  ];
+  if (caps.software) return common;
+  return [
+    ...common, ...[512, 1024, 2048, 4096].map((n) => product(n, n, n)), product(512, 768, 3072), product(512, 3072, 768), product(2048, 4096, 4096), product(1, 4096, 4096), product(1, 4096, 14336), product(1, 14336, 4096), product(64, 8192, 64),
+    makeProblem('MatMul', [floats(64, 512, 512), floats(64, 512, 512)]), nbits(1, 4096, 4096), nbits(1, 14336, 4096), nbits(128, 4096, 4096), nbits(8, 4096, 4096),
+    conv(64, 56, 64, 3, 1, 1, 8), conv(256, 56, 256, 3, 1, 1, 8), conv(512, 28, 512, 3, 1, 1, 8), conv(64, 224, 64, 3), conv(256, 56, 1024, 1, 1, 1, 8), conv(576, 56, 576, 3, 1, 576, 8),
+    makeProblem('Softmax', [floats(8192, 4096)]), makeProblem('Softmax', [floats(32, 1024, 1024)]), layerNorm(8192, 4096), layerNorm(512, 1024), map(4096, 4096), map(8192, 4096), makeProblem('GlobalAveragePool', [floats(32, 2048, 7, 7)]),
+  ];
+}
+
+/** Primes, ones, tails behind every vector and tile: small enough for the reference, and between them for every variant to find some that it runs. */
+export const awkwardProblems = (): Problem[] => [
+  product(1, 7, 5), product(3, 67, 17), product(7, 65, 16), product(8, 129, 68), product(37, 19, 41), product(65, 33, 67), product(131, 17, 129), product(29, 64, 64), product(17, 2003, 29), product(1, 83, 130), product(5, 1, 3), product(67, 35, 31, false), product(2, 71, 19, false), product(16, 2001, 24, false),
+  makeProblem('MatMul', [floats(3, 25, 29), floats(3, 29, 27)]), makeProblem('MatMul', [floats(2, 1, 31, 17), floats(3, 17, 26)]), makeProblem('MatMul', [floats(13), floats(13, 7)]), makeProblem('MatMul', [{ dtype: 'float16', shape: [33, 37] }, { dtype: 'float16', shape: [37, 44], weight: true }]),
+  makeProblem('Gemm', [floats(17, 2003), weight(2003, 29), null]), makeProblem('Gemm', [floats(131, 33), weight(133, 33), weight(133)], { transB: 1 }),
+  makeProblem('MatMulInteger', [{ dtype: 'uint8', shape: [13, 35] }, { dtype: 'int8', shape: [35, 20], weight: true }]),
+  makeProblem('Gemm', [floats(7, 13), weight(11, 13), weight(11)], { transB: 1 }), makeProblem('Gemm', [floats(37, 33), weight(37, 29), weight(33, 1)], { transA: 1, alpha: 0.5, beta: 2 }), makeProblem('Gemm', [floats(1, 67), weight(67, 34), weight(34)]), makeProblem('Gemm', [floats(31, 65), weight(43, 65), null], { transB: 1 }),
+  conv(3, 7, 5, 3), conv(1, 5, 1, 1), conv(13, 11, 17, 1), conv(7, 9, 11, 3, 2), conv(5, 13, 5, 3, 1, 5), conv(6, 8, 6, 5, 2, 6), conv(4, 7, 8, 3, 1, 2), conv(2, 6, 3, 7), conv(16, 11, 33, 1, 1, 1, 3), conv(29, 10, 31, 3, 1, 1, 2), conv(1, 17, 3, 9), conv(223, 5, 29, 3), conv(8, 12, 12, 3), conv(67, 6, 5, 1), conv(2003, 5, 17, 1), conv(67, 4, 7, 1),
+  makeProblem('Conv', [floats(1, 5, 19), weight(7, 5, 3)], { kernel_shape: [3], dilations: [2] }), makeProblem('Conv', [floats(2, 3, 5, 4, 6), weight(4, 3, 2, 3, 2)], {}),
+  makeProblem('Conv', [floats(1, 3, 9, 7), floats(5, 3, 3, 2)], { strides: [2, 3], dilations: [1, 2] }),
+  makeProblem('ConvTranspose', [floats(1, 3, 5, 4), weight(3, 5, 3, 2)], { strides: [2, 3], pads: [1, 0, 0, 1] }), makeProblem('ConvTranspose', [floats(2, 5, 7, 3), weight(5, 3, 2, 2), weight(3)], { strides: [2, 2] }),
+  nbits(1, 5, 32), nbits(3, 37, 96), nbits(7, 68, 64), nbits(29, 31, 160), nbits(65, 33, 64), nbits(1, 67, 2080), nbits(131, 133, 64),
+  makeProblem('Softmax', [floats(1, 1)]), makeProblem('Softmax', [floats(5, 17)]), makeProblem('Softmax', [floats(3, 1031)]), makeProblem('Softmax', [floats(67, 4)]), makeProblem('Softmax', [floats(3, 37, 5)], { axis: 1 }), makeProblem('LogSoftmax', [floats(7, 131)]), makeProblem('Softmax', [{ dtype: 'float16', shape: [5, 37] }]),
+  layerNorm(1, 1), layerNorm(3, 67), layerNorm(29, 128), layerNorm(7, 1030), layerNorm(65, 3),
+  makeProblem('RMSNormalization', [floats(5, 97), weight(97)]), makeProblem('InstanceNormalization', [floats(2, 3, 7, 5), weight(3), weight(3)]), makeProblem('GroupNormalization', [floats(2, 6, 5, 3), weight(6), weight(6)], { num_groups: 3 }), makeProblem('GroupNormalization', [floats(2, 6, 23, 19), weight(6), weight(6)], { num_groups: 2 }),
+  makeProblem('com.microsoft.SkipLayerNormalization', [floats(2, 5, 131), floats(2, 5, 131), weight(131), weight(131)]), makeProblem('com.microsoft.SkipLayerNormalization', [floats(1, 67, 4), floats(1, 67, 4), weight(4)]),
+  makeProblem('com.microsoft.SkipSimplifiedLayerNormalization', [floats(1, 5, 132), floats(1, 5, 132), weight(132)]),
+  map(1), map(3, 5), map(257), map(31, 33), map(4, 8, 64), makeProblem('GlobalAveragePool', [floats(1, 3, 1, 1)]), makeProblem('GlobalAveragePool', [floats(2, 5, 7, 7)]), makeProblem('GlobalMaxPool', [floats(3, 2, 37, 31)]), makeProblem('GlobalLpPool', [floats(1, 3, 11, 13)]),
+];
