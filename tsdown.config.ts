@@ -16,12 +16,12 @@ const onlyWith = (backend: string) => ({
 });
 
 export default defineConfig([
-  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
-  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts' }, dts: { emitDtsOnly: true } },
+  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
+  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', tune: 'src/tune/index.ts' }, dts: { emitDtsOnly: true } },
   { ...common, entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
   { ...common, entry: { index: 'src/run.ts' }, outDir: 'dist/run', dts: false, hash: false },
   onlyWith('webgpu'),
   onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', kernels: 'bench/kernels.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', kernels: 'bench/kernels.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

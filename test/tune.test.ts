@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it, test } from 'vitest';
-import { defineOp, type GpuKernel, type Op } from '../kernels/define.ts';
+import type { GpuKernel, Op } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
 import { workOf } from '../kernels/work.ts';
 import { makePlan, type Tuning } from '../src/3-plan/make-plan.ts';
@@ -144,7 +144,7 @@ describe('on a device', () => {
       launch: (call, c, { TIMES = 24, WRONG = 0 }) => Array.from({ length: TIMES }, () => { const l = base.launch(call, c, {}) as Exclude<ReturnType<GpuKernel['launch']>, readonly unknown[]>; return WRONG ? { ...l, uniforms: { count: 16384 } } : l; }),
     };
     const registry = ops as Map<string, Op>, kept = registry.get('sardonyx.Map')!;
-    registry.set('sardonyx.Map', defineOp({ ...kept, webgpu: [toy] }));
+    registry.set('sardonyx.Map', { ...kept, webgpu: [toy] });
     try {
       const found = await tuneProblem({ ...gpu, gauge: measured }, problem, performance.now() + 30_000);
       if (found === null || found === 'open') throw new Error(`nothing found: ${found}`);

@@ -1,9 +1,10 @@
 import { fail } from '../core/errors.ts';
 import { isTensor, type Value } from '../core/tensor.ts';
 import { Session } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, list, modelOf, number, pairs, print, printJson, progress, table } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, list, modelOf, number, pairs, print, printJson, progress, table, text } from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
+import { tuningGiven } from './tuning-file.ts';
 import type { DeviceName } from './verify.ts';
 
 /** `sardonyx bench`: how long a model takes, on one device or several. */
@@ -16,6 +17,7 @@ export const benchCommand: Command = {
   --runs N            steady runs to time (default: as many as fit into --seconds, at least 5)
   --seconds S         time for the steady runs of a device (default 5)
   --warmup N          runs between the first and the timed ones (default 2)
+  --tuning FILE       a table of measured GPU kernels, or off (default: what \`sardonyx tune\` found here)
   --input NAME=VALUE  a .pb or .npy file, or numbers; other inputs get noise
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims (default 1)
@@ -25,7 +27,7 @@ Devices take turns, run by run, so that a machine that slows down slows all alik
 Exit status: 0 fine, 1 a run failed, 2 the request is wrong.`,
   options: {
     device: { type: 'string', multiple: true }, runs: { type: 'string' }, seconds: { type: 'string' }, warmup: { type: 'string' },
-    input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true },
+    input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, tuning: { type: 'string' },
   },
   run: bench,
 };
@@ -62,7 +64,7 @@ async function bench(positionals: readonly string[], given: Given): Promise<Exit
 async function open(path: string, device: DeviceName, given: Given): Promise<Timed> {
   progress(`loading on ${device}`);
   const started = performance.now();
-  const session = await Session.load(path, { device });
+  const session = await Session.load(path, { device, tuning: await tuningGiven(text(given, 'tuning')) });
   const loadMs = performance.now() - started;
   const feeds = await feedsFor(session, path, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1);
   return { session, feeds, loadMs, firstMs: 0, times: [] };

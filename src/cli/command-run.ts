@@ -11,6 +11,7 @@ import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, num
 import { elementsText } from './compare.ts';
 import { boundShape, type Dims, randomInput, readInput, seeded } from './inputs.ts';
 import { encodeNpy } from './npy.ts';
+import { tuningGiven } from './tuning-file.ts';
 import { placements } from './verify.ts';
 
 /** `sardonyx run`: one run, and what came out. */
@@ -24,17 +25,18 @@ export const runModelCommand: Command = {
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims, for inputs made of numbers or noise
   --device NAME       auto, webgpu, wasm or reference (default auto)
+  --tuning FILE       a table of measured GPU kernels, or off (default: what \`sardonyx tune\` found here)
   --save FOLDER       write each output as FOLDER/NAME.npy
   --json              print shapes, ranges and elements as JSON
 
 Exit status: 0 fine, 1 the run failed, 2 the request is wrong.`,
-  options: { input: { type: 'string', multiple: true }, random: { type: 'boolean' }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, device: { type: 'string' }, save: { type: 'string' } },
+  options: { input: { type: 'string', multiple: true }, random: { type: 'boolean' }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, device: { type: 'string' }, save: { type: 'string' }, tuning: { type: 'string' } },
   run: runModel,
 };
 
 async function runModel(positionals: readonly string[], given: Given): Promise<ExitCode> {
   const path = modelOf(positionals, 'run');
-  const session = await Session.load(path, { device: deviceOf(text(given, 'device') ?? 'auto') });
+  const session = await Session.load(path, { device: deviceOf(text(given, 'device') ?? 'auto'), tuning: await tuningGiven(text(given, 'tuning')) });
   try {
     const noise = given['random'] ? seeded(number(given, 'seed') ?? 1) : null;
     const feeds = await feedsFor(session, path, pairs(given, 'input'), dimsOf(given), noise);
