@@ -18,7 +18,8 @@ test('tiles and splits are taken where they pay', async () => {
   const [causal, decode] = ATTENTION['attention in tiles']!;
   expect(await chosen(causal!, { ...gpu.caps, software: false })).toBe('attention.flash');
   expect(await chosen(decode!, { ...gpu.caps, software: false })).toBe('attention.split');
-  expect(await chosen(decode!, { ...gpu.caps, software: true })).toBe('attention.steps');
+  expect(await chosen(decode!, { ...gpu.caps, software: true })).toBe('attention.lane');
+  expect(await chosen(ATTENTION.attention![0]!, { ...gpu.caps, software: false })).toBe('attention.row');
 });
 
 /** Dawn's null backend compiles for features that no software adapter has, and runs nothing. */

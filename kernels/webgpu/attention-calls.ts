@@ -10,6 +10,7 @@ import type { Heads } from '../attention-core.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { broadcastStrides } from '../shapes.ts';
 import { flash } from './attention-flash.ts';
+import { lane, row } from './attention-row.ts';
 import { split } from './attention-split.ts';
 import { isReal, type Lies, liesOf, NO_RIDERS, realElem, type Riders, rowsLaunch, sideBySide, stacked, stepsLaunches, stepsScratch, together, valueText, type Work, writeText } from './attention.ts';
 import { elemOf } from './elem.ts';
@@ -269,7 +270,7 @@ const fits = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.
 const fitsTiled = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.module.bindings.length + (l.extra?.length ?? 0)), 4 + r.work.riders.extra.length].every((n) => n <= caps.limits.maxStorageBuffersPerShaderStage) && sizeOf(r.work.out.shape) > 0;
 
 const kernels = (family: string, resolve: Resolve): readonly GpuKernel[] => [
-  ...[split, flash].map((variant): GpuKernel => ({
+  ...[split, flash, row, lane].map((variant): GpuKernel => ({
     name: `${family}.${variant.name}`,
     accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fitsTiled(r, caps) && !r.work.seen && variant.accepts(r.work, caps); },
     scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...variant.scratch(r.work, caps)]; },

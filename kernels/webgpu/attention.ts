@@ -58,11 +58,11 @@ const four = (n: number): boolean => n % 4 === 0;
 /** Do rows of `size` elements consist of aligned fours? */
 export const inFours = (l: Lies, size: number): boolean => [size, ...liesOf(l)].every(four);
 
-/** `fn take_NAME(at, d)`: elements d .. d+3 of the row at `at`, zero behind the last; and the binding's type. */
-export function takeText(name: string, l: Lies, size: number, caps: GpuCaps): { types: Record<string, Elem>; text: string } {
+/** `fn take_NAME(at, d)`: elements d .. d+3 of the row at `at`, zero behind the last of `width`; and the binding's type. */
+export function takeText(name: string, l: Lies, size: number, caps: GpuCaps, width = 'u.size'): { types: Record<string, Elem>; text: string } {
   const head = `fn take_${name}(at: u32, d: u32) -> vec4f`;
   if (!inFours(l, size)) {
-    const rest = [1, 2, 3].map((c) => `select(0.0, load_${name}(at + min(d + ${c}u, u.size - 1u)), d + ${c}u < u.size)`);
+    const rest = [1, 2, 3].map((c) => `select(0.0, load_${name}(at + min(d + ${c}u, ${width} - 1u)), d + ${c}u < ${width})`);
     return { types: { [name]: l.elem }, text: `${head} { return vec4f(load_${name}(at + d), ${rest.join(', ')}); }` };
   }
   const Store = `${name.toUpperCase()}Store`;
