@@ -6,6 +6,7 @@ import { isTensor, sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, float, graphAttr, type InferCall, int, NUMERIC, type Op, type RefCall } from './define.ts';
 import { appendKeys, attend, headsFirst, moveHeads, packedRows, softmaxRow, takeHeads } from './attention-core.ts';
 import { groupQueryAttention } from './attention-grouped.ts';
+import { headAttention } from './attention-heads.ts';
 import { attentionShape, type AttentionShape } from './attention-shape.ts';
 import { linearAttention } from './attention-linear.ts';
 import { microsoftAttention } from './attention-microsoft.ts';
@@ -115,4 +116,4 @@ const flexAttention = defineOp({
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Attention.html and what is related to it; com.microsoft's: ContribOperators.md of onnxruntime. */
-export const attentions: readonly Op[] = [attention, flexAttention, ...linearAttention, ...microsoftAttention, groupQueryAttention];
+export const attentions: readonly Op[] = [attention, headAttention(attention), flexAttention, ...linearAttention, ...microsoftAttention, groupQueryAttention];

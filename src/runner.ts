@@ -180,7 +180,7 @@ export interface SegmentRequest {
 export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): SegmentRequest {
   const specialized = specialize(work, ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
-  const fused = fuse(simplify(specialized, wanted, ops, allow, trace), wanted, ops, caps, allow);
+  const fused = fuse(simplify(specialized, wanted, ops, allow, caps.kind, trace), wanted, ops, caps, allow);
   const { nodes, facts, values } = allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;
   const made = new Set(nodes.flatMap((n) => n.outputs));
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);

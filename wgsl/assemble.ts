@@ -72,12 +72,13 @@ export function assemble(module: WgslModule, spec: Specialization, lib: Readonly
   ];
 
   const text = [...slots, body].join('\n');
+  const calls = [text, ...libraryFor(text, lib)].join('\n');
   const accessors = [...module.bindings, ...extra.map((name) => ({ name, access: 'read' as const }))].flatMap(({ name, access }) => {
     const elem = spec.types[name];
     if (elem === undefined) return []; // the file declares the whole type itself
     return accessorsOf(name, elem, access, nativeF16).filter((line) => {
       const fn = /^fn (\w+)/.exec(line)?.[1];
-      return fn === undefined || new RegExp(`\\b${fn}\\(`).test(text);
+      return fn === undefined || new RegExp(`\\b${fn}\\(`).test(calls);
     });
   });
   const used = libraryFor([...accessors, text].join('\n'), lib);

@@ -13,15 +13,6 @@ struct Uniforms { count: u32, heads: u32, rows: u32, size: u32, past: u32, x_lie
 @group(0) @binding(2) var<storage, read_write> fault: array<atomic<u32>>;
 @group(0) @binding(3) var<uniform> u: Uniforms;
 
-fn fresh(b: u32, h: u32, i: u32, d: u32) -> f32 { return load_x(u.x_lies.x + b * u.x_lies.y + h * u.x_lies.z + i * u.x_lies.w + d); }
-
-fn element(e: u32) -> f32 {
-  let row = e / u.size;
-  let bh = row / u.rows;
-  let b = bh / u.heads;
-  return value(b, bh - b * u.heads, row - bh * u.rows, e - row * u.size);
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let q = id.y * groups.x * WG + id.x;

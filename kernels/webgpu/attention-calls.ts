@@ -25,11 +25,11 @@ const asF32 = (elem: Elem, load: string): string => (elem === 'i64' ? `f32_of_i6
 const asI32 = (elem: Elem, load: string): string => (elem === 'i64' ? `saturated_i32(${load})` : load);
 
 /** What has to run before an attention, and the attention. Scratch 0 … of `scratch` is what `before` fills. */
-interface Resolved { readonly work: Work; readonly before: readonly Launch[]; readonly scratch: readonly number[] }
-type Resolve = (call: Call, caps: GpuCaps) => Resolved | null;
+export interface Resolved { readonly work: Work; readonly before: readonly Launch[]; readonly scratch: readonly number[] }
+export type Resolve = (call: Call, caps: GpuCaps) => Resolved | null;
 
 /** Rows of scores with a bias or mask tensor that broadcasts to [batch, heads, queries, keys]; a shorter one masks the keys that it lacks. */
-function biasOf(name: string, fact: Fact, ref: Ref, to: readonly number[]): { text: string; riders: Riders } {
+export function biasOf(name: string, fact: Fact, ref: Ref, to: readonly number[]): { text: string; riders: Riders } {
   const last = fact.shape.at(-1)!;
   const columns = last === 1 && to[3] !== 1 ? to[3]! : last;
   const strides = broadcastStrides(fact.shape, [to[0]!, to[1]!, to[2]!, Math.max(columns, last)]);
@@ -42,7 +42,7 @@ function biasOf(name: string, fact: Fact, ref: Ref, to: readonly number[]): { te
     riders: rider(name, elem, ref, ...['b', 'h', 'i', 'j'].map((d, n) => member(`${name}_${d}`, strides[n]!)), ...(short ? [member(`${name}_columns`, columns)] : [])),
   };
 }
-const rulesText = (first: string, end: string, bias: string): string => [
+export const rulesText = (first: string, end: string, bias: string): string => [
   `fn first_key(b: u32, i: u32) -> i32 { return ${first}; }`, `fn end_key(b: u32, i: u32) -> i32 { return ${end}; }`,
   `fn bias(s: f32, b: u32, h: u32, i: u32, j: u32) -> f32 {\n  var v = s;\n  ${bias}\n  return v;\n}`,
 ].join('\n');
@@ -269,7 +269,8 @@ const fits = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.
 // Tiles need no scores in memory.
 const fitsTiled = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.module.bindings.length + (l.extra?.length ?? 0)), 4 + r.work.riders.extra.length].every((n) => n <= caps.limits.maxStorageBuffersPerShaderStage) && sizeOf(r.work.out.shape) > 0;
 
-const kernels = (family: string, resolve: Resolve): readonly GpuKernel[] => [
+/** The variants of an attention that an operator's calls resolve to. */
+export const attentionVariants = (family: string, resolve: Resolve): readonly GpuKernel[] => [
   ...[split, flash, row, lane].map((variant): GpuKernel => ({
     name: `${family}.${variant.name}`,
     accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fitsTiled(r, caps) && !r.work.seen && variant.accepts(r.work, caps); },
@@ -285,9 +286,9 @@ const kernels = (family: string, resolve: Resolve): readonly GpuKernel[] => [
 ];
 
 /** ONNX's Attention, and com.microsoft's MultiHeadAttention, GroupQueryAttention and Attention. */
-export const attentionKernels = kernels('attention', ofAttention);
+export const attentionKernels = attentionVariants('attention', ofAttention);
 /** FlexAttention without bodies. */
-export const flexKernels = kernels('flex', (call, caps) => (call.attrs.score_mod !== undefined || call.attrs.prob_mod !== undefined ? null : ofAttention({ ...call, attrs: { is_causal: 0, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, softcap: 0, scale: call.attrs.scale } }, caps)));
-export const multiHeadKernels = kernels('multi_head', ofMultiHead);
-export const groupedKernels = kernels('grouped', ofGrouped);
-export const projectedKernels = (shapeOf: (call: Call) => ProjectedShape): readonly GpuKernel[] => kernels('projected', ofProjected(shapeOf));
+export const flexKernels = attentionVariants('flex', (call, caps) => (call.attrs.score_mod !== undefined || call.attrs.prob_mod !== undefined ? null : ofAttention({ ...call, attrs: { is_causal: 0, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, softcap: 0, scale: call.attrs.scale } }, caps)));
+export const multiHeadKernels = attentionVariants('multi_head', ofMultiHead);
+export const groupedKernels = attentionVariants('grouped', ofGrouped);
+export const projectedKernels = (shapeOf: (call: Call) => ProjectedShape): readonly GpuKernel[] => attentionVariants('projected', ofProjected(shapeOf));

@@ -22,6 +22,7 @@ import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
 import { attentionKernels, flexKernels, groupedKernels, multiHeadKernels, projectedKernels } from './attention-calls.ts';
+import { headAttentionKernels } from './attention-heads.ts';
 import { castKernel, copyKernel } from './cast.ts';
 import { convKernels, convTransposeKernels } from './conv.ts';
 import { dropoutKernel } from './dropout.ts';
@@ -102,7 +103,7 @@ export const gpuKernels: KernelTable<GpuKernel> = {
   CumSum: [scanKernel(false, knownAxis)], CumProd: [scanKernel(true, knownAxis)],
   NegativeLogLikelihoodLoss: [lossKernel(false)], SoftmaxCrossEntropyLoss: [lossKernel(true)],
   // attention and recurrence
-  Attention: attentionKernels, 'ai.onnx.preview.FlexAttention': flexKernels,
+  Attention: attentionKernels, 'sardonyx.HeadAttention': headAttentionKernels, 'ai.onnx.preview.FlexAttention': flexKernels,
   'com.microsoft.Attention': projectedKernels(projectedOf),
   'com.microsoft.MultiHeadAttention': multiHeadKernels, 'com.microsoft.GroupQueryAttention': groupedKernels,
   LinearAttention: linear(false), 'com.microsoft.LinearAttention': linear(true),

@@ -115,11 +115,11 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     return work <= AGAIN_ALWAYS || work * size <= AGAIN_SMALL;
   }
 
-  /** A map that is nearly nothing goes into all of its readers, if they are maps. */
+  /** A map that is nearly nothing, of one value or of two that are broadcast, goes into all of its readers, if they are maps. */
   function spread(item: Item): void {
     const v = item.node.outputs[0]!;
     const all = [...(readers.get(v) ?? [])];
-    if (wanted.has(v) || all.length < 2 || item.inputs.length !== 1 || measure(item.expr!).work > AGAIN_ALWAYS) return;
+    if (wanted.has(v) || all.length < 2 || (item.inputs.length !== 1 && item.inputs.some((u) => 2 * sizeAt(u) > sizeAt(v))) || item.inputs.length > 2 || measure(item.expr!).work > AGAIN_ALWAYS) return;
     if (all.some((r) => r.expr === null || !worth(item, r, v))) return;
     const joined = all.map((r) => join(r, v, item));
     if (joined.some((j) => j === null)) return;

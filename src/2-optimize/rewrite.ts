@@ -7,6 +7,7 @@
 import type { InferCall, Op } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
 import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Graph, type GraphValue, isGraph, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import type { DeviceKind } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 
 /** What a rewrite may change: nothing, the order of roundings, or the value by a stated error. */
@@ -25,6 +26,8 @@ export interface Pass {
   readonly exactness: Exactness;
   /** Says of which operators it could rewrite a node; the others' are not shown to it. Default: of all. */
   readonly roots?: (op: Op) => boolean;
+  /** Made for this device alone, since only its kernels know what comes out. */
+  readonly device?: DeviceKind;
   readonly rewrite: (node: Node, graph: GraphView) => Patch | null;
 }
 /** A graph as passes see it. */

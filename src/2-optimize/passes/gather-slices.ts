@@ -5,7 +5,7 @@ import type { GraphView, Pass } from '../rewrite.ts';
 import { listOf, nodeOf } from './patterns.ts';
 
 /** The elements of one axis that a Slice of that axis takes; null for other nodes. */
-function sliceOf(node: Node | undefined, graph: GraphView): { of: ValueId; axis: number; indices: readonly number[] } | null {
+export function sliceOf(node: Node | undefined, graph: GraphView): { of: ValueId; axis: number; indices: readonly number[] } | null {
   if (node?.op !== 'Slice') return null;
   const shape = graph.fact(node.inputs[0])?.shape;
   const [starts, axes] = [listOf(graph, node.inputs[1]), node.inputs[3] == null ? [0] : listOf(graph, node.inputs[3])];

@@ -1,5 +1,6 @@
 import type { Op } from '../../../kernels/define.ts';
 import type { ValueId } from '../../core/graph.ts';
+import type { DeviceKind } from '../../core/plan.ts';
 import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
 import { expandFusedConv, expandImageScaler } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
@@ -9,12 +10,16 @@ import { foldPad } from './fold-pad.ts';
 import { foldScale } from './fold-scale.ts';
 import { fuseAttention } from './fuse-attention.ts';
 import { fuseNorm } from './fuse-norm.ts';
+import { fuseRotary } from './fuse-rotary.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
-import { mergeTransposes, sinkTransposes } from './move-transposes.ts';
-import { mergeViews, sinkViews, transposeAsReshape } from './move-views.ts';
+import { mergeProjections } from './merge-projections.ts';
+import { hoistTransposes, mergeTransposes, sinkTransposes } from './move-transposes.ts';
+import { hoistViews, mergeViews, sinkViews, transposeAsReshape } from './move-views.ts';
+import { packHeads } from './pack-heads.ts';
+import { fuseSquares, gatherAsReshape, outerProduct } from './plain-forms.ts';
 import { removeIdentity } from './remove-identity.ts';
 import { removeNoops } from './remove-noops.ts';
 
@@ -23,10 +28,12 @@ export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldCon
 
 /** When all shapes are known, one list after another. */
 export const boundPasses: readonly (readonly Pass[])[] = [
-  [expandImageScaler, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad],
-  [fuseNorm, fuseSoftmax, removeNoops, mergeTransposes, sinkTransposes],
+  [expandImageScaler, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+  [fuseNorm, fuseSoftmax, fuseRotary, fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
   [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
-  [transposeAsReshape, mergeViews, sinkViews],
+  [packHeads],
+  [mergeProjections],
+  [transposeAsReshape, mergeViews, hoistViews, sinkViews],
 ];
 
 /** The kinds of rewrites that an option allows. */
@@ -35,7 +42,8 @@ export const allowed = (optimize: boolean | readonly Exactness[] | undefined): R
 export const allowedPasses = (list: readonly Pass[], allow: ReadonlySet<Exactness>): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
 
 /** The graph with the passes for known shapes applied. */
-export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, trace?: Tracer): Bound {
-  const lists = boundPasses.map((list) => allowedPasses(list, allow)).filter((list) => list.length > 0);
+export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, device: DeviceKind, trace?: Tracer): Bound {
+  const lists = boundPasses.map((list) => allowedPasses(list, allow).filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
   return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace);
+}
 }

@@ -1,8 +1,8 @@
 import type { Node, ValueId } from '../../core/graph.ts';
 import { refCall } from '../../../kernels/define.ts';
-import { sizeOf, type Tensor } from '../../core/tensor.ts';
+import { sizeOf, tensor, type Tensor } from '../../core/tensor.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
-import { derived, equal, forward, isElementwise, isMap, nodeOf } from './patterns.ts';
+import { derived, equal, forward, isElementwise, isMap, nodeOf, reshapedConstant } from './patterns.ts';
 
 /** The order of axes that a Transpose makes; null for other nodes. */
 export function permOf(node: Node | undefined, graph: GraphView): readonly number[] | null {
@@ -69,6 +69,37 @@ export const sinkTransposes: Pass = {
       reason: `${node.name} can run before ${first!.name}`, remove: [node],
       add: [{ ...node, inputs, outputs: [before] }, nodeOf('Transpose', first!, [before], node.outputs[0]!, { perm })],
     };
+  },
+};
+
+/** An elementwise operator of values that a Transpose would only give another shape, as a row and a column, comes after their new shapes, without the Transpose. */
+export const hoistTransposes: Pass = {
+  name: 'hoist-transposes',
+  exactness: 'exact',
+  roots: ({ op }) => op === 'Transpose',
+  rewrite: (node, graph) => {
+    const perm = permOf(node, graph);
+    const maker = graph.maker(node.inputs[0]);
+    if (perm === null || maker === undefined || !isElementwise(maker, graph) || !graph.readOnce(node.inputs[0]!)) return null;
+    const add: Node[] = [];
+    const shapes = maker.inputs.map((v) => {
+      const own = graph.fact(v)?.shape;
+      if (own === undefined || own.length > perm.length) return null;
+      const shape = [...new Array<number>(perm.length - own.length).fill(1), ...own];
+      const moved = perm.filter((p) => shape[p] !== 1);
+      return moved.some((p, i) => i > 0 && p < moved[i - 1]!) ? null : perm.map((p) => shape[p]!);
+    });
+    if (shapes.some((s) => s === null)) return null;
+    const inputs = maker.inputs.map((v, i) => {
+      const shape = shapes[i]!;
+      const constant = graph.fact(v)!.constant;
+      const same = constant && reshapedConstant(constant, shape);
+      if (same) return graph.addValue(graph.nameOf(v!), same);
+      const to = graph.addValue(`${graph.nameOf(v!)}.turned`);
+      add.push(nodeOf('Reshape', node, [v, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))], to, { allowzero: 1 }, `input${i}`));
+      return to;
+    });
+    return { reason: `${maker.name} can run behind ${node.name}, whose inputs it would only reshape`, remove: [maker, node], add: [...add, { ...maker, inputs, outputs: [node.outputs[0]!] }] };
   },
 };
 

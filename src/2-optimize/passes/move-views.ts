@@ -45,6 +45,9 @@ export const transposeAsReshape: Pass = {
 /** What makes a value that an elementwise operator could join. */
 const joins = (node: Node | undefined, graph: GraphView): boolean => node !== undefined && (isElementwise(node, graph) || graph.ops.get(node.op)?.epilogue === true);
 
+/** Is `v` read by elementwise operators alone, none of which makes it larger? All of them come before a change of shape, or none does. */
+const allSink = (v: ValueId, graph: GraphView): boolean => !graph.isOutput(v) && graph.readers(v).every((r) => isElementwise(r, graph) && equal(graph.fact(r.outputs[0])?.shape ?? [], graph.fact(v)?.shape ?? [-1]));
+
 /** An elementwise operator comes before the change of shape of one of its inputs, and so joins what makes it. */
 export const sinkViews: Pass = {
   name: 'sink-views',
@@ -57,10 +60,10 @@ export const sinkViews: Pass = {
     if (out === undefined) return null;
     for (const v of node.inputs) {
       const view = graph.maker(v);
-      if (v === null || !isView(view, graph) || !graph.readOnce(v)) continue;
+      if (v === null || !isView(view, graph) || !allSink(v, graph)) continue;
       const source = view.inputs[0]!;
       const from = graph.fact(source)?.shape;
-      if (from === undefined || !equal(graph.fact(v)!.shape, out.shape) || equal(from, out.shape) || !graph.readOnce(source) || !joins(graph.maker(source), graph)) continue;
+      if (from === undefined || !equal(graph.fact(v)!.shape, out.shape) || equal(from, out.shape) || graph.isOutput(source) || graph.readers(source).some((r) => r !== view && !isElementwise(r, graph)) || !joins(graph.maker(source), graph)) continue;
       const shapes = node.inputs.map((u) => (u === null ? null : u === v ? from : shapeBefore(graph.fact(u), out.shape, from)));
       if (shapes.some((s, i) => s === null && node.inputs[i] !== null)) continue;
       const added: Node[] = [];
@@ -79,6 +82,22 @@ export const sinkViews: Pass = {
       }
     }
     return null;
+  },
+};
+
+/** A change of shape comes before the elementwise operator of one value that makes what it reads, if that would join nothing there: what follows then takes it in. */
+export const hoistViews: Pass = {
+  name: 'hoist-views',
+  exactness: 'exact',
+  roots: ({ op }) => op === 'Reshape',
+  rewrite: (node, graph) => {
+    if (node.op !== 'Reshape') return null;
+    const maker = graph.maker(node.inputs[0]);
+    const [x] = maker?.inputs ?? [];
+    const shape = graph.fact(node.outputs[0])?.shape;
+    if (maker === undefined || x == null || shape === undefined || maker.inputs.length !== 1 || !isElementwise(maker, graph) || !graph.readOnce(node.inputs[0]!) || joins(graph.maker(x), graph) || !equal(graph.fact(x)?.shape ?? [-1], graph.fact(node.inputs[0])!.shape)) return null;
+    const to = graph.addValue(`${graph.nameOf(x)}.view`);
+    return { reason: `${maker.name} can run behind ${node.name}`, remove: [maker, node], add: [reshape(node, graph, x, to, shape), { ...maker, inputs: [to], outputs: [node.outputs[0]!] }] };
   },
 };
 

@@ -1,0 +1,78 @@
+/** Attention whose heads lie side by side in rows, perhaps queries, keys and values in one, normalised and rotated before: what the optimizer makes of it. */
+import { fail } from '../src/core/errors.ts';
+import type { Fact } from '../src/core/graph.ts';
+import { fromNumbers, numbers } from '../src/core/numbers.ts';
+import type { Tensor } from '../src/core/tensor.ts';
+import type { Heads } from './attention-core.ts';
+import { defineOp, FLOAT, float, int, ints, NUMERIC, type Op, required } from './define.ts';
+import { rotate } from './rotary.ts';
+
+export interface HeadAttrs {
+  readonly heads: number;
+  readonly kv_heads: number;
+  readonly size: number;
+  readonly value_size: number;
+  /** Where in a row the first head of queries, keys and values lies. */
+  readonly at: readonly number[];
+  readonly scale: number;
+  readonly softcap: number;
+  /** Queries and keys are rotated, half by half, by the angles of inputs 6 and 7: neighbours instead if 1. */
+  readonly interleaved: number;
+  readonly epsilon: number;
+}
+export interface HeadShape extends Heads { readonly past: number; readonly incoming: number }
+type Shaped = Pick<Fact, 'shape'> | null | undefined;
+
+/** @throws shape_mismatch */
+export function headShape(inputs: readonly Shaped[], a: HeadAttrs): HeadShape {
+  const rows = [0, 1, 2].map((i) => (inputs[i] ?? inputs[0])!.shape);
+  const needs = [a.heads * a.size, a.kv_heads * a.size, a.kv_heads * a.value_size];
+  rows.forEach((r, i) => { if (r.length !== 3 || r[0] !== rows[0]![0] || (i > 0 && r[1] !== rows[1]![1]) || a.at[i]! + needs[i]! > r[2]!) fail('shape_mismatch', `rows of shape [${r}] do not hold ${needs[i]} elements from ${a.at[i]} on`); });
+  const past = inputs[4]?.shape[2] ?? 0, incoming = rows[1]![1]!;
+  return { batch: rows[0]![0]!, heads: a.heads, kvHeads: a.kv_heads, queries: rows[0]![1]!, past, incoming, keys: past + incoming, size: a.size, valueSize: a.value_size };
+}
+
+/** Heads `count` of `size` elements from `at` on of each row, normalised and rotated, side by side. */
+function prepared(t: Tensor, at: number, count: number, size: number, weights: Tensor | null, cos: Tensor | null, sin: Tensor | null, a: HeadAttrs): Tensor {
+  const [batch, steps, width] = t.shape as [number, number, number];
+  const from = numbers(t), out = new Float64Array(batch * steps * count * size);
+  for (let r = 0; r < batch * steps; r++) for (let h = 0; h < count; h++) {
+    const to = (r * count + h) * size;
+    for (let d = 0; d < size; d++) out[to + d] = from[r * width + at + h * size + d]!;
+    if (weights !== null) {
+      const w = numbers(weights);
+      let sum = 0;
+      for (let d = 0; d < size; d++) sum += out[to + d]! ** 2;
+      const by = 1 / Math.sqrt(sum / size + a.epsilon);
+      for (let d = 0; d < size; d++) out[to + d]! *= by * w[d]!;
+    }
+    if (cos !== null) rotate(out, to, 2 * cos.shape[2]!, numbers(cos), numbers(sin!), r * cos.shape[2]!, a.interleaved !== 0);
+  }
+  return fromNumbers(t.dtype, [batch, steps, count * size], out);
+}
+
+/** `attention` computes what is behind the preparation. Not an operator of ONNX: a rewrite makes it. */
+export const headAttention = (attention: Op): Op => defineOp({
+  op: 'sardonyx.HeadAttention', since: [1],
+  /** Keys or values that are left out lie in the rows of the queries. */
+  inputs: ['queries: T', 'keys: T?', 'values: T?', 'mask: U?', 'past_key: T?', 'past_value: T?', 'cos: T?', 'sin: T?', 'query_weights: T?', 'key_weights: T?'], outputs: ['Y: T', 'present_key: T?', 'present_value: T?'],
+  types: { T: FLOAT, U: [...NUMERIC, 'bool'] },
+  attrs: { heads: required(int()), kv_heads: required(int()), size: required(int()), value_size: required(int()), at: required(ints()), scale: required(float()), softcap: float(0), interleaved: int(0), epsilon: float(0) },
+  infer: (call) => {
+    const s = headShape(call.inputs, call.attrs as HeadAttrs), { dtype } = call.fact(0);
+    return [{ dtype, shape: [s.batch, s.queries, s.heads * s.valueSize] }, { dtype, shape: [s.batch, s.kvHeads, s.keys, s.size] }, { dtype, shape: [s.batch, s.kvHeads, s.keys, s.valueSize] }];
+  },
+  reference: (call) => {
+    const a = call.attrs as HeadAttrs;
+    const [cos, sin] = [call.optional(6), call.optional(7)];
+    const parts = [
+      prepared(call.tensor(0), a.at[0]!, a.heads, a.size, call.optional(8), cos, sin, a), prepared(call.optional(1) ?? call.tensor(0), a.at[1]!, a.kv_heads, a.size, call.optional(9), cos, sin, a),
+      prepared(call.optional(2) ?? call.tensor(0), a.at[2]!, a.kv_heads, a.value_size, null, null, null, a),
+    ];
+    const inputs = [...parts, call.optional(3), call.optional(4), call.optional(5), null];
+    return attention.reference({
+      ...call, inputs, attrs: { is_causal: 0, q_num_heads: a.heads, kv_num_heads: a.kv_heads, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, scale: a.scale, softcap: a.softcap },
+      tensor: (i) => inputs[i]!, optional: (i) => inputs[i] ?? null,
+    });
+  },
+});

@@ -1,0 +1,124 @@
+import type { Node, ValueId } from '../../core/graph.ts';
+import { sizeOf, tensor } from '../../core/tensor.ts';
+import type { GraphView, Pass } from '../rewrite.ts';
+import { permOf } from './move-transposes.ts';
+import { equal, nodeOf, soleReader } from './patterns.ts';
+
+/** Heads of queries, keys or values, [batch, heads, steps, size], as what they are made of. */
+interface Source {
+  /** Rows [batch · steps, heads · size], and where in its last axis they begin. */
+  readonly rows: ValueId;
+  readonly at: number;
+  readonly rotary: Node | null;
+  readonly norm: Node | null;
+}
+
+/** The value under other shapes that has this one; itself where there is none. */
+function underViews(v: ValueId, shape: readonly number[], graph: GraphView): ValueId {
+  let found = v;
+  for (let at = v, node = graph.maker(at); node !== undefined && graph.ops.get(node.op)?.view && node.inputs[0] != null; node = graph.maker(at)) {
+    at = node.inputs[0];
+    if (equal(graph.fact(at)?.shape ?? [], shape)) found = at;
+  }
+  return found;
+}
+/** What lies under all views. */
+function bottom(v: ValueId, graph: GraphView): ValueId {
+  let at = v;
+  for (let node = graph.maker(at); node !== undefined && graph.ops.get(node.op)?.view && node.inputs[0] != null; node = graph.maker(at)) at = node.inputs[0];
+  return at;
+}
+
+/** What `v` is made of, if it is rows whose steps and heads changed places. */
+function sourceOf(v: ValueId, shape: readonly [number, number, number, number], kept: boolean, graph: GraphView): Source | null {
+  const [batch, heads, steps, size] = shape;
+  let at = underViews(v, shape, graph);
+  const made = graph.maker(at);
+  const rotary = made?.op === 'RotaryEmbedding' && made.inputs[3] == null && made.attrs.scale === 1 && (kept || graph.readOnce(at)) ? made : null;
+  if (rotary) at = rotary.inputs[0]!;
+  const transpose = graph.maker(at);
+  if (!equal(permOf(transpose, graph) ?? [], [0, 2, 1, 3])) return null;
+  at = transpose!.inputs[0]!;
+  if (!equal(graph.fact(at)?.shape ?? [], [batch, steps, heads, size])) return null;
+  const before = graph.maker(at);
+  const norm = before?.op === 'SimplifiedLayerNormalization' && graph.readOnce(at) && before.outputs.slice(1).every((o) => o === null) && (before.attrs.axis === -1 || before.attrs.axis === 3) && graph.fact(before.inputs[1])?.dtype === graph.fact(at)!.dtype ? before : null;
+  if (norm) at = norm.inputs[0]!;
+  const rows = bottom(at, graph);
+  const part = graph.maker(rows);
+  const last = graph.fact(rows)?.shape.length ?? 0;
+  // A part of longer rows is read where it lies.
+  if (part?.op === 'Split' && last > 0 && graph.fact(rows)!.shape.at(-1) === heads * size && [(part.attrs.axis as number) ?? 0].some((a) => a === last - 1 || a === -1)) {
+    const before = part.outputs.slice(0, part.outputs.indexOf(rows)).reduce<number>((n, o) => n + (o === null ? Number.NaN : graph.fact(o)!.shape.at(-1)!), 0);
+    if (Number.isInteger(before)) return { rows: part.inputs[0]!, at: before, rotary, norm };
+  }
+  return { rows: at, at: 0, rotary, norm };
+}
+
+/** Keys or values as a run keeps them: behind those of a cache (`past`), or alone; null where no one wants them. */
+interface Kept { readonly maker: Node; readonly past: ValueId | null; readonly fresh: ValueId; readonly value: ValueId }
+function keptOf(v: ValueId, shape: readonly [number, number, number, number], graph: GraphView): Kept | null {
+  const value = underViews(v, shape, graph);
+  const maker = graph.maker(value);
+  const axis = maker?.attrs.axis as number | undefined;
+  if (maker?.op === 'Concat' && maker.inputs.length === 2 && (axis === 2 || axis === -2)) return { maker, past: maker.inputs[0]!, fresh: maker.inputs[1]!, value };
+  const wanted = graph.isOutput(value) || graph.readers(value).some((r) => r.op === 'Identity');
+  return maker !== undefined && wanted && (maker.op === 'RotaryEmbedding' || maker.op === 'Transpose') ? { maker, past: null, fresh: value, value } : null;
+}
+
+/** Attention of heads that were brought together for it reads them where they lie, in the rows of the products that make them, and writes rows again. */
+export const packHeads: Pass = {
+  name: 'pack-heads',
+  exactness: 'exact',
+  device: 'webgpu',
+  roots: ({ op }) => op === 'Attention',
+  rewrite: (node, graph) => {
+    if (node.op !== 'Attention' || node.inputs.slice(4).some((v) => v != null) || node.outputs.slice(1).some((v) => v !== null)) return null;
+    const a = node.attrs;
+    if (a.is_causal || a.left_window_size !== -1 || a.right_window_size !== -1) return null;
+    const shapes = node.inputs.slice(0, 3).map((v) => graph.fact(v)?.shape);
+    const back = soleReader(graph, node.outputs[0]!);
+    if (shapes.some((s) => s?.length !== 4) || back === undefined || !equal(permOf(back, graph) ?? [], [0, 2, 1, 3])) return null;
+    const [q, k, v] = shapes as [number, number, number, number][];
+    const [batch, heads, queries, size] = q!;
+    const [kvHeads, valueSize] = [k![1], v![3]];
+    const kept = [keptOf(node.inputs[1]!, k!, graph), keptOf(node.inputs[2]!, v!, graph)];
+    const pasts = kept.map((c) => (c?.past == null ? 0 : graph.fact(c.past)!.shape[2]!));
+    const past = pasts[0]!;
+    if (pasts[1] !== past || (kept[0]?.past == null) !== (kept[1]?.past == null)) return null;
+    const steps = k![2] - past;
+    const sources = [
+      sourceOf(node.inputs[0]!, q!, false, graph),
+      sourceOf(kept[0]?.fresh ?? node.inputs[1]!, [batch, kvHeads, steps, size], kept[0]?.past === null, graph),
+      sourceOf(kept[1]?.fresh ?? node.inputs[2]!, [batch, kvHeads, steps, valueSize], false, graph),
+    ];
+    if (sources.some((s) => s === null)) return null;
+    const [sq, sk, sv] = sources as [Source, Source, Source];
+    if (sv.norm || sv.rotary || (sq.rotary === null) !== (sk.rotary === null) || (sq.rotary && queries !== steps)) return null;
+    const rotaries = [sq.rotary, sk.rotary].filter((r): r is Node => r !== null);
+    if (rotaries.some((r) => r.inputs[1] !== rotaries[0]!.inputs[1] || r.inputs[2] !== rotaries[0]!.inputs[2] || r.attrs.interleaved !== rotaries[0]!.attrs.interleaved)) return null;
+    const norms = [sq.norm, sk.norm].filter((r): r is Node => r !== null);
+    if (norms.some((r) => r.attrs.epsilon !== norms[0]!.attrs.epsilon)) return null;
+
+    const add: Node[] = [];
+    const rowsOf = (s: Source, n: number): ValueId => {
+      const shape = [batch, n, sizeOf(graph.fact(s.rows)!.shape) / (batch * n)];
+      if (equal(graph.fact(s.rows)!.shape, shape)) return s.rows;
+      const twin = add.find((r) => r.op === 'Reshape' && r.inputs[0] === s.rows);
+      if (twin) return twin.outputs[0]!;
+      const to = graph.addValue(`${graph.nameOf(s.rows)}.rows`);
+      add.push(nodeOf('Reshape', node, [s.rows, graph.addValue(`shape [${shape}]`, tensor('int64', [3], shape))], to, { allowzero: 1 }, `rows${add.length}`));
+      return to;
+    };
+    const rows = [rowsOf(sq, queries), rowsOf(sk, steps), rowsOf(sv, steps)] as const;
+    const inputs = [rows[0], ...rows.slice(1).map((r) => (r === rows[0] ? null : r)), node.inputs[3] ?? null, kept[0]?.past ?? null, kept[1]?.past ?? null, rotaries[0]?.inputs[1] ?? null, rotaries[0]?.inputs[2] ?? null, sq.norm?.inputs[1] ?? null, sk.norm?.inputs[1] ?? null];
+    const y = graph.addValue(`${node.name}.rows`);
+    const attrs = {
+      heads, kv_heads: kvHeads, size, value_size: valueSize, at: [sq.at, sk.at, sv.at], scale: (a.scale as number | undefined) ?? 1 / Math.sqrt(size), softcap: a.softcap as number,
+      interleaved: (rotaries[0]?.attrs.interleaved as number | undefined) ?? 0, epsilon: (norms[0]?.attrs.epsilon as number | undefined) ?? 0,
+    };
+    const shape = [batch, queries, heads, valueSize];
+    const whole: Node = { op: 'sardonyx.HeadAttention', name: node.name, inputs, outputs: [y, kept[0]?.value ?? null, kept[1]?.value ?? null], attrs, opset: node.opset };
+    const out = nodeOf('Reshape', node, [y, graph.addValue(`shape [${shape}]`, tensor('int64', [4], shape))], back.outputs[0]!, { allowzero: 1 }, 'heads');
+    return { reason: `${node.name} reads ${heads} heads where they lie${past > 0 ? `, behind ${past} kept steps` : ''}`, remove: [node, back, ...kept.flatMap((c) => (c ? [c.maker] : []))], add: [...add, whole, out] };
+  },
+};
