@@ -5,7 +5,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { Heads } from './attention-core.ts';
 import { defineOp, FLOAT, float, int, ints, NUMERIC, type Op, required } from './define.ts';
-import { rotate } from './rotary.ts';
+import { rotate } from './rotary-shape.ts';
 
 export interface HeadAttrs {
   readonly heads: number;

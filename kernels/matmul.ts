@@ -2,6 +2,7 @@ import { fail } from '../src/core/errors.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { bigints, fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor, zeros } from '../src/core/tensor.ts';
+import { gatedMatmul } from './matmul-gated.ts';
 import { defineOp, FLOAT, float, int, type NormalizeCall, type Normalized, type Op, string } from './define.ts';
 import { fusedMatmulShape, gemmShape, matmulShape, type MatMulShape, type Stack } from './matmul-shape.ts';
 import { exactInDoubles, product, type Reals, reals } from './matmul-product.ts';
@@ -129,5 +130,5 @@ const fusedGemm = defineOp({
 });
 
 /** https://onnx.ai/onnx/operators/onnx__MatMul.html, https://onnx.ai/onnx/operators/onnx__Gemm.html; the rest: ContribOperators.md of onnxruntime. */
-export const matmul: readonly Op[] = [matMul, gemmOp, fusedMatMul, transposeMatMul, fusedGemm];
+export const matmul: readonly Op[] = [matMul, gatedMatmul, gemmOp, fusedMatMul, transposeMatMul, fusedGemm];
 

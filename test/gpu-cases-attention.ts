@@ -62,10 +62,23 @@ const grouped = (['float32', 'float16'] as const).flatMap((d): Case[] => {
     { ...base, inputs: [rough(d, [1, 40, 32]), rough(d, [1, 40, 8], 1, 3), rough(d, [1, 40, 8], 1, 7), null, null, ...rest(40, [40]), null, null, null, null, rough(d, [4])], attrs: { num_heads: 4, kv_num_heads: 1, local_window_size: 9 } },
   ];
 });
+/** Rows that hold queries, keys and values, apart and together, with all that may be done before. */
+const heads = (['float32', 'float16'] as const).flatMap((d): Case[] => {
+  const base = { op: 'sardonyx.HeadAttention', ...coarse(d) } as const;
+  const angles = [rough(d, [2, 3, 2], 1, 2), rough(d, [2, 3, 2], 1, 4)];
+  const a = { heads: 4, kv_heads: 2, size: 4, value_size: 4, scale: 0.5, epsilon: 1e-5 };
+  const caches = [rough(d, [2, 2, 5, 4], 1, 11), rough(d, [2, 2, 5, 4], 1, 13)];
+  return [
+    { ...base, inputs: [rough(d, [2, 3, 40]), null, null], attrs: { ...a, at: [4, 20, 28] } },
+    { ...base, inputs: [rough(d, [2, 3, 32]), null, null, bools([3, 8]), ...caches, ...angles, rough(d, [4]), rough(d, [4], 1, 3)], outputs: 3, attrs: { ...a, at: [0, 16, 24], softcap: 2 } },
+    { ...base, inputs: [rough(d, [2, 3, 16]), rough(d, [2, 3, 9], 1, 3), rough(d, [2, 3, 8], 1, 5), null, null, null, ...angles], outputs: 3, attrs: { ...a, at: [0, 1, 0], interleaved: 1 } },
+    { ...base, inputs: [rough(d, [1, 2, 12]), rough(d, [1, 7, 12], 1, 3), rough(d, [1, 7, 20], 1, 5), rough(d, [1, 1, 2, 7])], attrs: { ...a, heads: 3, kv_heads: 3, size: 3, value_size: 6, at: [3, 0, 1] } },
+  ];
+});
 const rotary = (['float32', 'float16'] as const).flatMap((d): Case[] => [
   { op: 'RotaryEmbedding', inputs: [rough(d, [2, 3, 4, 8]), rough(d, [10, 4]), rough(d, [10, 4], 1, 3), int64([2, 4], [0, 1, 2, 3, 9, 8, 7, 6])], ...coarse(d) },
   { op: 'RotaryEmbedding', inputs: [rough(d, [2, 3, 24]), rough(d, [2, 3, 2]), rough(d, [2, 3, 2], 1, 3)], attrs: { num_heads: 4, rotary_embedding_dim: 4, interleaved: 1 }, ...coarse(d) },
   { op: 'RotaryEmbedding', inputs: [rough(d, [1, 3, 10]), rough(d, [9, 1]), rough(d, [9, 1], 1, 3), list(2)], attrs: { num_heads: 5, scale: 0.5 }, ...coarse(d) },
 ]);
 
-export const ATTENTION: Readonly<Record<string, readonly Case[]>> = { attention, 'attention in tiles': tiled, 'MultiHeadAttention': mha, 'projected attention': projected, 'GroupQueryAttention': grouped, rotation: rotary };
+export const ATTENTION: Readonly<Record<string, readonly Case[]>> = { attention, 'attention in tiles': tiled, 'MultiHeadAttention': mha, 'projected attention': projected, 'GroupQueryAttention': grouped, 'attention of heads in rows': heads, rotation: rotary };

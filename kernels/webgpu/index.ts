@@ -34,6 +34,7 @@ import { lossKernel } from './loss.ts';
 import { eyeKernel, fillKernel, oneHotKernel, rangeKernel, reverseKernel, triluKernel } from './make.ts';
 import { mapKernel } from './map.ts';
 import { gemmKernels, matmulKernels } from './matmul.ts';
+import { gatedKernels } from './matmul-gated.ts';
 import { nbitsKernels } from './matmul-nbits.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './pool.ts';
@@ -69,7 +70,7 @@ const reductions: readonly Reduction[] = ['Sum', 'Mean', 'Max', 'Min', 'Prod', '
 export const gpuKernels: KernelTable<GpuKernel> = {
   'sardonyx.Map': [mapKernel],
   // products
-  MatMul: products,
+  MatMul: products, 'sardonyx.GatedMatMul': gatedKernels,
   'com.microsoft.FusedMatMul': fusedProducts, 'com.microsoft.TransposeMatMul': fusedProducts,
   Gemm: gemmKernels((call) => gemmShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs)),
   MatMulInteger: integerProductKernels((call) => matmulShape(shapeOf(call, 0), shapeOf(call, 1))),

@@ -31,6 +31,8 @@ export interface Product {
   /** Reads b instead of the default, in rows of four columns. */
   readonly readB?: (p: Product, caps: GpuCaps) => Source;
   readonly readA?: (p: Product, caps: GpuCaps) => Source;
+  /** `fn put` of quads, instead of what the call's epilogue and `addends` say. */
+  readonly put?: (caps: GpuCaps) => Parts;
 }
 
 /** The same product with as few batch dims and as many rows as its strides allow. */
@@ -116,7 +118,7 @@ export function productLaunch(p: Product, module: Launch['module'], params: Read
 }
 
 /** How a product's rows are finished and stored. */
-export const putRows = (p: Product): ((caps: GpuCaps) => Parts) => (caps) => putOf(p.call, caps, four(p.n), finishOf(p.call, p.addends, p.alpha, p.kind), p.kind);
+export const putRows = (p: Product): ((caps: GpuCaps) => Parts) => p.put ?? ((caps) => putOf(p.call, caps, four(p.n), finishOf(p.call, p.addends, p.alpha, p.kind), p.kind));
 
 /** Types whose products shaders form in each kind. */
 export const productKind = (elem: Elem | undefined): Product['kind'] | null =>

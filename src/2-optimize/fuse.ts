@@ -13,11 +13,13 @@ import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts
 import { readsOf } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { inPairs } from './joined.ts';
 import { batchNormConstants } from './batchnorm.ts';
 import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
 import type { Bound, Exactness } from './rewrite.ts';
 
 export const MAP = 'sardonyx.Map';
+const GATED = 'sardonyx.GatedMatMul';
 /** Different operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on. */
 const MAX_COST = 256;
 /** Operations when shared parts are repeated: the size of the text that plans carry. */
@@ -145,6 +147,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   /** The map as the epilogue of the convolution or product that makes one of its inputs: the last one, where there are several. */
   function finish(item: Item): void {
     const y = item.node.outputs[0]!;
+    if (gate(item, y)) return;
     const found = item.inputs.map((v) => ({ v, from: makers.get(v) })).filter(({ v, from }) => from !== undefined && from.expr === null && ops.get(from.node.op)!.epilogue && onlyReader(v, item))
       .sort((a, b) => items.indexOf(b.from!) - items.indexOf(a.from!));
     for (const { v, from } of found) {
@@ -155,6 +158,29 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       change(item, { node: fused, expr: null, inputs: readsOf(fused), label: fused.attrs.label as readonly string[] });
       return;
     }
+  }
+
+  /** The map as what becomes of two products of one value with constants, if that is all that it reads: one product. */
+  function gate(item: Item, y: ValueId): boolean {
+    const from = item.inputs.map((v) => makers.get(v));
+    const [a, b] = from;
+    if (caps.kind !== 'webgpu' || !allow.has('reassociates') || item.inputs.length !== 2 || !a || !b || !onlyFloats(item.expr!)) return false;
+    const weights = from.map((f) => facts.get(f!.node.inputs[1] ?? -1)?.constant);
+    if (from.some((f, i) => f!.expr !== null || f!.node.op !== 'MatMul' || f!.node.inputs.length !== 2 || !onlyReader(item.inputs[i]!, item) || !sameShape(item.inputs[i]!, y)) || a.node.inputs[0] !== b.node.inputs[0]) return false;
+    const [g, u] = weights;
+    if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype) return false;
+    const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(JSON.parse(f!.node.attrs.epilogue) as Ex, [input(i, 'f32')]) : input(i, 'f32')));
+    const expr = substitute(item.expr!, inner);
+    const label = [...a.label, ...b.label, ...item.label];
+    const node: Node = { ...item.node, op: GATED, inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))], outputs: [y], attrs: { expr: JSON.stringify(expr), label } };
+    const call = callOf(node, factOf);
+    if (!fits(expr) || !(ops.get(GATED)!.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true)) return false;
+    for (const f of [a, b]) {
+      leave(f);
+      f.gone = true;
+    }
+    change(item, { node, expr: null, inputs: readsOf(node), label });
+    return true;
   }
 
   function withEpilogue(node: Node, v: ValueId, map: Item, y: ValueId): Node | null {

@@ -46,4 +46,3 @@ export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: Readon
   const lists = boundPasses.map((list) => allowedPasses(list, allow).filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
   return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace);
 }
-}

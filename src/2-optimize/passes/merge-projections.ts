@@ -1,5 +1,6 @@
 import type { Constant, Node, ValueId } from '../../core/graph.ts';
-import { sizeOf, type Tensor, tensor, zeros } from '../../core/tensor.ts';
+import { tensor, zeros } from '../../core/tensor.ts';
+import { sideBySide } from '../joined.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
 import { equal, nodeOf } from './patterns.ts';
 
@@ -36,43 +37,6 @@ function projectionOf(v: ValueId, graph: GraphView): Projection | null {
   return null;
 }
 
-const IDS = new WeakMap<Constant, number>();
-let next = 0;
-function idOf(c: Constant): number {
-  let id = IDS.get(c);
-  if (id === undefined) IDS.set(c, (id = next++));
-  return id;
-}
-const JOINED = new WeakMap<Constant, Map<string, Constant>>();
-/** Constants side by side along the last axis, or with `turned` along the first: a constant that is put together when a device wants it; one for equal parts, for the plans of all dims. */
-function joined(parts: readonly Constant[], turned: boolean): Constant {
-  const made = JOINED.get(parts[0]!) ?? new Map<string, Constant>();
-  JOINED.set(parts[0]!, made);
-  const key = `${turned} ${parts.map(idOf)}`;
-  const known = made.get(key);
-  if (known !== undefined) return known;
-  const { dtype } = parts[0]!;
-  const rank = parts[0]!.shape.length;
-  const total = parts.reduce((n, c) => n + c.shape[turned ? 0 : rank - 1]!, 0);
-  const depth = rank === 1 ? 1 : parts[0]!.shape[turned ? 1 : 0]!;
-  const shape = rank === 1 ? [total] : turned ? [total, depth] : [depth, total];
-  const join = (tensors: readonly Tensor[]): Tensor => {
-    const out = zeros(dtype, shape);
-    const to = out.data as Float32Array;
-    let at = 0;
-    for (const t of tensors) {
-      const width = sizeOf(t.shape) / depth, from = t.data as Float32Array;
-      if (turned) to.set(from, at * depth);
-      else for (let i = 0; i < depth; i++) to.set(from.subarray(i * width, (i + 1) * width), i * total + at);
-      at += width;
-    }
-    return out;
-  };
-  const constant: Constant = { dtype, shape, peek: () => null, load: async () => join(await Promise.all(parts.map((c) => c.load()))) };
-  made.set(key, constant);
-  return constant;
-}
-
 /** Queries, keys and values of one attention that are products of one value are one product, of the weights side by side: horizontal fusion. */
 export const mergeProjections: Pass = {
   name: 'merge-projections',
@@ -92,9 +56,9 @@ export const mergeProjections: Pass = {
     if (!equal(graph.fact(sources[1])!.shape.slice(0, 2), [batch, steps])) return null;
     const add: Node[] = [];
     const total = parts.reduce((n, p) => n + p.width, 0);
-    const weights = graph.addValue(`${node.name}.weights`, joined(parts.map((p) => p.weights), first.turned));
+    const weights = graph.addValue(`${node.name}.weights`, sideBySide(parts.map((p) => p.weights), first.turned));
     const biased = parts.some((p) => p.bias !== null);
-    const bias = biased ? graph.addValue(`${node.name}.bias`, joined(parts.map((p) => p.bias ?? none(p.weights.dtype, p.width)), false)) : null;
+    const bias = biased ? graph.addValue(`${node.name}.bias`, sideBySide(parts.map((p) => p.bias ?? none(p.weights.dtype, p.width)), false)) : null;
     let v = graph.addValue(`${node.name}.projected`);
     if (first.turned) add.push(nodeOf('Gemm', node, [first.x, weights, bias], v, { alpha: 1, beta: 1, transA: 0, transB: 1 }, 'projection'));
     else add.push(nodeOf('MatMul', node, [first.x, weights], v, {}, 'projection'));
