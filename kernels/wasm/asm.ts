@@ -268,6 +268,10 @@ export class Fn {
   depth = 0;
   /** Keep vector constants of loops in locals. */
   hoist = true;
+  /** It calls other functions, whose numbers are their module's. */
+  calls = false;
+  /** Its code, if that is known already. */
+  code: Bytes | null = null;
   constructor(mod: Mod, idx: number, params: VT[], results: VT[], name: string) { this.mod = mod; this.idx = idx; this.params = params; this.results = results; this.name = name; this.locals = [...params]; }
 
   arg<T extends VT>(t: T, i: number): Local<T> { return { t, idx: i, b: [0x20, uleb(i)] }; }
@@ -286,9 +290,9 @@ export class Fn {
   /** Leaves the function at once. */
   returnNow(...v: Expr<VT>[]): void { for (const x of v) this.body.push(x.b); this.body.push(0x0f); }
   drop(v: Expr<VT>): void { this.body.push(v.b, 0x1a); }
-  call(f: { idx: number }, ...args: Expr<VT>[]): void { for (const a of args) this.body.push(a.b); this.body.push(0x10, uleb(f.idx)); }
+  call(f: { idx: number }, ...args: Expr<VT>[]): void { this.calls = true; for (const a of args) this.body.push(a.b); this.body.push(0x10, uleb(f.idx)); }
   /** A call of a function with one result of type `t`. */
-  value<T extends VT>(t: T, f: { idx: number }, ...args: Expr<VT>[]): Expr<T> { return e(t, ...args.map((a) => a.b), 0x10, uleb(f.idx)); }
+  value<T extends VT>(t: T, f: { idx: number }, ...args: Expr<VT>[]): Expr<T> { this.calls = true; return e(t, ...args.map((a) => a.b), 0x10, uleb(f.idx)); }
   /** A block; `br` or `brIf` with the label it is given leaves it. */
   block(body: (label: number) => void): void { this.body.push(0x02, 0x40); body(++this.depth); this.depth--; this.body.push(0x0b); }
   br(label: number): void { this.body.push(0x0c, uleb(this.depth - label)); }
@@ -375,6 +379,8 @@ export class Mod {
   exports: [string, number][] = [];
   imports: { m: string; n: string; params: VT[]; results: VT[] }[] = [];
   segments: Uint8Array[] = [];
+  /** Leaves that are in the module, by what they are made of. */
+  readonly leaves = new Map<string, Fn>();
   constructor(o: ModOpts) { this.o = o; }
 
   importFn(m: string, n: string, params: VT[], results: VT[] = []): { idx: number } {
@@ -431,7 +437,7 @@ export class Mod {
     if (this.segments.length) section(12, (w) => put(w, uleb(this.segments.length)));
     section(10, (w) => {
       put(w, uleb(this.fns.length));
-      for (const f of this.fns) { const code = codeOf(f); put(w, uleb(code.length)); putBytes(w, code); }
+      for (const f of this.fns) { const code = f.code ?? codeOf(f); put(w, uleb(code.length)); putBytes(w, code); }
     });
     if (this.segments.length) section(11, (w) => {
       put(w, uleb(this.segments.length));
@@ -447,4 +453,24 @@ export class Mod {
     });
     return out.buffer.slice(0, out.length);
   }
+}
+
+/** Code of leaves, by what they are made of, for all modules of the process. */
+const LEAVES = new Map<string, Bytes>();
+/**
+ * A function that `build` makes of `args` (JSON) and nothing else: it is in a module once, and its code is written once. That holds where it calls no
+ * other function and initialises no memory; one that calls is made anew each time.
+ */
+export function leaf<A extends readonly unknown[]>(name: (...args: A) => string, params: (...args: A) => VT[], build: (f: Fn, ...args: A) => void): (m: Mod, ...args: A) => Fn {
+  return (m, ...args) => {
+    const key = `${name(...args)} ${JSON.stringify(args)}`;
+    let fn = m.leaves.get(key);
+    if (fn !== undefined) return fn;
+    const code = LEAVES.get(key);
+    fn = m.fn(name(...args), params(...args), [], false, (f) => { if (code === undefined) build(f, ...args); });
+    fn.code = code ?? null;
+    if (code === undefined && !fn.calls) LEAVES.set(key, (fn.code = codeOf(fn)));
+    m.leaves.set(key, fn);
+    return fn;
+  };
 }

@@ -6,11 +6,11 @@ import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Ref, WasmEmitter, WasmLaunch } from '../define.ts';
 import { type Fn, f32, f32x4, type F32, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { context, expNegative, tanh } from './float.ts';
-import { gemm2d, type GemmSpec, gemmSpec, i32s, locals, mac, packPanels, panelFloats, params } from './gemm-core.ts';
+import { anyWidth, gemm2d, type GemmSpec, gemmSpec, i32s, locals, mac, packPanels, panelFloats, params } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 
 interface Spec {
-  readonly size: number; readonly valueSize: number; readonly queries: number; readonly keys: number;
+  readonly size: number; readonly valueSize: number;
   readonly scores: GemmSpec | null; readonly values: GemmSpec; readonly packsValues: boolean;
   readonly scale: number; readonly softcap: number; readonly mask: '' | 'float32' | 'bool';
   readonly causal: boolean; /** Keys behind a query that it sees, itself not counted; -1: all. And keys before it. */ readonly left: number; readonly right: number;
@@ -20,12 +20,12 @@ interface Spec {
 /** Queries worked on together: a multiple of the rows of every tile. */
 const BLOCK = 48;
 
-/** (q, k, kRow, to): the scores of one query. */
+/** (q, k, kRow, to, keys): the scores of one query. */
 function dots(m: Mod, caps: WasmCaps, s: Spec): Fn {
-  return m.fn('dots', i32s(4), [], false, (f) => {
-    const { q, k, kRow, to } = params(f, 'q', 'k', 'kRow', 'to');
+  return m.fn('dots', i32s(5), [], false, (f) => {
+    const { q, k, kRow, to, keys } = params(f, 'q', 'k', 'kRow', 'to', 'keys');
     const acc = locals(f, 'v128', 2), a = f.local('i32'), b = f.local('i32'), one = f.local('f32');
-    f.times(s.keys, () => {
+    f.times(keys, () => {
       f.set(a, q);
       f.set(b, k);
       for (const x of acc) f.set(x, v128.zero());
@@ -40,13 +40,13 @@ function dots(m: Mod, caps: WasmCaps, s: Spec): Fn {
     });
   });
 }
-/** (row, mask, from, until): scores to probabilities; keys outside [from, until) get 0. */
+/** (row, mask, from, until, keys): scores to probabilities; keys outside [from, until) get 0. */
 function softmax(m: Mod, caps: WasmCaps, s: Spec): Fn {
-  return m.fn('softmax', i32s(4), [], false, (f) => {
-    const { row, mask, from, until } = params(f, 'row', 'mask', 'from', 'until');
+  return m.fn('softmax', i32s(5), [], false, (f) => {
+    const { row, mask, from, until, keys } = params(f, 'row', 'mask', 'from', 'until', 'keys');
     const c = context(f, m, caps.fma), n = f.local('i32'), at = f.local('i32'), by = f.local('i32'), top = f.local('v128'), sum = f.local('v128'), one = f.local('v128'), v = f.local('v128');
     const width = s.mask === 'bool' ? 1 : 4;
-    f.emit(memory.fill(row, 0, i32.shl(from, 2)), memory.fill(i32.add(row, i32.shl(until, 2)), 0, i32.shl(i32.sub(s.keys, until), 2)));
+    f.emit(memory.fill(row, 0, i32.shl(from, 2)), memory.fill(i32.add(row, i32.shl(until, 2)), 0, i32.shl(i32.sub(keys, until), 2)));
     f.set(n, i32.sub(until, from));
     const start = (): void => f.set(at, i32.add(row, i32.shl(from, 2)));
     const each = (vector: () => void, single: () => void): void => { f.times(i32.shru(n, 2), vector); f.times(i32.and(n, 3), single); };
@@ -84,45 +84,44 @@ const bytes1 = (p: Local<'i32'>): V => extend(v128.load8splat(p));
 /** The first four bytes, one a lane. */
 const extend = (x: V): V => v128.shuffle(x, v128.zero(), [0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16]);
 
-const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow', 'qAt', 'kAt', 'vAt', 'yAt'] as const;
-/** run(…NAMES): strides, and where in their tensors the heads begin, in bytes; `per`: query heads to a head of keys; `past`: position of the first query. */
+const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow', 'qAt', 'kAt', 'vAt', 'yAt', 'queries', 'keys', 'scoresRow'] as const;
+/** run(…NAMES): strides, and where in their tensors the heads begin, in bytes; `scoresRow`: bytes of a row of scores; `per`: query heads to a head of keys; `past`: position of the first query. */
 export const attentionModule: WasmEmitter<Spec> = {
   name: 'attention',
   build: (s, caps) => kernelModule('attention', i32s(NAMES.length), caps, (f, m) => {
     const a = params(f, ...NAMES), score = s.scores ? gemm2d(m, caps, s.scores) : null, packK = s.scores ? packPanels(m, s.scores, true) : null;
     const dot = score ? null : dots(m, caps, s), sumUp = gemm2d(m, caps, s.values), packV = s.packsValues ? packPanels(m, s.values, false) : null, soften = softmax(m, caps, s);
     const [b, h, kv, k, v, q, y, i, rows, row, position, until, from, length, mask] = locals(f, 'i32', 15) as Local<'i32'>[] & Record<number, Local<'i32'>>;
-    const rowBytes = i32.const(4 * s.keys);
     const each = (l: Local<'i32'>, n: Local<'i32'>, body: () => void): void => { f.set(l, i32.const(0)); f.whileLoop(() => i32.ltu(l, n), () => { body(); f.inc(l, 1); }); };
     for (const [p, at] of [[a.q, a.qAt], [a.k, a.kAt], [a.v, a.vAt], [a.y, a.yAt]] as const) f.inc(p, at);
     each(b!, a.batch, () => {
-      f.set(length!, i32.const(s.keys));
+      f.set(length!, a.keys);
       if (s.lengths) {
         f.set(length!, i32.add(i32.load(i32.add(a.lengths, i32.shl(b!, s.lengths === 'int64' ? 3 : 2))), s.lengthPlus));
-        f.iff(i32.gtu(length!, s.keys), () => f.set(length!, i32.const(s.keys)));
+        f.iff(i32.gtu(length!, a.keys), () => f.set(length!, a.keys));
       }
-      const start = s.fromLengths ? i32.sub(length!, s.queries) : a.past;
+      const start = s.fromLengths ? i32.sub(length!, a.queries) : a.past;
       each(h!, a.heads, () => {
         f.set(kv!, i32.divu(h!, a.per));
         f.set(k!, i32.add(a.k, i32.add(i32.mul(b!, a.kBatch), i32.mul(kv!, a.kHead))));
         f.set(v!, i32.add(a.v, i32.add(i32.mul(b!, a.vBatch), i32.mul(kv!, a.vHead))));
         if (packK || packV) f.iff(i32.eqz(i32.remu(h!, a.per)), () => {
-          if (packK) f.call(packK, k!, i32.const(4), a.kRow, a.packedK, i32.const(s.keys), i32.const(s.size));
-          if (packV) f.call(packV, v!, a.vRow, i32.const(4), a.packedV, i32.const(s.valueSize), i32.const(s.keys));
+          if (packK) f.call(packK, k!, i32.const(4), a.kRow, a.packedK, a.keys, i32.const(s.size));
+          if (packV) f.call(packV, v!, a.vRow, i32.const(4), a.packedV, i32.const(s.valueSize), a.keys);
         });
         f.set(q!, i32.add(a.q, i32.add(i32.mul(b!, a.qBatch), i32.mul(h!, a.qHead))));
         f.set(y!, i32.add(a.y, i32.add(i32.mul(b!, a.yBatch), i32.mul(h!, a.yHead))));
         f.set(mask!, i32.add(a.mask, i32.add(i32.mul(b!, a.mBatch), i32.mul(h!, a.mHead))));
         f.set(position!, start);
         f.set(i!, i32.const(0));
-        f.whileLoop(() => i32.ltu(i!, s.queries), () => {
-          f.set(rows!, i32.sub(s.queries, i!));
+        f.whileLoop(() => i32.ltu(i!, a.queries), () => {
+          f.set(rows!, i32.sub(a.queries, i!));
           f.iff(i32.gtu(rows!, BLOCK), () => f.set(rows!, i32.const(BLOCK)));
-          if (score) f.call(score, q!, a.qRow, i32.const(4), a.packedK, i32.const(0), a.scores, rowBytes, rows!, i32.const(s.keys), i32.const(s.size));
+          if (score) f.call(score, q!, a.qRow, i32.const(4), a.packedK, i32.const(0), a.scores, a.scoresRow, rows!, a.keys, i32.const(s.size));
           f.set(row!, a.scores);
           const at = f.let(q!);
           f.times(rows!, () => {
-            if (dot) { f.call(dot, at, k!, a.kRow, row!); f.inc(at, a.qRow); }
+            if (dot) { f.call(dot, at, k!, a.kRow, row!, a.keys); f.inc(at, a.qRow); }
             f.set(until!, length!);
             const least = (x: ReturnType<typeof i32.add>): void => { const t = f.let(x); f.iff(i32.lts(t, until!), () => f.set(until!, t)); };
             if (s.causal) least(i32.add(position!, 1));
@@ -131,12 +130,12 @@ export const attentionModule: WasmEmitter<Spec> = {
             f.set(from!, s.left < 0 ? i32.const(0) : i32.sub(position!, s.left));
             f.iff(i32.lts(from!, 0), () => f.set(from!, i32.const(0)));
             f.iff(i32.gts(from!, until!), () => f.set(from!, until!));
-            f.call(soften, row!, mask!, from!, until!);
-            f.inc(row!, rowBytes);
+            f.call(soften, row!, mask!, from!, until!, a.keys);
+            f.inc(row!, a.scoresRow);
             f.inc(position!, 1);
             f.inc(mask!, a.mRow);
           });
-          f.call(sumUp, a.scores, rowBytes, i32.const(4), packV ? a.packedV : v!, a.vRow, y!, a.yRow, rows!, i32.const(s.valueSize), i32.const(s.keys));
+          f.call(sumUp, a.scores, a.scoresRow, i32.const(4), packV ? a.packedV : v!, a.vRow, y!, a.yRow, rows!, i32.const(s.valueSize), a.keys);
           f.inc(q!, i32.mul(rows!, a.qRow));
           f.inc(y!, i32.mul(rows!, a.yRow));
           f.inc(i!, rows!);
@@ -160,23 +159,26 @@ export interface AttentionCall {
 type Sizes = Pick<AttentionCall, 'queries' | 'keys' | 'size' | 'valueSize'>;
 const specs = (c: Sizes, caps: WasmCaps): { scores: GemmSpec | null; values: GemmSpec; packsValues: boolean } => {
   const few = c.queries <= 4;
-  return { scores: few ? null : gemmSpec(caps, c.queries, c.keys), values: gemmSpec(caps, c.queries, c.valueSize, few), packsValues: !few };
+  return { scores: few ? null : anyWidth(caps), values: gemmSpec(caps, c.queries, c.valueSize, few), packsValues: !few };
 };
+/** Elements of a row of scores: whole panels of keys. */
+const scoresRow = (c: Sizes, scores: GemmSpec | null): number => (scores ? Math.ceil(c.keys / scores.tile[1]) * scores.tile[1] : c.keys);
 /** Bytes of three scratch areas: scores, packed keys, packed values. */
 export function attentionScratch(c: Sizes, caps: WasmCaps): number[] {
   const { scores, values } = specs(c, caps);
-  return [Math.min(c.queries, BLOCK) * c.keys, scores ? panelFloats(scores.tile[1], c.size, c.keys) : 0, scores ? panelFloats(values.tile[1], c.keys, c.valueSize) : 0].map((n) => 4 * n + 16);
+  return [Math.min(c.queries, BLOCK) * scoresRow(c, scores), scores ? c.size * scoresRow(c, scores) : 0, scores ? panelFloats(values.tile[1], c.keys, c.valueSize) : 0].map((n) => 4 * n + 16);
 }
 /** The launch; `scratch`: number of the first of its three areas. */
 export function attentionLaunch(c: AttentionCall, caps: WasmCaps, scratch: number): WasmLaunch<Spec> {
   const { size, valueSize, queries, keys, scale, softcap, causal, left, right, lengths } = c;
+  const spec = specs(c, caps);
   const lies = (l: Lies, bytes = 4): number[] => [l.batch * bytes, l.head * bytes, l.row * bytes];
   return {
     emit: attentionModule,
-    spec: { size, valueSize, queries, keys, ...specs(c, caps), scale, softcap, mask: c.mask?.dtype ?? '', causal, left, right, lengths: lengths?.dtype ?? '', lengthPlus: lengths?.plus ?? 0, fromLengths: lengths?.ends ?? false },
+    spec: { size, valueSize, ...spec, scale, softcap, mask: c.mask?.dtype ?? '', causal, left, right, lengths: lengths?.dtype ?? '', lengthPlus: lengths?.plus ?? 0, fromLengths: lengths?.ends ?? false },
     args: [
       c.q.ref, c.k.ref, c.v.ref, c.y.ref, c.mask?.ref ?? 0, lengths?.ref ?? 0, { scratch }, { scratch: scratch + 1 }, { scratch: scratch + 2 }, c.batch, c.heads, c.heads / c.kvHeads, c.past,
-      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, c.mask.dtype === 'bool' ? 1 : 4) : [0, 0, 0]), ...[c.q, c.k, c.v, c.y].map((l) => 4 * (l.at ?? 0)),
+      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, c.mask.dtype === 'bool' ? 1 : 4) : [0, 0, 0]), ...[c.q, c.k, c.v, c.y].map((l) => 4 * (l.at ?? 0)), queries, keys, 4 * scoresRow(c, spec.scores),
     ],
   };
 }

@@ -6,7 +6,7 @@
  * at multiples of `KC`, so results do not depend on the tile.
  */
 import type { WasmCaps } from '../../src/core/plan.ts';
-import { type Fn, f32, f32x4, i32, type I32, type Local, type Mod, type Num, type V, v128, type VT } from './asm.ts';
+import { type Fn, f32, f32x4, i32, type I32, type Local, leaf, type Mod, type Num, type V, v128, type VT } from './asm.ts';
 
 /** Rows and columns of a register tile. */
 export type Tile = readonly [mr: number, nr: number];
@@ -55,51 +55,51 @@ export function storeLanes(f: Fn, p: I32, v: Local<'v128'>, n: number, off = 0):
  * `init`: 0 adds to C, 1 starts from zero, otherwise the address of one float per row to start from.
  * `exactB`: B has no room behind its last column, so a part vector is read lane by lane.
  */
-export function microKernel(m: Mod, fma: boolean, mr: number, cols: number, exactB: boolean): Fn {
+export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exactB: boolean) => `tile_${mr}x${cols}`, () => i32s(9), (f, fma, mr, cols, exactB) => {
   const nv = Math.ceil(cols / 4);
   const lanes = (j: number): number => (j < nv - 1 ? 4 : cols - 4 * (nv - 1));
-  return m.fn(`tile_${mr}x${cols}`, i32s(9), [], false, (f) => {
-    const { a, aRow, aStep, b, bStep, k, c, cRow, init } = params(f, 'a', 'aRow', 'aStep', 'b', 'bStep', 'k', 'c', 'cRow', 'init');
-    const acc = locals(f, 'v128', mr * nv);
-    const bv = locals(f, 'v128', nv);
-    const av = f.local('v128');
-    const rows = [a, ...locals(f, 'i32', mr - 1)];
-    const end = f.local('i32');
-    const at = f.local('i32');
-    const each = (visit: (i: number, j: number, x: Local<'v128'>) => void): void => { for (let i = 0; i < mr; i++) for (let j = 0; j < nv; j++) visit(i, j, acc[i * nv + j]!); };
-    const byRow = (visit: (i: number) => void): void => { f.set(at, c); for (let i = 0; i < mr; i++) { visit(i); if (i < mr - 1) f.inc(at, cRow); } };
-    f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, loadLanes(at, lanes(j), 16 * j)); }),
-      () => f.iff(i32.gtu(init, 1), () => each((i, j, x) => f.set(x, j ? acc[i * nv]! : v128.load32splat(init, 4 * i)))));
-    for (let i = 1; i < mr; i++) f.set(rows[i]!, i32.add(rows[i - 1]!, aRow));
-    f.set(end, i32.add(b, i32.mul(k, bStep)));
-    f.iff(k, () => f.doWhile(() => {
-      for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
-      for (let i = 0; i < mr; i++) {
-        f.set(av, v128.load32splat(rows[i]!));
-        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, mac(fma, av, bv[j]!, acc[i * nv + j]!));
-        f.inc(rows[i]!, aStep);
-      }
-      f.inc(b, bStep);
-    }, () => i32.ne(b, end)));
-    byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
-  });
-}
+  const { a, aRow, aStep, b, bStep, k, c, cRow, init } = params(f, 'a', 'aRow', 'aStep', 'b', 'bStep', 'k', 'c', 'cRow', 'init');
+  const acc = locals(f, 'v128', mr * nv);
+  const bv = locals(f, 'v128', nv);
+  const av = f.local('v128');
+  const rows = [a, ...locals(f, 'i32', mr - 1)];
+  const end = f.local('i32');
+  const at = f.local('i32');
+  const each = (visit: (i: number, j: number, x: Local<'v128'>) => void): void => { for (let i = 0; i < mr; i++) for (let j = 0; j < nv; j++) visit(i, j, acc[i * nv + j]!); };
+  const byRow = (visit: (i: number) => void): void => { f.set(at, c); for (let i = 0; i < mr; i++) { visit(i); if (i < mr - 1) f.inc(at, cRow); } };
+  f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, loadLanes(at, lanes(j), 16 * j)); }),
+    () => f.iff(i32.gtu(init, 1), () => each((i, j, x) => f.set(x, j ? acc[i * nv]! : v128.load32splat(init, 4 * i)))));
+  for (let i = 1; i < mr; i++) f.set(rows[i]!, i32.add(rows[i - 1]!, aRow));
+  f.set(end, i32.add(b, i32.mul(k, bStep)));
+  f.iff(k, () => f.doWhile(() => {
+    for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
+    for (let i = 0; i < mr; i++) {
+      f.set(av, v128.load32splat(rows[i]!));
+      for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, mac(fma, av, bv[j]!, acc[i * nv + j]!));
+      f.inc(rows[i]!, aStep);
+    }
+    f.inc(b, bStep);
+  }, () => i32.ne(b, end)));
+  byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
+});
 
-/** What of a problem is baked into the code: the tile, and what is left over of M and N. */
+/** What of a problem is baked into the code: the tile, and what is left over of N. M and K may be any, as dims of inputs are. */
 export interface GemmSpec {
   readonly tile: Tile;
-  /** M ≥ mr, and M % mr. */
-  readonly tall: boolean; readonly mTail: number;
-  /** N ≥ nr, and N % nr. */
-  readonly wide: boolean; readonly nTail: number;
+  /** M is 1: there are no other rows to share what is read of B. */
+  readonly one: boolean;
+  /** N ≥ nr, and N % nr; or N is any, panels are all of nr columns, and rows of C have room for them. */
+  readonly wide: boolean; readonly nTail: number | 'any';
   /** B is packed in panels (see `packPanels`), or read where it lies: rows of N floats. */
   readonly direct?: boolean;
 }
 export function gemmSpec(caps: WasmCaps, M: number, N: number, direct = false): GemmSpec {
   const tile: Tile = direct ? directTile(caps, M) : tileOf(caps);
-  const [mr, nr] = tile;
-  return { tile, tall: M >= mr, mTail: M % mr, wide: N >= nr, nTail: N % nr, ...(direct ? { direct } : {}) };
+  const nr = tile[1];
+  return { tile, one: M === 1, wide: N >= nr, nTail: N % nr, ...(direct ? { direct } : {}) };
 }
+/** The spec of a product whose N is a dim of inputs too. */
+export const anyWidth = (caps: WasmCaps): GemmSpec => ({ tile: tileOf(caps), one: false, wide: true, nTail: 'any' });
 /** Few rows: long vectors, so that each row of B is read in whole cache lines. */
 const directTile = (caps: WasmCaps, M: number): Tile => (M === 1 ? [1, 32] : M === 2 ? [2, 16] : tileOf(caps));
 const up4 = (n: number): number => Math.ceil(n / 4) * 4;
@@ -114,10 +114,10 @@ type Local10 = [L, L, L, L, L, L, L, L, L, L];
  * the tile's, or such a multiple. B: packed panels, or where `direct` rows `bRow` bytes apart.
  */
 export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
-  const [mr, nr] = s.tile;
-  if (!s.direct && !s.tall && s.mTail === 1 && s.wide && nr <= 16) return gemv(m, caps, s);
-  const tiles = new Map<string, Fn>();
-  for (const r of [s.tall ? mr : 0, s.mTail]) for (const c of [s.wide ? nr : 0, s.nTail]) if (r && c && !tiles.has(`${r},${c}`)) tiles.set(`${r},${c}`, microKernel(m, caps.fma, r, c, !!s.direct));
+  const nr = s.tile[1], mr = s.one ? 1 : s.tile[0], nTail = s.nTail === 'any' ? 0 : s.nTail;
+  if (!s.direct && s.one && s.wide && nr <= 16) return gemv(m, caps, s);
+  const tile = (rows: number, cols: number): Fn => microKernel(m, caps.fma, rows, cols, !!s.direct);
+  for (let r = 1; r <= mr; r++) for (const c of [s.wide ? nr : 0, nTail]) if (c) tile(r, c);
   return m.fn('gemm', i32s(10), [], false, (f) => {
     const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
     const mc = Math.max(mr, Math.floor(MC / mr) * mr);
@@ -137,18 +137,19 @@ export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
           f.set(c, cb);
           const bStep = s.direct ? p.bRow : i32.const(rowBytes);
           f.set(bk, i32.add(b, i32.mul(k0, bStep)));
-          if (s.tall) f.times(i32.divu(block, mr), () => {
-            f.call(tiles.get(`${mr},${cols}`)!, a, p.aRow, p.aStep, bk, bStep, kc, c, p.cRow, init);
+          const call = (rows: number): void => f.call(tile(rows, cols), a, p.aRow, p.aStep, bk, bStep, kc, c, p.cRow, init);
+          f.times(i32.divu(block, mr), () => {
+            call(mr);
             f.inc(a, i32.mul(p.aRow, mr));
             f.inc(c, i32.mul(p.cRow, mr));
           });
-          if (s.mTail) f.iff(i32.remu(block, mr), () => f.call(tiles.get(`${s.mTail},${cols}`)!, a, p.aRow, p.aStep, bk, bStep, kc, c, p.cRow, init));
+          for (let r = 1; r < mr; r++) f.iff(i32.eq(i32.remu(block, mr), r), () => call(r));
           f.inc(b, s.direct ? i32.const(cols * 4) : i32.mul(p.K, rowBytes));
           f.inc(cb, cols * 4);
         };
         f.set(b, p.b);
-        if (s.wide) f.times(i32.divu(p.N, nr), () => panel(nr, nr * 4));
-        if (s.nTail) f.iff(i32.remu(p.N, nr), () => panel(s.nTail, up4(s.nTail) * 4));
+        if (s.wide) f.times(i32.divu(s.nTail === 'any' ? i32.add(p.N, nr - 1) : p.N, nr), () => panel(nr, nr * 4));
+        if (nTail) f.iff(i32.remu(p.N, nr), () => panel(nTail, up4(nTail) * 4));
         f.inc(k0, kc);
         f.set(init, i32.const(0));
       }, () => i32.ltu(k0, p.K));
@@ -159,30 +160,33 @@ export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   });
 }
 
+/** (a, aStep, b, c, K): one row of A against `n` panels of `nv` vectors at once. */
+const rowPanels = leaf((_fma: boolean, _nv: number, n: number) => `row_x${n}`, () => i32s(5), (f, fma, nv, n) => {
+  const { a, aStep, b, c, K } = params(f, 'a', 'aStep', 'b', 'c', 'K');
+  const acc = locals(f, 'v128', n * nv);
+  const bs = [b, ...locals(f, 'i32', n - 1)];
+  const av = f.local('v128');
+  for (let g = 1; g < n; g++) f.set(bs[g]!, i32.add(bs[g - 1]!, i32.mul(K, 16 * nv)));
+  f.times(K, () => {
+    f.set(av, v128.load32splat(a));
+    for (let g = 0; g < n; g++) {
+      for (let j = 0; j < nv; j++) f.set(acc[g * nv + j]!, mac(fma, av, v128.load(bs[g]!, 16 * j), acc[g * nv + j]!));
+      f.inc(bs[g]!, 16 * nv);
+    }
+    f.inc(a, aStep);
+  });
+  acc.forEach((x, j) => f.emit(v128.store(c, x, 16 * j)));
+});
+
 /** One row of A against packed panels: several panels at once, since one alone would wait for each sum. Same signature as `gemm2d`. */
 function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   const nr = s.tile[1];
   const nv = nr / 4;
   const together = Math.max(1, Math.floor(9 / nv));
-  const rowOf = (n: number): Fn => m.fn(`row_x${n}`, i32s(5), [], false, (f) => {
-    const { a, aStep, b, c, K } = params(f, 'a', 'aStep', 'b', 'c', 'K');
-    const acc = locals(f, 'v128', n * nv);
-    const bs = [b, ...locals(f, 'i32', n - 1)];
-    const av = f.local('v128');
-    for (let g = 1; g < n; g++) f.set(bs[g]!, i32.add(bs[g - 1]!, i32.mul(K, nr * 4)));
-    f.times(K, () => {
-      f.set(av, v128.load32splat(a));
-      for (let g = 0; g < n; g++) {
-        for (let j = 0; j < nv; j++) f.set(acc[g * nv + j]!, mac(caps.fma, av, v128.load(bs[g]!, 16 * j), acc[g * nv + j]!));
-        f.inc(bs[g]!, nr * 4);
-      }
-      f.inc(a, aStep);
-    });
-    acc.forEach((x, j) => f.emit(v128.store(c, x, 16 * j)));
-  });
-  const many = rowOf(together);
-  const one = together > 1 ? rowOf(1) : many;
-  const tail = s.nTail ? microKernel(m, caps.fma, 1, s.nTail, false) : null;
+  const many = rowPanels(m, caps.fma, nv, together);
+  const one = together > 1 ? rowPanels(m, caps.fma, nv, 1) : many;
+  const nTail = s.nTail as number;
+  const tail = nTail ? microKernel(m, caps.fma, 1, nTail, false) : null;
   return m.fn('gemm', i32s(10), [], false, (f) => {
     const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
     const run = (fn: Fn, n: number): void => {
@@ -192,7 +196,7 @@ function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
     };
     f.times(i32.divu(p.N, nr * together), () => run(many, together));
     if (together > 1) f.times(i32.remu(i32.divu(p.N, nr), together), () => run(one, 1));
-    if (tail) f.iff(i32.remu(p.N, nr), () => f.call(tail, p.a, p.aRow, p.aStep, p.b, i32.const(up4(s.nTail) * 4), p.K, p.c, p.cRow, i32.const(1)));
+    if (tail) f.iff(i32.remu(p.N, nr), () => f.call(tail, p.a, p.aRow, p.aStep, p.b, i32.const(up4(nTail) * 4), p.K, p.c, p.cRow, i32.const(1)));
   });
 }
 
@@ -201,12 +205,20 @@ function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
  * (`kStep` 4: B transposed) are turned 4 × 4.
  */
 export function packPanels(m: Mod, s: GemmSpec, transposed: boolean): Fn {
-  const nr = s.tile[1];
+  const nr = s.tile[1], { nTail } = s;
   return m.fn('pack', i32s(6), [], false, (f) => {
     const { src, kStep, nStep, dst, N, K } = params(f, 'src', 'kStep', 'nStep', 'dst', 'N', 'K');
     const [at, to, col] = locals(f, 'i32', 3) as [L, L, L];
     const rows = locals(f, 'v128', 4);
     const half = locals(f, 'v128', 4);
+    /** What is left of N, column by column; the other columns of its panel are left as they are. */
+    const rest = (): void => f.times(i32.remu(N, nr), () => {
+      f.set(at, src);
+      f.set(to, dst);
+      f.times(K, () => { f.emit(i32.store(to, i32.load(at))); f.inc(at, kStep); f.inc(to, 4 * nr); });
+      f.inc(src, nStep);
+      f.inc(dst, 4);
+    });
     const panel = (cols: number): void => {
       const bytes = up4(cols) * 4;
       if (!transposed) {
@@ -240,7 +252,8 @@ export function packPanels(m: Mod, s: GemmSpec, transposed: boolean): Fn {
       f.inc(src, i32.mul(nStep, cols));
     };
     if (s.wide) f.times(i32.divu(N, nr), () => panel(nr));
-    if (s.nTail) f.iff(i32.remu(N, nr), () => panel(s.nTail));
+    if (nTail === 'any') rest();
+    else if (nTail) f.iff(i32.remu(N, nr), () => panel(nTail));
   });
 }
 /** The 4 × 4 transpose of `rows`; `half` is overwritten. */
