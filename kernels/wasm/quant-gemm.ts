@@ -16,7 +16,7 @@ import { kernelModule } from './module.ts';
 const MR = 4, NR = 8;
 type Byte = 'uint8' | 'int8';
 interface Spec {
-  readonly a: Byte; readonly b: Byte; readonly packs: boolean; readonly tall: boolean; readonly mTail: number; readonly wide: boolean; readonly nTail: number; readonly levels: number;
+  readonly a: Byte; readonly b: Byte; readonly packs: boolean; /** M is 1. */ readonly one: boolean; readonly wide: boolean; readonly nTail: number; readonly levels: number;
   /** A has a zero point; B has one, or one per column. */
   readonly aZero: boolean; readonly bZero: '' | 'one' | 'columns';
 }
@@ -126,7 +126,8 @@ export const quantGemmModule: WasmEmitter<Spec> = {
     const p = params(f, 'a', 'aRow', 'b', 'bRow', 'bCol', 'packed', 'aWide', 'sums', 'aZero', 'bZero', 'c', 'M', 'N', 'K');
     const widen = widenRows(m, s), pack = s.packs ? packPairs(m, s) : null;
     const tiles = new Map<string, Fn>();
-    for (const r of [s.tall ? MR : 0, s.mTail]) for (const n of [s.wide ? NR : 0, s.nTail]) if (r && n) tiles.set(`${r},${n}`, tile(m, s, r, n));
+    const most = s.one ? 1 : MR;
+    for (let r = 1; r <= most; r++) for (const n of [s.wide ? NR : 0, s.nTail]) if (n) tiles.set(`${r},${n}`, tile(m, s, r, n));
     const K2 = f.let(i32.shru(i32.add(p.K, 1), 1)), aRow = f.let(i32.shl(K2, 2)), cRow = f.let(i32.shl(p.N, 2));
     const zero = f.let(i32.const(0)), last = f.let(i32.const(-1));
     if (s.aZero) f.set(zero, isSigned(s.a) ? i32.load8s(p.aZero) : i32.load8u(p.aZero));
@@ -139,8 +140,9 @@ export const quantGemmModule: WasmEmitter<Spec> = {
       f.set(zeros, p.bZero);
       const panel = (n: number): void => {
         f.set(a, p.aWide); f.set(c, cols); f.set(sums, p.sums);
-        if (s.tall) f.times(i32.divu(p.M, MR), () => { f.call(tiles.get(`${MR},${n}`)!, a, aRow, b, K2, c, cRow, sums, zeros); f.inc(a, i32.mul(aRow, MR)); f.inc(c, i32.mul(cRow, MR)); f.inc(sums, 4 * MR); });
-        if (s.mTail) f.call(tiles.get(`${s.mTail},${n}`)!, a, aRow, b, K2, c, cRow, sums, zeros);
+        const call = (r: number): void => f.call(tiles.get(`${r},${n}`)!, a, aRow, b, K2, c, cRow, sums, zeros);
+        f.times(i32.divu(p.M, most), () => { call(most); f.inc(a, i32.mul(aRow, most)); f.inc(c, i32.mul(cRow, most)); f.inc(sums, 4 * most); });
+        for (let r = 1; r < most; r++) f.iff(i32.eq(i32.remu(p.M, most), r), () => call(r));
         f.inc(b, i32.mul(K2, 4 * NR));
         f.inc(cols, 4 * n);
         if (s.bZero === 'columns') f.inc(zeros, n);
@@ -180,7 +182,7 @@ function bytesLaunch(call: Call, at: Inputs, c: Ref): WasmLaunch<Spec> {
   const move = (l: Level): number => (constant && matrix ? (l.b / matrix) * panelBytes(p.K, p.N) : l.b);
   return {
     emit: quantGemmModule,
-    spec: { a: a.dtype as Byte, b: b.dtype as Byte, packs: !constant, tall: p.M >= MR, mTail: p.M % MR, wide: p.N >= NR, nTail: p.N % NR, levels: p.levels.length, aZero: !!call.inputs[at.aZero], bZero: !bZero ? '' : sizeOf(bZero.shape) === 1 ? 'one' : 'columns' },
+    spec: { a: a.dtype as Byte, b: b.dtype as Byte, packs: !constant, one: p.M === 1, wide: p.N >= NR, nTail: p.N % NR, levels: p.levels.length, aZero: !!call.inputs[at.aZero], bZero: !bZero ? '' : sizeOf(bZero.shape) === 1 ? 'one' : 'columns' },
     args: [
       { input: at.a }, p.aRow, constant ? packed : { input: at.b }, p.bRow, p.bCol, constant ? 0 : { scratch: 2 }, { scratch: 0 }, { scratch: 1 }, call.inputs[at.aZero] ? { input: at.aZero } : 0, bZero ? { input: at.bZero } : 0,
       c, p.M, p.N, p.K, ...p.levels.flatMap((l) => [l.n, l.a, move(l)]),

@@ -12,7 +12,7 @@ import { i32s, locals, mac, microKernel, storeLanes } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 
-interface Spec { readonly bits: 2 | 4 | 8; readonly block: number; readonly K: number; readonly zeros: boolean; /** M, or where panels are widened what decides its tails. */ readonly rows: number; readonly nTail: number; readonly widen: boolean }
+interface Spec { readonly bits: 2 | 4 | 8; readonly block: number; readonly K: number; readonly zeros: boolean; /** M is 1. */ readonly one: boolean; readonly nTail: number; readonly widen: boolean }
 const COLS = 8;
 const FEW = 8;
 
@@ -101,17 +101,17 @@ export const nbitsModule: WasmEmitter<Spec> = {
   build: (s, caps) => kernelModule('nbits', i32s(8), caps, (f, m) => {
     const [a, b, scales, zeros, c, scratch, M, N] = Array.from({ length: 8 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const blocks = Math.ceil(s.K / s.block), [at, to] = locals(f, 'i32', 2) as [Local<'i32'>, Local<'i32'>];
-    const step = s.widen ? (caps.fma ? 6 : 4) : Math.min(4, s.rows), left = s.rows % step;
+    const step = s.widen ? (caps.fma ? 6 : 4) : s.one ? 1 : 4;
     const widen = s.widen ? widenPanel(m, s) : null;
     const panel = (cols: number): void => {
       const of = (rows: number): Fn => (widen ? microKernel(m, caps.fma, rows, cols, false) : fewRows(m, caps, s, rows, cols));
-      const many = of(step), rest = left ? of(left) : null;
+      const each = Array.from({ length: step }, (_, i) => of(i + 1));
       const run = (fn: Fn): void => widen ? f.call(fn, at, i32.const(4 * s.K), i32.const(4), scratch, i32.const(32), i32.const(s.K), to, i32.shl(N, 2), i32.const(1)) : f.call(fn, at, b, scales, zeros, to, i32.shl(N, 2));
       f.set(at, a);
       f.set(to, c);
       if (widen) f.call(widen, b, scales, zeros, scratch);
-      f.times(i32.divu(M, step), () => { run(many); f.inc(at, 4 * step * s.K); f.inc(to, i32.mul(N, 4 * step)); });
-      if (rest) run(rest);
+      f.times(i32.divu(M, step), () => { run(each[step - 1]!); f.inc(at, 4 * step * s.K); f.inc(to, i32.mul(N, 4 * step)); });
+      for (let r = 1; r < step; r++) f.iff(i32.eq(i32.remu(M, step), r), () => run(each[r - 1]!));
       f.inc(b, s.K * s.bits);
       f.inc(scales, 4 * COLS * blocks);
       f.inc(zeros, COLS * blocks);
@@ -134,7 +134,7 @@ export const matMulNBits: WasmKernel<Attrs> = {
     const { K, N, bits, block_size: block } = call.attrs, M = rowsOf(call), blocks = Math.ceil(K / block), panels = Math.ceil(N / COLS), widen = M > FEW;
     const zeros: Ref | 0 = call.inputs[3] ? { input: 3, pack: { name: 'nbits.zeros', args: [bits, blocks, N], bytes: panels * blocks * COLS } } : 0;
     const launch: WasmLaunch<Spec> = {
-      emit: nbitsModule, spec: { bits, block, K, zeros: zeros !== 0, rows: widen ? 12 + (M % 12) : M, nTail: N % COLS, widen },
+      emit: nbitsModule, spec: { bits, block, K, zeros: zeros !== 0, one: M === 1, nTail: N % COLS, widen },
       args: [
         { input: 0 }, { input: 1, pack: { name: 'nbits.panels', args: [bits, block, K, N], bytes: panels * K * bits } }, { input: 2, pack: { name: 'nbits.scales', args: [blocks, N], bytes: 4 * panels * blocks * COLS } },
         zeros, { output: 0 }, widen ? { scratch: 0 } : 0, M, N,
