@@ -38,6 +38,15 @@ function conv(name: string, filters: number, channels: number, size: number, ker
     inputs: [floats(1, channels, size, size), floats(filters, channels / group, kernel, kernel), floats(filters)], weights: [1, 2], flops: (2 * filters * channels * kernel * kernel * out * out) / group,
   };
 }
+/** A convolution of bytes, one scale each. */
+function byteConv(filters: number, channels: number, size: number, kernel: number, group = 1): Problem {
+  const pad = kernel >> 1, scale = (v: number): Tensor => tensor('float32', [], Float32Array.of(v)), zero = (v: number): Tensor => tensor('uint8', [], Uint8Array.of(v));
+  return {
+    name: `${group === 1 ? 'qlinearconv' : 'depthwise qlinearconv'} ${kernel}×${kernel} ${channels}→${filters} @${size}`, op: 'QLinearConv', attrs: { kernel_shape: [kernel, kernel], pads: [pad, pad, pad, pad], group },
+    inputs: [bytes(1, channels, size, size), scale(0.02), zero(128), bytes(filters, channels / group, kernel, kernel), scale(0.01), zero(128), scale(0.05), zero(100), tensor('int32', [filters], new Int32Array(filters))],
+    weights: [1, 2, 3, 4, 5, 6, 7, 8], flops: (2 * filters * channels * kernel * kernel * size * size) / group,
+  };
+}
 const rows = (name: string, call: KernelCall, passes: number): Problem => ({ name, ...call, bytes: passes * 4 * 512 * 768 });
 const x = (): Tensor => floats(512, 768);
 
@@ -45,6 +54,7 @@ const problems = (): Problem[] => [
   product(256, 256, 256), product(512, 512, 512), product(1024, 1024, 1024), product(128, 768, 768), product(1, 3072, 768),
   conv('conv 3×3 64→64 @56', 64, 64, 56, 3), conv('conv 3×3 64→64 @224', 64, 64, 224, 3), conv('conv 3×3 256→256 @14', 256, 256, 14, 3), conv('conv 1×1 128→256 @28', 256, 128, 28, 1), conv('conv 1×1 512→512 @7', 512, 512, 7, 1),
   conv('conv 7×7/2 3→64 @224', 64, 3, 224, 7, 1, 2), conv('depthwise 3×3 192 @56', 192, 192, 56, 3, 192),
+  byteConv(128, 32, 56, 3), byteConv(32, 128, 56, 1), byteConv(512, 512, 7, 1), byteConv(192, 192, 56, 3, 192),
   { name: 'matmulnbits 1×3072×768', op: 'com.microsoft.MatMulNBits', attrs: { K: 768, N: 3072, bits: 4, block_size: 32 }, inputs: [floats(1, 768), bytes(3072, 24, 16), floats(3072, 24)], weights: [1, 2], flops: 2 * 3072 * 768 },
   rows('softmax 512×768', { op: 'Softmax', inputs: [x()] }, 2),
   rows('layernorm 512×768', { op: 'LayerNormalization', inputs: [x(), floats(768), floats(768)], weights: [1, 2] }, 2),

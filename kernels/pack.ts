@@ -71,6 +71,20 @@ const gemmPairs: Packer = (t, args, into) => {
   return bytes(out);
 };
 /**
+ * "conv.pairs" [mr, groups, filters, channels, taps, zero point, or one of each filter …]: 8-bit weights [groups, filters, channels, taps] less their zero points as int16,
+ * [group][tile of mr filters][pair of channels][tap][filter][2]; a channel that a last pair lacks is 0.
+ */
+const convPairs: Packer = (t, args) => {
+  const [mr, groups, filters, channels, taps, ...zeros] = ints(args) as [number, number, number, number, number, ...number[]];
+  const from = numbers(t), pairs = Math.ceil(channels / 2), out = new Int16Array(groups * filters * pairs * taps * 2);
+  for (let g = 0; g < groups; g++) for (let f = 0; f < filters; f++) {
+    const first = f - (f % mr), rows = Math.min(mr, filters - first), filter = g * filters + f, zero = zeros[zeros.length > 1 ? filter : 0]!;
+    const tile = ((g * filters + first) * pairs * taps + (f - first)) * 2;
+    for (let c = 0; c < channels; c++) for (let k = 0; k < taps; k++) out[tile + ((c >> 1) * taps + k) * rows * 2 + (c & 1)] = from[(filter * channels + c) * taps + k]! - zero;
+  }
+  return bytes(out);
+};
+/**
  * "nbits.panels" [bits, block, K, N]: weights of MatMulNBits, [N][block][k], as panels of 8 columns (zeros beyond N): 16 bytes hold the columns
  * of neighbouring k's. Bits i·bits … of byte b are column b & 7 at k = 2·i + (b >> 3) of the 16 / bits k's of those 16 bytes.
  */
@@ -138,5 +152,5 @@ export const packers: ReadonlyMap<string, Packer> = new Map([
     return into ?? taps;
   }],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
-  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

@@ -79,7 +79,7 @@ export const logSumExpWasm = (axesOf: (call: Call) => readonly number[] | null):
 
 // ── convolution of bytes ────────────────────────────────────────────────────────────────────────────────────────────
 /** Inputs by role; null: not there. */
-interface Roles { readonly x: number; readonly w: number; readonly xZero: number | null; readonly wZero: number | null; readonly bias: number | null; readonly scales: readonly [x: number, w: number, y: number] | null; readonly yZero: number | null }
+export interface Roles { readonly x: number; readonly w: number; readonly xZero: number | null; readonly wZero: number | null; readonly bias: number | null; readonly scales: readonly [x: number, w: number, y: number] | null; readonly yZero: number | null }
 interface ByteConvSpec { readonly x: DType; readonly w: DType; readonly y: DType; readonly rank: number; readonly xZero: boolean; readonly wZero: boolean; readonly bias: boolean; readonly scaled: boolean }
 const BYTES = ['x', 'w', 'xZero', 'wZero', 'bias', 'xScale', 'wScale', 'yScale', 'yZero', 'y', 'batch', 'groups', 'perGroup', 'filters', 'xBatch', 'xChannel', 'yBatch', 'yChannel', 'taps', 'wZeroStep', 'wScaleStep'] as const;
 /** run(…BYTES, then for each dim: image, stride of x, kernel, stride, dilation, pad, positions, stride of y). */

@@ -5,6 +5,7 @@ import { attentionShape } from '../attention-shape.ts';
 import { linearShape } from '../attention-linear.ts';
 import { lastToFirst } from '../conv-quantized.ts';
 import { convShape } from '../conv-shape.ts';
+import type { Window } from '../conv-window.ts';
 import type { Call, KernelTable, WasmKernel } from '../define.ts';
 import { DTYPE_OF_ONNX } from '../../src/core/dtype.ts';
 import { integers } from '../../src/core/numbers.ts';
@@ -27,7 +28,7 @@ import { attentionRows } from './attention-rows.ts';
 import { multiHeadWasm, projectedWasm } from './attention-microsoft.ts';
 import { attentionWasm, groupedWasm } from './attention.ts';
 import { castKernel, copyKernel } from './cast.ts';
-import { byteConvWasm, byteProductWasm, einsumWasm, logSumExpWasm } from './contract.ts';
+import { byteConvWasm, byteProductWasm, einsumWasm, logSumExpWasm, type Roles } from './contract.ts';
 import { convTransposeWasm } from './conv-transpose.ts';
 import { convWasm } from './conv.ts';
 import { embedNormWasm } from './embed.ts';
@@ -44,6 +45,7 @@ import { mapKernel } from './map.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { batchNormWasm, meanVarianceWasm } from './norm-each.ts';
 import { poolWasm } from './pool.ts';
+import { pairConvWasm } from './quant-conv.ts';
 import { dequantizeEach, quantizeEach } from './quant-each.ts';
 import { matMulIntegerWasm, qlinearMatMulWasm } from './quant-gemm.ts';
 import { matMulNBits } from './quant-nbits.ts';
@@ -70,7 +72,9 @@ const trilus = [triluWasm];
 const rotaries = [rotaryWasm((call) => rotaryShape(call.inputs, call.attrs))];
 const linear = (inverse: boolean) => [linearAttentionWasm((call) => linearShape(call.inputs, call.attrs, inverse))];
 const softmaxes = (log: boolean) => [...softmaxKernels(log, linesOf), lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)];
-const byteConvs = [byteConvWasm('conv.quantized', { x: 0, w: 3, xZero: 2, wZero: 5, bias: 8, scales: [1, 4, 6], yZero: 7 }, (call) => convShape(call.attrs.channels_last ? lastToFirst(shapeOf(call, 0)) : shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, (call) => call.attrs.channels_last !== 0)];
+const LINEAR_CONV: Roles = { x: 0, w: 3, xZero: 2, wZero: 5, bias: 8, scales: [1, 4, 6], yZero: 7 }, INTEGER_CONV: Roles = { x: 0, w: 1, xZero: 2, wZero: 3, bias: null, scales: null, yZero: null };
+const linearWindow = (call: Call): Window => convShape(shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, integerWindow = (call: Call): Window => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window;
+const byteConvs = [pairConvWasm('conv.quantized_pairs', LINEAR_CONV, linearWindow), byteConvWasm('conv.quantized', LINEAR_CONV, (call) => convShape(call.attrs.channels_last ? lastToFirst(shapeOf(call, 0)) : shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, (call) => call.attrs.channels_last !== 0)];
 const reductions = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'] as const;
 
 export const wasmKernels: KernelTable<WasmKernel> = {
@@ -86,7 +90,7 @@ export const wasmKernels: KernelTable<WasmKernel> = {
   // convolution and pooling
   Conv: convWasm, ConvTranspose: withHalf([convTransposeWasm]),
   DeformConv: [deformWasm((call) => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window)],
-  ConvInteger: [byteConvWasm('conv.integer', { x: 0, w: 1, xZero: 2, wZero: 3, bias: null, scales: null, yZero: null }, (call) => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, () => false)],
+  ConvInteger: [pairConvWasm('conv.integer_pairs', INTEGER_CONV, integerWindow), byteConvWasm('conv.integer', INTEGER_CONV, integerWindow, () => false)],
   QLinearConv: byteConvs, 'com.microsoft.QLinearConv': byteConvs,
   CausalConvWithState: causal, 'com.microsoft.CausalConvWithState': causal,
   ...poolWasm,
