@@ -7,8 +7,8 @@ import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
 import { fuse } from './2-optimize/fuse.ts';
 import { orderForMemory } from './2-optimize/order.ts';
-import { simplify } from './2-optimize/passes/index.ts';
-import type { Exactness, Tracer } from './2-optimize/rewrite.ts';
+import { allowedPasses, bytePasses, simplify } from './2-optimize/passes/index.ts';
+import { type Exactness, rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
@@ -176,9 +176,15 @@ export interface SegmentRequest {
   readonly nameOf: (v: ValueId) => string;
 }
 
+/** Quantised layers as products of bytes: the CPU has kernels for them. */
+function inBytes(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): Work {
+  const list = caps.kind === 'wasm' && work.nodes.some((n) => n.op.endsWith('QuantizeLinear')) ? allowedPasses(bytePasses, allow) : [];
+  return list.length === 0 ? work : rewriteNodes(work, work.outputs, list, ops, trace);
+}
+
 /** Binds, fuses, and says what the plan of this part reads and makes. */
 export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): SegmentRequest {
-  const specialized = specialize(work, ops);
+  const specialized = specialize(inBytes(work, ops, allow, caps, trace), ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
   const fused = fuse(simplify(specialized, wanted, ops, allow, caps.kind, trace), wanted, ops, caps, allow);
   const { nodes, facts, values } = allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;

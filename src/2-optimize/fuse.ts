@@ -60,7 +60,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   const measure = measurer();
 
   const items = graph.nodes.map((node): Item => {
-    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant);
+    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant) ?? (caps.kind === 'wasm' ? lowerQuantized(node, facts) : null);
     return lowered === null ? { node, expr: null, inputs: readsOf(node), label: [node.op], gone: false } : { node, ...lowered, gone: false };
   });
   const makers = new Map<ValueId, Item>();
@@ -255,6 +255,21 @@ function lowerBatchNorm(node: Node, facts: ReadonlyMap<ValueId, Fact>, addConsta
   const inputs = [node.inputs[0]!, addConstant(`${node.name}.scale`, constants.scale), addConstant(`${node.name}.shift`, constants.shift)];
   return { inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
 }
+
+/** Quantising and dequantising by one constant step. */
+function lowerQuantized(node: Node, facts: ReadonlyMap<ValueId, Fact>): Lowered | null {
+  const [, to] = /^(?:com\.microsoft\.)?(Q|Deq)uantizeLinear$/i.exec(node.op) ?? [], y = facts.get(node.outputs[0]!)!;
+  if (to === undefined || node.attrs.block_size || node.attrs.precision) return null;
+  const [v, s, z] = node.inputs.map((i) => (i === null ? null : facts.get(i)!)), scale = s?.dtype === 'float32' ? scalarOf(s) : null, zero = z ? scalarOf(z) : 0, quantizes = to.toLowerCase() === 'q';
+  const range = RANGE[quantizes ? y.dtype : v!.dtype];
+  if (scale === null || zero === null || range === undefined || (quantizes ? v! : y).dtype !== 'float32') return null;
+  const f = (n: number | bigint): Ex => constant(Number(n), 'f32'), inputs = [node.inputs[0]!], from = input(0, kindOf(v!.dtype)!), label = [node.op.replace(/^.*\./, '')];
+  if (!quantizes) return { inputs, label, expr: x.mul(Number(zero) === 0 ? x.cast(from, 'f32') : x.sub(x.cast(from, 'f32'), f(zero)), f(scale)) };
+  const [least, most] = range.map((n) => f(n - Number(zero))) as [Ex, Ex], step = x.round(x.div(from, f(scale)));
+  const atLeast = x.select(x.lt(step, least), least, step), within = x.select(x.lt(most, atLeast), most, atLeast);
+  return { inputs, label, expr: x.cast(x.add(within, f(zero)), kindOf(y.dtype)!) };
+}
+const RANGE: Readonly<Record<string, readonly [number, number]>> = { uint8: [0, 255], int8: [-128, 127], uint16: [0, 65535], int16: [-32768, 32767] };
 
 /** The value of a one-element constant: it is written into the expression. */
 function scalarOf(fact: Fact): number | bigint | null {

@@ -59,6 +59,12 @@ export function rewrite(graph: Graph, passes: readonly Pass[], ops: ReadonlyMap<
   return { ...graph, nodes, values };
 }
 
+/** The same for nodes of which some facts may be known, and whose readers want `wanted`. */
+export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] }>(graph: G, wanted: Iterable<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): G {
+  const { nodes, values } = applied({ nodes: graph.nodes, values: graph.values, outputs: new Set(wanted), facts: null }, passes, ops, trace);
+  return { ...graph, nodes: withoutDead(nodes, wanted), values };
+}
+
 /** Nodes of which all shapes are known. */
 export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: ReadonlyMap<ValueId, Fact> }
 

@@ -12,6 +12,7 @@ import { fuseAttention } from './fuse-attention.ts';
 import { fuseNorm } from './fuse-norm.ts';
 import { fuseRotary } from './fuse-rotary.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
+import { fuseQuantized, moveQuantized } from './fuse-quantized.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
@@ -35,6 +36,9 @@ export const boundPasses: readonly (readonly Pass[])[] = [
   [mergeProjections],
   [transposeAsReshape, mergeViews, hoistViews, sinkViews],
 ];
+
+/** Before dims are known, on a device that multiplies bytes faster than floats. */
+export const bytePasses: readonly Pass[] = [moveQuantized, fuseQuantized];
 
 /** The kinds of rewrites that an option allows. */
 export const allowed = (optimize: boolean | readonly Exactness[] | undefined): ReadonlySet<Exactness> =>
