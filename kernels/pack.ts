@@ -84,6 +84,11 @@ const convPairs: Packer = (t, args) => {
   }
   return bytes(out);
 };
+/** "conv.floats" [filters, run, zero point, or one of each filter …]: bytes less their zero points as float32. */
+const convFloats: Packer = (t, args) => {
+  const [filters, run, ...zeros] = ints(args) as [number, number, ...number[]], from = numbers(t);
+  return bytes(Float32Array.from({ length: filters * run }, (_, i) => from[i]! - zeros[zeros.length > 1 ? Math.floor(i / run) : 0]!));
+};
 /**
  * "nbits.panels" [bits, block, K, N]: weights of MatMulNBits, [N][block][k], as panels of 8 columns (zeros beyond N): 16 bytes hold the columns
  * of neighbouring k's. Bits i·bits … of byte b are column b & 7 at k = 2·i + (b >> 3) of the 16 / bits k's of those 16 bytes.
@@ -152,5 +157,5 @@ export const packers: ReadonlyMap<string, Packer> = new Map([
     return into ?? taps;
   }],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
-  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);

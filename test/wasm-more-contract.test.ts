@@ -1,4 +1,4 @@
-import { test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
@@ -52,6 +52,17 @@ test('convolution of bytes', async () => {
     const x = s.tensor(a, last ? [batch, ...dims, group * per] : [batch, group * per, ...dims]), bias = n % 3 ? ints([filters], Array.from({ length: filters }, () => s.int(-9999, 9999)), 'int32') : null;
     const inputs = [x, scale(null), zero(a, null), w, scale(n % 2 ? filters : null), zero(b, n % 5 ? null : filters), scale(null), zero(y, null), bias];
     await agree(op(convolution, microsoft ? 'com.microsoft.QLinearConv' : 'QLinearConv'), { attrs: { ...window, ...(last ? { channels_last: 1 } : {}) }, inputs, constants: known ? [3, 5] : [], caps: caps(n), ...EXACT }, `trial ${n}`);
+  }
+});
+test('depthwise convolution of bytes', async () => {
+  const s = source();
+  for (let n = 0; n < 100; n++) {
+    const rank = s.pick([1, 2, 2]), group = s.int(2, 5), batch = s.int(1, 2), kernel = Array.from({ length: rank }, () => s.pick([1, 2, 3, 3, 5])), dilations = kernel.map(() => s.pick([1, 1, 2])), strides = kernel.map(() => s.pick([1, 1, 2, 3]));
+    const pads = [...kernel, ...kernel].map(() => s.int(0, 2)), dims = kernel.map((k, i) => (k - 1) * dilations[i]! + 1 + s.int(0, 19)), [a, b, y] = ['', '', ''].map(() => s.pick(['uint8', 'int8'] as const)) as ['uint8', 'uint8', 'uint8'];
+    const scale = (count: number | null) => fromNumbers('float32', count === null ? [] : [count], Array.from({ length: count ?? 1 }, () => 0.02 + s.next() / 8)), many = n % 2 ? group : null;
+    const inputs = [s.tensor(a, [batch, group, ...dims]), scale(null), s.tensor(a, []), s.tensor(b, [group, 1, ...kernel]), scale(many), s.tensor(b, many === null ? [] : [many]), scale(null), s.tensor(y, []), n % 3 ? ints([group], Array.from({ length: group }, () => s.int(-9999, 9999)), 'int32') : null];
+    const ran = await agree(op(convolution, 'QLinearConv'), { attrs: { group, dilations, strides, pads }, inputs, constants: [3, 5], caps: caps(n), ...EXACT }, `trial ${n}`);
+    expect(ran.kernel).toBe('conv.quantized_depthwise');
   }
 });
 test('products of bytes with one scale each', async () => {

@@ -11,28 +11,28 @@ import { kernelModule } from './module.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 
 /** All of the window is code: rows and columns of the kernel, strides, dilations, and how a padded row lies (bytes). */
-interface Spec {
+export interface DepthwiseSpec {
   readonly kernel: readonly [number, number]; readonly strides: readonly [number, number]; readonly dilations: readonly [number, number];
   readonly row: number; readonly phase: number; readonly width: number; readonly height: number;
   readonly bias: boolean; readonly store: StoreSpec | null;
 }
 
-const tapsOf = (s: Spec): number => s.kernel[0] * s.kernel[1];
+const tapsOf = (s: DepthwiseSpec): number => s.kernel[0] * s.kernel[1];
 /** Byte offset of a tap from the first input of an output. */
-const tapOffset = (s: Spec, ky: number, kx: number): number => {
+const tapOffset = (s: DepthwiseSpec, ky: number, kx: number): number => {
   const dx = kx * s.dilations[1], sx = s.strides[1];
   return ky * s.dilations[0] * s.row + (dx % sx) * s.phase + 4 * Math.floor(dx / sx);
 };
 /** Small kernels are unrolled, two rows sharing their loads; larger ones loop over taps with as many outputs in registers as there are. */
-const isSmall = (s: Spec): boolean => tapsOf(s) <= 9;
-const shapeOf = (s: Spec): { R: number; V: number } => {
+export const isSmall = (s: DepthwiseSpec): boolean => tapsOf(s) <= 9;
+const shapeOf = (s: DepthwiseSpec): { R: number; V: number } => {
   if (isSmall(s)) return { R: 2, V: 1 };
   const V = Math.min(8, Math.ceil(s.width / 4));
   return { R: Math.min(s.height, Math.floor(8 / V)), V };
 };
 
 /** (x, w, bias, out, table, …operands): `R` rows of outputs from padded rows at x. */
-function outputRows(m: Mod, caps: WasmCaps, s: Spec, R: number): Fn {
+export function outputRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec, R: number): Fn {
   const ops = s.store?.operands.length ?? 0, { V } = shapeOf(s), taps = tapsOf(s), sy = s.strides[0];
   return m.fn(`rows_${R}`, i32s(5 + ops), [], false, (f) => {
     const [x, w, bias, out, table] = [0, 1, 2, 3, 4].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
@@ -74,10 +74,13 @@ function outputRows(m: Mod, caps: WasmCaps, s: Spec, R: number): Fn {
   });
 }
 
-const tapTable = (s: Spec): Uint8Array => new Uint8Array(Int32Array.from({ length: tapsOf(s) }, (_, t) => tapOffset(s, Math.floor(t / s.kernel[1]), t % s.kernel[1])).buffer);
+/** Rows that `outputRows` does best at once. */
+export const rowsTogether = (s: DepthwiseSpec): number => shapeOf(s).R;
+/** Offsets of the taps of a kernel that is not small, for `table`. */
+export const tapTable = (s: DepthwiseSpec): Uint8Array => new Uint8Array(Int32Array.from({ length: tapsOf(s) }, (_, t) => tapOffset(s, Math.floor(t / s.kernel[1]), t % s.kernel[1])).buffer);
 
 /** run(x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes, …padArgs, …operands) */
-export const depthwiseModule: WasmEmitter<Spec> = {
+export const depthwiseModule: WasmEmitter<DepthwiseSpec> = {
   name: 'depthwise',
   build: (s, caps) => {
     const pads = padArgCount(s.strides[1]), ops = s.store?.operands ?? [];
@@ -130,7 +133,7 @@ export const convDepthwise: WasmKernel = {
   launch: (call) => {
     const g = geometry(call), out = call.outputs[0]!, finish = finishOf(call), store = storeSpec(finish, out);
     const size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!;
-    const spec: Spec = {
+    const spec: DepthwiseSpec = {
       kernel: [g.kernel[1], g.kernel[2]], strides: [g.strides[1], g.strides[2]], dilations: [g.dilations[1], g.dilations[2]],
       row: g.row, phase: g.phase, width: g.output[2], height: g.output[1], bias: !!call.inputs[2], store: store?.spec ?? null,
     };

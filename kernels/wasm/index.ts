@@ -46,6 +46,7 @@ import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { batchNormWasm, meanVarianceWasm } from './norm-each.ts';
 import { poolWasm } from './pool.ts';
 import { pairConvWasm } from './quant-conv.ts';
+import { depthwiseBytesWasm } from './quant-depthwise.ts';
 import { dequantizeEach, quantizeEach } from './quant-each.ts';
 import { matMulIntegerWasm, qlinearMatMulWasm } from './quant-gemm.ts';
 import { matMulNBits } from './quant-nbits.ts';
@@ -74,7 +75,7 @@ const linear = (inverse: boolean) => [linearAttentionWasm((call) => linearShape(
 const softmaxes = (log: boolean) => [...softmaxKernels(log, linesOf), lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)];
 const LINEAR_CONV: Roles = { x: 0, w: 3, xZero: 2, wZero: 5, bias: 8, scales: [1, 4, 6], yZero: 7 }, INTEGER_CONV: Roles = { x: 0, w: 1, xZero: 2, wZero: 3, bias: null, scales: null, yZero: null };
 const linearWindow = (call: Call): Window => convShape(shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, integerWindow = (call: Call): Window => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window;
-const byteConvs = [pairConvWasm('conv.quantized_pairs', LINEAR_CONV, linearWindow), byteConvWasm('conv.quantized', LINEAR_CONV, (call) => convShape(call.attrs.channels_last ? lastToFirst(shapeOf(call, 0)) : shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, (call) => call.attrs.channels_last !== 0)];
+const byteConvs = [depthwiseBytesWasm(LINEAR_CONV, linearWindow), pairConvWasm('conv.quantized_pairs', LINEAR_CONV, linearWindow), byteConvWasm('conv.quantized', LINEAR_CONV, (call) => convShape(call.attrs.channels_last ? lastToFirst(shapeOf(call, 0)) : shapeOf(call, 0), shapeOf(call, 3), null, call.attrs).window, (call) => call.attrs.channels_last !== 0)];
 const reductions = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'] as const;
 
 export const wasmKernels: KernelTable<WasmKernel> = {

@@ -17,9 +17,19 @@ import { i32s, locals, params } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import type { Roles } from './contract.ts';
 
-type Byte = 'uint8' | 'int8';
+export type Byte = 'uint8' | 'int8';
 type L = Local<'i32'>;
-const byteAt = (d: DType, p: I32, off = 0): I32 => (d === 'int8' ? i32.load8s(p, off) : i32.load8u(p, off));
+export const byteAt = (d: DType, p: I32, off = 0): I32 => (d === 'int8' ? i32.load8s(p, off) : i32.load8u(p, off));
+/** Two vectors of sums, scaled, rounded to even and moved by `zero`, as saturated bytes in the lower half of one. Constants are kept in locals from here on. */
+export function requantized(f: Fn, d: Byte, zero: I32): (a: V, b: V, scale: V) => V {
+  const [least, most] = RANGE[d]!, z = f.let(i32x4.splat(zero)), zf = f.let(f32x4.convS(z)), low = f.let(f32x4.sub(least, zf)), high = f.let(f32x4.sub(most, zf));
+  const shift = f.let(i32x4.sub(z, v128.const32(0x4b400000)));
+  const one = (v: V, scale: V): V => i32x4.add(f32x4.add(f32x4.pmin(f32x4.pmax(f32x4.mul(v, scale), low), high), 12582912), shift); // 1.5 · 2^23: the sum's low bits are the number, rounded to even
+  return (a, b, scale) => {
+    const v = f.let(i16x8.narrowS(one(a, scale), one(b, scale)));
+    return f.let(d === 'int8' ? i8x16.narrowS(v, v) : i8x16.narrowU(v, v));
+  };
+}
 const BESIDE = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
 /** Bytes of one vector beside those of another, in pairs, as two vectors of 16-bit numbers less `zero`. */
 function paired(f: Fn, d: Byte, a: V, b: V, zero: V): [V, V] {
@@ -106,16 +116,10 @@ function tile(m: Mod, s: Spec, rows: number): Fn {
       f.inc(b, 4 * NR);
     }, () => i32.ne(b, end));
     if (s.y !== 'int32') {
-      const [least, most] = RANGE[s.y]!, z = f.let(i32x4.splat(zero)), zf = f.let(f32x4.convS(z)), low = f.let(f32x4.sub(least, zf)), high = f.let(f32x4.sub(most, zf));
-      const shift = f.let(i32x4.sub(z, v128.const32(0x4b400000))), scale = f.local('v128');
+      const byte = requantized(f, s.y, zero), scale = f.local('v128');
       for (let i = 0; i < rows; i++) {
         f.set(scale, v128.load32splat(scales, 4 * i));
-        for (let j = 0; j < 2; j++) {
-          const v = f32x4.pmin(f32x4.pmax(f32x4.mul(f32x4.convS(acc[2 * i + j]!), scale), low), high);
-          f.set(acc[2 * i + j]!, i32x4.add(f32x4.add(v, 12582912), shift)); // 1.5 · 2^23: the sum's low bits are the number, rounded to even
-        }
-        f.set(acc[2 * i]!, i16x8.narrowS(acc[2 * i]!, acc[2 * i + 1]!));
-        f.set(acc[2 * i]!, s.y === 'int8' ? i8x16.narrowS(acc[2 * i]!, acc[2 * i]!) : i8x16.narrowU(acc[2 * i]!, acc[2 * i]!));
+        f.set(acc[2 * i]!, byte(f32x4.convS(acc[2 * i]!), f32x4.convS(acc[2 * i + 1]!), scale));
       }
     }
     const stored = (whole: boolean): void => {
@@ -237,13 +241,14 @@ function pairGeometry(x: readonly number[], filters: number, w: Window): { g: Ge
   const row = 4 * padded[2]!, slice = row * padded[1]!, direct = tapsOf(g) === 1 && g.direct && g.strides.every((s) => s === 1);
   return { g: { ...g, row, slice, plane: slice * padded[0]!, phase: row }, pairs: Math.ceil(g.channels / 2), direct, N: g.output[0] * g.output[1] * g.output[2] };
 }
-const zeroPoints = (call: Call, at: number | null): readonly number[] | null => {
+/** The constant zero points of an input: [0] where it is left out, null where they are not known. */
+export const zeroPoints = (call: Call, at: number | null): readonly number[] | null => {
   const fact = at === null ? null : call.inputs[at];
   if (!fact) return [0];
   const t = fact.constant?.peek();
   return t ? Array.from(numbers(t)) : null;
 };
-const isByte = (d: DType | undefined): boolean => d === 'uint8' || d === 'int8';
+export const isByte = (d: DType | undefined): boolean => d === 'uint8' || d === 'int8';
 
 /** Convolutions with constant weights, channels first. */
 export const pairConvWasm = (name: string, roles: Roles, windowOf: (call: Call) => Window): WasmKernel => {

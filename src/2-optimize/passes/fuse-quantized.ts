@@ -59,7 +59,6 @@ function convolution(conv: Node, to: Quantised, graph: GraphView): Patch | null 
   const x = dequantised(conv.inputs[0], graph), w = dequantised(conv.inputs[1], graph), weights = w && graph.constant(w.value);
   if (!x || !isSingle(x) || !w || !weights || !(w.dtype in RANGE) || (w.scales.length > 1 && w.node.attrs.axis !== 0) || sizeOf(weights.shape.slice(1)) >= MOST_TERMS) return null;
   const filters = weights.shape[0]!;
-  if (weights.shape[1] === 1) return null;
   if (![1, filters].includes(w.scales.length) || ![1, filters].includes(w.zeros.length)) return null;
   const bias = biasOf(conv.inputs[2], w.scales.map((s) => Math.fround(x.scales[0]! * s)), graph);
   if (bias === undefined) return null;
