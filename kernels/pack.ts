@@ -74,9 +74,9 @@ const gemmPairs: Packer = (t, args, into) => {
  * "conv.pairs" [mr, groups, filters, channels, taps, zero point, or one of each filter …]: 8-bit weights [groups, filters, channels, taps] less their zero points as int16,
  * [group][tile of mr filters][pair of channels][tap][filter][2]; a channel that a last pair lacks is 0.
  */
-const convPairs: Packer = (t, args) => {
+const convPairs: Packer = (t, args, into) => {
   const [mr, groups, filters, channels, taps, ...zeros] = ints(args) as [number, number, number, number, number, ...number[]];
-  const from = numbers(t), pairs = Math.ceil(channels / 2), out = new Int16Array(groups * filters * pairs * taps * 2);
+  const from = numbers(t), pairs = Math.ceil(channels / 2), out = cells(Int16Array, groups * filters * pairs * taps * 2, into, channels % 2 === 0);
   for (let g = 0; g < groups; g++) for (let f = 0; f < filters; f++) {
     const first = f - (f % mr), rows = Math.min(mr, filters - first), filter = g * filters + f, zero = zeros[zeros.length > 1 ? filter : 0]!;
     const tile = ((g * filters + first) * pairs * taps + (f - first)) * 2;
@@ -85,9 +85,10 @@ const convPairs: Packer = (t, args) => {
   return bytes(out);
 };
 /** "conv.floats" [filters, run, zero point, or one of each filter …]: bytes less their zero points as float32. */
-const convFloats: Packer = (t, args) => {
-  const [filters, run, ...zeros] = ints(args) as [number, number, ...number[]], from = numbers(t);
-  return bytes(Float32Array.from({ length: filters * run }, (_, i) => from[i]! - zeros[zeros.length > 1 ? Math.floor(i / run) : 0]!));
+const convFloats: Packer = (t, args, into) => {
+  const [filters, run, ...zeros] = ints(args) as [number, number, ...number[]], from = numbers(t), out = cells(Float32Array, filters * run, into, true);
+  for (let i = 0; i < out.length; i++) out[i] = from[i]! - zeros[zeros.length > 1 ? Math.floor(i / run) : 0]!;
+  return bytes(out);
 };
 /**
  * "nbits.panels" [bits, block, K, N]: weights of MatMulNBits, [N][block][k], as panels of 8 columns (zeros beyond N): 16 bytes hold the columns

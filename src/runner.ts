@@ -179,7 +179,7 @@ export interface SegmentRequest {
 /** Quantised layers as products of bytes: the CPU has kernels for them. */
 function inBytes(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): Work {
   const list = caps.kind === 'wasm' && work.nodes.some((n) => n.op.endsWith('QuantizeLinear')) ? allowedPasses(bytePasses, allow) : [];
-  return list.length === 0 ? work : rewriteNodes(work, work.outputs, list, ops, trace);
+  return list.length === 0 ? work : rewriteNodes(work, new Set(work.outputs), list, ops, trace);
 }
 
 /** Binds, fuses, and says what the plan of this part reads and makes. */

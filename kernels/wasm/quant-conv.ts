@@ -264,7 +264,7 @@ export const pairConvWasm = (name: string, roles: Roles, windowOf: (call: Call) 
       const { g, pairs, direct, N } = laid(call), K2 = pairs * tapsOf(g), block = blockOf(K2, Math.ceil(N / NR));
       return [caps.threads * block * 4 * NR * K2, 4 * g.groups * g.filters, direct ? 16 : 4 * K2, direct ? 16 : g.batch * g.groups * pairs * g.plane + 64];
     },
-    launch: (call, caps) => {
+    launch: (call) => {
       if (sizeOf(call.outputs[0]!.shape) === 0) return [];
       const { g, pairs, direct, N } = laid(call), K2 = pairs * tapsOf(g), panels = Math.ceil(N / NR), block = blockOf(K2, panels), all = g.groups * g.filters;
       const x = call.inputs[roles.x]!, y = call.outputs[0]!, [xs, ws, ys] = roles.scales ?? [null, null, null];

@@ -60,9 +60,8 @@ export function rewrite(graph: Graph, passes: readonly Pass[], ops: ReadonlyMap<
 }
 
 /** The same for nodes of which some facts may be known, and whose readers want `wanted`. */
-export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] }>(graph: G, wanted: Iterable<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): G {
-  const { nodes, values } = applied({ nodes: graph.nodes, values: graph.values, outputs: new Set(wanted), facts: null }, passes, ops, trace);
-  return { ...graph, nodes: withoutDead(nodes, wanted), values };
+export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] }>(graph: G, wanted: ReadonlySet<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): G {
+  return { ...graph, ...applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts: null }, [passes], ops, trace) };
 }
 
 /** Nodes of which all shapes are known. */

@@ -7,7 +7,7 @@ import { listOf, scalarOf } from './patterns.ts';
 export const foldPad: Pass = {
   name: 'fold-pad',
   exactness: 'exact',
-  roots: ({ op }) => op === 'Conv' || op === 'AveragePool',
+  roots: ({ op }) => op === 'Conv' || op === 'AveragePool' || op === 'QLinearConv',
   rewrite: (node, graph) => {
     if (node.op !== 'Conv' && node.op !== 'AveragePool' && node.op !== 'QLinearConv') return null;
     if (node.attrs.auto_pad !== 'NOTSET' && node.attrs.auto_pad !== undefined && node.attrs.auto_pad !== '') return null;

@@ -2,6 +2,7 @@
  * Models whose quantised layers are written as DequantizeLinear, float operators and QuantizeLinear: those layers as products of integers, where a
  * device has kernels for them. Sums are then exact instead of rounded, and scaled once; a result may fall to the neighbouring step.
  */
+import type { Op } from '../../../kernels/define.ts';
 import type { Node, ValueId } from '../../core/graph.ts';
 import { fromNumbers, numbers } from '../../core/numbers.ts';
 import { sizeOf, type Tensor } from '../../core/tensor.ts';
@@ -79,12 +80,14 @@ function product(node: Node, to: Quantised, graph: GraphView): Patch | null {
   };
 }
 
+const quantizes = (op: Op): boolean => op.op.endsWith('QuantizeLinear');
+
 /** Layers between DequantizeLinear and QuantizeLinear as QLinearConv and QLinearMatMul. */
 export const fuseQuantized: Pass = {
   name: 'fuse-quantized',
   exactness: 'reassociates',
+  roots: quantizes,
   rewrite: (node, graph) => {
-    if (!node.op.endsWith('QuantizeLinear') || node.op.endsWith('DequantizeLinear')) return null;
     const to = quantised(node, graph);
     if (to === null || !isSingle(to)) return null;
     const from = source(to, graph);
@@ -94,25 +97,26 @@ export const fuseQuantized: Pass = {
 
 /** Operators that move elements and look at none of them, by how many of their inputs they move. */
 const MOVES: Readonly<Record<string, number>> = { Reshape: 1, Flatten: 1, Squeeze: 1, Unsqueeze: 1, Transpose: 1, Slice: 1, Gather: 1, Expand: 1, Tile: 1, DepthToSpace: 1, SpaceToDepth: 1, Identity: 1, Pad: 1, Concat: Infinity };
-/** Elements that are dequantised, moved and quantised with the same steps are moved as they are. */
+/** Elements that are dequantised, moved and quantised are moved as bytes; with the same steps they are what they were. */
 export const moveQuantized: Pass = {
   name: 'move-quantized',
   exactness: 'exact',
+  roots: quantizes,
   rewrite: (node, graph) => {
-    if (!node.op.endsWith('QuantizeLinear') || node.op.endsWith('DequantizeLinear')) return null;
     const to = quantised(node, graph), y = node.outputs[0]!;
     if (to === null || !isSingle(to)) return null;
     const back = dequantised(to.value, graph);
     if (back !== null && sameSteps(back, to) && !graph.isOutput(y)) return { reason: `${node.name} takes back what ${back.node.name} does`, remove: [node], add: [], instead: [[y, back.value]] };
     const move = graph.maker(to.value), count = move && MOVES[move.op];
     if (move === undefined || count === undefined || !graph.readOnce(to.value)) return null;
-    const moved = move.inputs.slice(0, count).map((v) => dequantised(v, graph));
-    if (moved.some((q) => q === null || !sameSteps(q, to))) return null;
-    const inputs = [...moved.map((q) => q!.value), ...move.inputs.slice(moved.length)];
+    const moved = move.inputs.slice(0, count);
+    if (moved.some((v) => { const q = dequantised(v, graph); return q === null || !isSingle(q); })) return null;
+    const add: Node[] = moved.map((v, i) => nodeOf(node.op, node, [v!, ...node.inputs.slice(1)], graph.addValue(`${node.name}.${i}`), node.attrs, moved.length > 1 ? String(i) : ''));
+    const inputs = [...add.map((q) => q.outputs[0]!), ...move.inputs.slice(moved.length)];
     if (move.op === 'Pad' && move.attrs.mode === 'constant') {
       if (move.inputs[2] == null ? move.attrs.value !== undefined && move.attrs.value !== 0 : scalarOf(graph, move.inputs[2]) !== 0) return null;
       inputs[2] = graph.addValue(`${move.name}.zero`, fromNumbers(to.dtype as 'uint8', [], [to.zeros[0]!]));
     }
-    return { reason: `${move.name} moves bytes`, remove: [node], add: [{ ...move, inputs, outputs: [y] }] };
+    return { reason: `${move.name} moves bytes`, remove: [node], add: [...add, { ...move, inputs, outputs: [y] }] };
   },
 };
