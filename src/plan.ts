@@ -4,7 +4,7 @@ import { fail } from './core/errors.ts';
 import { BASE_GPU, BASE_WASM } from './core/plan.ts';
 import { writeCompiled } from './plan-file.ts';
 import { planModel, type PlanOptions } from './session.ts';
-import type { ModelSource } from './source.ts';
+import type { ModelSource } from './0-read/open.ts';
 
 export { summarize } from './3-plan/print.ts';
 export type { Summary } from './3-plan/print.ts';
@@ -13,7 +13,7 @@ export type { ErrorCode } from './core/errors.ts';
 export type { Caps, Plan, Step } from './core/plan.ts';
 export { planModel, printPlan } from './session.ts';
 export type { PlanOptions } from './session.ts';
-export type { ModelSource } from './source.ts';
+export type { ModelSource } from './0-read/open.ts';
 
 /**
  * A model at fixed dims as one file for one kind of device: its plan, its shaders or WASM modules, and its weights as kernels want them.
@@ -23,6 +23,6 @@ export type { ModelSource } from './source.ts';
  */
 export async function compile(model: ModelSource, options: PlanOptions & { readonly device?: 'webgpu' | 'wasm' } = {}): Promise<Uint8Array<ArrayBuffer>> {
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : BASE_GPU);
-  const { plan, constants } = await planModel(model, { ...options, caps });
+  const { plan, constants } = await planModel(model, { ...options, caps, graphOnly: false });
   return writeCompiled({ plan, constants, caps }, (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args));
 }

@@ -1,38 +1,31 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
-import { type Definitions, definitionsFor, equip } from '../kernels/operators.ts';
+import { equip } from '../kernels/operators.ts';
 import { packers } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
-import { parseModel, type Model } from './1-parse/model.ts';
+import { goOn } from './0-read/bytes.ts';
+import { isRemote, type ModelSource } from './0-read/open.ts';
 import { MAP } from './2-optimize/fuse.ts';
-import { expandGradients } from './2-optimize/gradient.ts';
-import { normalize } from './2-optimize/normalize.ts';
-import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
-import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
+import { allowed } from './2-optimize/passes/index.ts';
 import { printPlan } from './3-plan/print.ts';
+import { type Fit, fitOf } from './3-plan/fits.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type EngineState, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
-import { type Constant, type Fact, type Graph, operatorsIn, type ValueId } from './core/graph.ts';
+import type { Constant, Fact, Graph, ValueId } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
 import { type GpuTensor, isGpuTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
+import { type GraphOptions, loadGraph, unlessAborted } from './load.ts';
 import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { checkShape, checkTensor, type Port } from './feeds.ts';
-import { openModel, type ModelSource } from './source.ts';
 
-export interface SessionOptions {
+export interface SessionOptions extends GraphOptions {
   /** Where to run; 'auto' takes a hardware GPU, else WASM. Default 'auto'. */
   readonly device?: Device;
-  /** Sizes of the free dims, by name, or "INPUT.AXIS" for one without: the plan for them is made at load. Other dims may still be run. */
+  /** Sizes of the free dims, by name, or "INPUT.AXIS" for one without: the plan for them is made at load, and the weights are fetched. Other dims may still be run. */
   readonly dims?: Readonly<Record<string, number>>;
   /** Throw, with the list of nodes, rather than leave the device. Nodes that only compute shapes do not count. Default false. */
   readonly strict?: boolean;
-  /** External data by the name that the model uses; default: files beside the model's path or URL. */
-  readonly externalData?: Readonly<Record<string, Uint8Array>>;
-  /** Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and 'reassociates'. */
-  readonly optimize?: boolean | readonly Exactness[];
-  /** Called with every rewrite of the graph. */
-  readonly trace?: (t: Trace) => void;
   /** Threads of the CPU path. Default: half of the machine's, 4 at most; 1 in pages that are not cross-origin isolated. Results do not depend on it. */
   readonly threads?: number;
   /** Run the CPU path in a worker, so that the caller's thread stays free. Default: in pages only. */
@@ -43,8 +36,6 @@ export interface SessionOptions {
   readonly tuning?: TuningTable | readonly TuningTable[] | false;
   /** On a GPU: milliseconds of its time to submit at once, so that pages draw and other sessions run in between; 0: each plan whole. Default 8 in browsers, 0 in Node. */
   readonly slice?: number;
-  /** Stops loading between its stages. */
-  readonly signal?: AbortSignal;
 }
 
 /** What tools put between a session and its device. */
@@ -100,10 +91,14 @@ export class Session implements AsyncDisposable {
    * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted, option_invalid
    */
   static async load(source: ModelSource, options: SessionOptions = {}, tools: SessionTools = {}): Promise<Session> {
-    const goOn = (): void => { if (options.signal?.aborted) fail('aborted', 'loading was aborted'); };
-    goOn();
-    const { model: { graph }, name, definitions } = await readModel(source, options);
-    goOn();
+    goOn(options);
+    const first = openDevice(options.device ?? 'auto', options);
+    first.catch(() => undefined); // reported where it is waited for
+    const loaded = await loadGraph(source, options).catch((e: unknown) => {
+      void first.then(({ backend }) => backend.release(), () => undefined);
+      throw e;
+    });
+    const { model: { graph }, name, definitions } = loaded;
     if (options.slice !== undefined && !(options.slice >= 0)) fail('option_invalid', `slice is a time in milliseconds, not ${options.slice}`);
     const random = mulberry32(options.seed ?? 0);
     const plans: Plan[] = [];
@@ -111,9 +106,12 @@ export class Session implements AsyncDisposable {
       if (options.strict) refuseLeaving(plan, name);
       plans.push(plan);
       if (plans.length > 64) plans.shift();
+      loaded.planned(plan);
     };
+    let opening: typeof first | null = first;
     const open = async (): Promise<Live> => {
-      const { backend: opened, kernels } = await openDevice(options.device ?? 'auto', options);
+      const { backend: opened, kernels } = await (opening ?? openDevice(options.device ?? 'auto', options));
+      opening = null;
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
       const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
@@ -127,11 +125,13 @@ export class Session implements AsyncDisposable {
       return live;
     };
     const again = typeof options.device === 'object' ? (): never => fail('device_lost', 'the GPUDevice that the session was given is lost; request a new one and load the model on it') : open;
-    const session = new Session(graph, name, await open(), again, random, plans);
+    const session = new Session(graph, name, await unlessAborted(open(), options.signal, ({ backend }) => backend.release()), again, random, plans);
     try {
-      goOn();
-      if (options.dims !== undefined) await session.#live.runner.prepare(inputFacts(graph, options.dims));
-      goOn();
+      const prepare = async (): Promise<void> => {
+        if (options.dims !== undefined || isBound(graph)) await session.#live.runner.prepare(inputFacts(graph, options.dims ?? {}));
+        await loaded.settle();
+      };
+      await unlessAborted(prepare(), options.signal, () => undefined);
       return session;
     } catch (e) {
       await session.release();
@@ -271,40 +271,52 @@ async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Pl
   return tuningFor(caps, ([] as TuningTable[]).concat(given ?? []));
 }
 
-async function readModel(source: ModelSource, options: Pick<SessionOptions, 'externalData' | 'optimize' | 'trace'>): Promise<{ model: Model; name: string; definitions: Definitions }> {
-  const { bytes, name, external } = await openModel(source, options.externalData ?? {});
-  try {
-    const model = parseModel(bytes, (file, offset, length) => external(file!, offset, length));
-    const definitions = await definitionsFor(operatorsIn(model.graph));
-    const graph = expandGradients(normalize(model.graph, definitions));
-    return { model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions };
-  } catch (e) {
-    throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
-  }
-}
-
-export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 'trace' | 'externalData'> {
+export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
   /** What to plan for, with what every such device offers. Default 'webgpu'. */
   readonly device?: 'webgpu' | 'wasm' | 'reference';
   /** The machine to plan for, in place of `device`. */
   readonly caps?: Caps;
+  /**
+   * Read no more than the graph, even of a model so small that a session reads it whole: weights then take no part in rewriting, and the plan
+   * may have a few more steps. Default: true for URLs, else false.
+   */
+  readonly graphOnly?: boolean;
+  /** Bytes that weights and activations may take together, for `fits`. Default: what the device's limits allow. */
+  readonly memory?: number;
+}
+
+/** A plan made without a device, and what else can be told before a model is loaded. */
+export interface Preview extends Fit {
+  readonly plan: Plan;
+  readonly constants: readonly Constant[];
+  /** False where a shape depends on data: the plan ends there. */
+  readonly complete: boolean;
+  readonly graph: Graph;
+  /** Nodes that would leave the device, and why. */
+  readonly left: readonly { readonly node: string; readonly op: string; readonly why: string }[];
+  /** Bytes of the source that were read: of a file, a Blob, a URL with ranges or `{ size, read }`, those of the graph without its weights. */
+  readonly bytesRead: number;
 }
 
 /**
- * The plan of a model at these dims, made without any device: where every node would run, what it copies, what memory it needs.
- * Where shapes depend on data it covers the model up to there, and `complete` is false. `tools.freeDims`: the size of dims that `dims` does not name.
+ * The plan of a model at these dims, made without any device and without its weights: where every node would run, what it copies, what memory
+ * it needs, whether a machine has room for it. Where shapes depend on data it covers the model up to there. `tools.freeDims`: the size of dims that `dims` does not name.
+ * @throws what `Session.load` throws, dimension_unbound
  */
-export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}):
-  Promise<{ plan: Plan; constants: readonly Constant[]; complete: boolean; graph: Graph }> {
-  const { model, name, definitions } = await readModel(source, options);
-  const { graph } = model;
+export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
+  const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
+  const { model: { graph }, name, definitions } = loaded;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const ops = equip(definitions, await kernelsFor(caps.kind));
   const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
   const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps, tools.placed ? { placed: tools.placed } : {});
-  return { plan, constants, complete: request.specialized.deferred.length === 0, graph };
+  await loaded.settle();
+  return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, options.memory) };
 }
+
+/** Whether the model says all dims of its inputs. */
+const isBound = (graph: Graph): boolean => graph.inputs.every((v) => graph.values[v]!.declared?.shape?.every((d) => typeof d === 'number'));
 
 /** The facts of the inputs at these dims. @throws dimension_unbound */
 const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>, free?: number): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims, free)]));
@@ -361,8 +373,14 @@ function holdAll(feeds: Feeds, backend: Backend): () => void {
   }
 }
 
+/** Nodes that leave the plan's device, but for those that only compute shapes. */
+const leaving = (plan: Plan): Preview['left'] => (plan.device === 'reference' ? [] : [
+  ...plan.steps.flatMap((s) => (s.run === 'host' && s.why !== 'shape' ? [{ node: s.node, op: s.op, why: s.why ?? '' }] : [])),
+  ...plan.after.map((n) => ({ node: n.node, op: n.op, why: 'its shape depends on data' })),
+]);
+
 function refuseLeaving(plan: Plan, model: string): void {
-  const left = plan.steps.flatMap((s) => (s.run === 'host' && s.why !== 'shape' && plan.device !== 'reference' ? [`${s.node} (${s.op}): ${s.why}`] : [])).concat(plan.device === 'reference' ? [] : plan.after.map((n) => `${n.node} (${n.op}): its shape depends on data`));
+  const left = leaving(plan).map(({ node, op, why }) => `${node} (${op}): ${why}`);
   if (left.length > 0) fail('not_on_device', `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`, [`model ${model}`]);
 }
 

@@ -136,7 +136,7 @@ describe('a page', () => {
 
   it('says what is wrong with an address', async () => {
     const { error } = await ask(page, { url: '/none.onnx', device: 'wasm', feeds: [] });
-    expect(error).toEqual({ code: 'model_not_onnx', message: expect.stringContaining('404') });
+    expect(error).toEqual({ code: 'source_failed', message: expect.stringContaining('404') });
   });
 });
 

@@ -272,7 +272,7 @@ describe('loading', () => {
     for (const [bytes, code] of [[new Uint8Array(0), /model_/], [new TextEncoder().encode('<!doctype html><p>404'), /model_not_onnx.*HTML/i], [small.subarray(0, small.length - 20), /model_malformed/]] as const) {
       expect((await errorOf(() => Session.load(bytes, { device: 'reference' }))).message).toMatch(code);
     }
-    expect((await errorOf(() => Session.load('/nowhere/model.onnx', { device: 'reference' }))).code).toBe('model_not_onnx');
+    expect((await errorOf(() => Session.load('/nowhere/model.onnx', { device: 'reference' }))).code).toBe('source_failed');
   });
 });
 

@@ -5,6 +5,7 @@ import { buildGraph } from './build-graph.ts';
 import type { ReadBytes } from './external.ts';
 import { inlineFunctions } from './functions.ts';
 import { readModel } from './messages.ts';
+import { checkStart, startOf } from './signature.ts';
 import type { GraphProto, ModelProto, TensorProto, ValueType } from './proto.ts';
 import type { Sparse } from './wire.ts';
 
@@ -29,8 +30,7 @@ export interface Model {
  */
 export function parseModel(from: Uint8Array | Sparse, read?: ReadBytes): Model {
   const bytes = from instanceof Uint8Array ? from : from.bytes;
-  if (bytes.length === 0) fail('model_not_onnx', 'the file is empty');
-  const proto = readProto(from);
+  const proto = readProto(from, bytes);
   if (!proto.graph) return fail(proto.irVersion > 0 ? 'model_malformed' : 'model_not_onnx', `${proto.irVersion > 0 ? 'the model has no graph' : 'the file has neither an IR version nor a graph'}; it starts with ${startOf(bytes)}`);
   const inlined = inlineFunctions(proto, proto.graph);
   const files = new Map<string | null, number>();
@@ -57,36 +57,12 @@ function externalFiles(graph: GraphProto): string[] {
   ];
 }
 
-function readProto(from: Uint8Array | Sparse): ModelProto {
+function readProto(from: Uint8Array | Sparse, bytes: Uint8Array): ModelProto {
+  checkStart(bytes, true);
   try {
     return readModel(from);
   } catch (e) {
-    const bytes = from instanceof Uint8Array ? from : from.bytes;
-    const known = signatureOf(bytes);
-    if (known && e instanceof SardonyxError) return fail('model_not_onnx', `this looks like ${known}, not an ONNX model; it starts with ${startOf(bytes)}`);
+    if (e instanceof SardonyxError) checkStart(bytes, false);
     throw e;
   }
 }
-
-/** What a file is whose first bytes are well known. */
-function signatureOf(bytes: Uint8Array): string | null {
-  const text = String.fromCharCode(...bytes.subarray(0, 64)).replace(/^\u00ef\u00bb\u00bf/, '');
-  const at4 = text.slice(4, 8);
-  if (/^\s*</.test(text)) return 'an HTML or XML page (was the address right, and did the server find the file?)';
-  if (text.startsWith('version https://git-lfs')) return 'a Git LFS pointer (the file itself was not fetched)';
-  if (/^\s*[{[]/.test(text)) return 'JSON';
-  if (text.startsWith('PK\u0003\u0004')) return 'a ZIP archive (a PyTorch file, or a zipped model)';
-  if (text.startsWith('\u001f\u008b')) return 'a gzip file';
-  if (text.startsWith('GGUF')) return 'a GGUF model';
-  if (text.startsWith('\u0089HDF')) return 'an HDF5 (Keras) file';
-  if (text.startsWith('\u0080\u0002') || text.startsWith('\u0080\u0004')) return 'a Python pickle';
-  if (at4 === 'ORTM') return 'a model in ONNX Runtime\'s own format (.ort)';
-  if (at4 === 'TFL3') return 'a TensorFlow Lite model';
-  if (text[8] === '{') return 'a safetensors file';
-  return null;
-}
-
-const startOf = (bytes: Uint8Array): string => {
-  const start = bytes.subarray(0, 16);
-  return start.every((b) => b >= 32 && b < 127) ? JSON.stringify(String.fromCharCode(...start)) : Array.from(start, (b) => b.toString(16).padStart(2, '0')).join(' ');
-};

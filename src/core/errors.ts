@@ -1,9 +1,10 @@
 /**
  * What went wrong, as a stable name. Programs may switch on it; texts may change.
  *
- * model_*: the file. op_*, attribute_*, shape_*, type_*: a node. input_*: what `run` was given. device_*: the machine.
+ * source_*, integrity_*: reading it. model_*: the file. op_*, attribute_*, shape_*, type_*: a node. input_*: what `run` was given. device_*: the machine.
  */
 export type ErrorCode =
+  | 'source_failed' | 'integrity_mismatch'
   | 'model_malformed' | 'model_not_onnx' | 'model_unsupported' | 'model_too_large' | 'external_data_missing' | 'external_data_unsafe'
   | 'op_unsupported' | 'attribute_invalid' | 'shape_mismatch' | 'type_mismatch' | 'value_invalid'
   | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'input_device' | 'output_unknown'

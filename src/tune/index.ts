@@ -15,7 +15,7 @@ import { capsOf, requestGpuDevice } from '../4-run/webgpu/device.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';
 import { planModel } from '../session.ts';
-import type { ModelSource } from '../source.ts';
+import type { ModelSource } from '../0-read/open.ts';
 import { floorMs, gauge, type Peaks } from './peaks.ts';
 import { keyOf, problemOf, type Problem } from './problem.ts';
 import { standardProblems } from './problems.ts';

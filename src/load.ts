@@ -1,0 +1,89 @@
+/** From a source to a graph that is ready to be planned, with word of how far it is. */
+import { type Definitions, definitionsFor } from '../kernels/operators.ts';
+import { goOn } from './0-read/bytes.ts';
+import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
+import { type Model, parseModel } from './1-parse/model.ts';
+import { expandGradients } from './2-optimize/gradient.ts';
+import { normalize } from './2-optimize/normalize.ts';
+import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
+import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
+import { fail, SardonyxError } from './core/errors.ts';
+import { operatorsIn } from './core/graph.ts';
+import type { Plan } from './core/plan.ts';
+
+export interface GraphOptions extends ReadOptions {
+  /** Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and 'reassociates'. */
+  readonly optimize?: boolean | readonly Exactness[];
+  /** Called with every rewrite of the graph. */
+  readonly trace?: (t: Trace) => void;
+}
+
+/** A model, parsed and rewritten. Its weights may still lie where they came from. */
+export interface Loaded {
+  readonly model: Model;
+  readonly name: string;
+  readonly definitions: Definitions;
+  readonly bytesRead: () => number;
+  /** Tells that a plan was made, which is about to be given to its device. */
+  planned(plan: Plan): void;
+  /** To be called when loading is over. @throws what was found out since, such as integrity_mismatch */
+  settle(): Promise<void>;
+}
+
+/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
+export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false): Promise<Loaded> {
+  const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
+  const opened = await openModel(source, options, graphOnly);
+  const { name, bytesRead } = opened;
+  let plan: Plan | null = null;
+  let loading = true;
+  let read = 0;
+  const weights = (): number => plan?.weights.reduce((n, w) => n + w.bytes, 0) ?? 0;
+  try {
+    tell('parse', 0, 1);
+    const model = parseModel(opened.from, (file, offset, length) => {
+      const bytes = opened.read(file, offset, length);
+      if (loading && plan) Promise.resolve(bytes).then(() => tell('upload', Math.min(read += length, weights()), weights()), () => undefined);
+      return bytes;
+    });
+    tell('parse', 1, 1);
+    const definitions = await definitionsFor(operatorsIn(model.graph));
+    const graph = expandGradients(normalize(model.graph, definitions));
+    return {
+      model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions, bytesRead,
+      planned: (made) => {
+        if (!loading) return;
+        plan = made;
+        tell('plan', 1, 1);
+        tell('compile', 0, made.shaders.length + made.modules.length);
+        tell('upload', 0, weights());
+      },
+      settle: async () => {
+        goOn(options);
+        await opened.settle();
+        if (plan) {
+          tell('compile', plan.shaders.length + plan.modules.length, plan.shaders.length + plan.modules.length);
+          tell('upload', weights(), weights());
+        }
+        loading = false;
+      },
+    };
+  } catch (e) {
+    await opened.settle().catch(() => undefined);
+    throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
+  }
+}
+
+/** What the promise gives, unless the signal comes first; `late` then gets what comes after all. @throws aborted */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined, late: (value: T) => unknown): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      promise.then(late, () => undefined);
+      try { fail('aborted', 'loading was aborted'); } catch (e) { reject(e); }
+    };
+    if (signal.aborted) return stop();
+    signal.addEventListener('abort', stop, { once: true });
+    promise.finally(() => signal.removeEventListener('abort', stop)).then(resolve, reject);
+  });
+}
