@@ -5,6 +5,7 @@ import type { Backend, Held } from '../executable.ts';
 import { capsOf, isNode, requestGpuDevice } from './device.ts';
 import { bindPlan, type GpuAround, type GpuRef } from './executable.ts';
 import { checkGpuTensor, copiedBytes, holdGpuTensor, isCallers, makeGpuTensor, readAlone } from './gpu-tensor.ts';
+import { onLoss } from './loss.ts';
 import { makePool } from './pool.ts';
 import { makeReadback } from './readback.ts';
 import { makeRecorder } from './recorder.ts';
@@ -26,7 +27,8 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   let bytes = 0;
   let lost: string | null = null;
   let released = false;
-  const lostReason = device.lost.then(({ reason, message }) => (lost = `${reason}: ${message}`));
+  let forget = (): void => undefined;
+  const lostReason = new Promise<string>((resolve) => { forget = onLoss(device, (reason) => resolve((lost = reason))); });
   const checkAlive = (): void => { if (lost !== null) fail('device_lost', `the GPU device is lost (${lost})`); };
 
   const create = (size: number, usage: number, label: string): GPUBuffer => {
@@ -87,6 +89,7 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
     },
     release() {
       released = true;
+      forget();
       recorder.flush();
       readback.release();
       pool.release();
