@@ -179,7 +179,10 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, cols: number, exact: boo
 export const IMAGE_ARGS = 8;
 export const imageArgs = (g: Geometry): number[] => [g.channels * tapsOf(g), g.filters, g.output[0], g.output[1], g.output[2], g.strides[0] * g.slice, g.strides[1] * g.row, 4 * g.output[0] * g.output[1] * g.output[2]];
 
-/** (x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane, …operands): one group of one image; w packed by "conv.tiles". */
+/**
+ * (x, w, out, table, bias, K, filters, OD, OH, OW, stepZ, stepY, outPlane, …operands): one group of one image; w packed by "conv.tiles". Of a single
+ * slice it may also be some of the filters, of the rows, or of the columns of a single row, from multiples of the tile on.
+ */
 export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
   const [mr, nr] = s.tile;
   const tiles = new Map<string, Fn>();
@@ -193,7 +196,7 @@ export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
       f.set(ws, w!); f.set(bs, bias!); f.set(ow, i32.const(0)); at.forEach((a, i) => f.set(a, given[i]!));
       const step = (mr: number): void => { f.inc(ws, i32.mul(k0, 4 * mr)); body(mr); f.inc(ws, i32.mul(i32.sub(K!, k0), 4 * mr)); f.iff(bs, () => f.inc(bs, 4 * mr)); f.inc(ow, i32.mul(outPlane!, mr)); ops.forEach((o, i) => { if (o === 'channel' || o === 'plane') f.inc(at[i]!, 4 * mr); }); };
       if (s.tall) f.times(i32.divu(filters!, mr), () => step(mr));
-      if (s.mTail) step(s.mTail);
+      if (s.mTail) f.iff(i32.remu(filters!, mr), () => step(s.mTail));
     };
     const smaller = (l: L, limit: number, of: I32): void => { f.set(l, of); f.iff(i32.gtu(l, limit), () => f.set(l, i32.const(limit))); };
     const call = (rows: number, cols: number): void => f.call(tiles.get(`${rows},${cols}`)!, xs, tables, ws, kc, i32.add(os, ow), outPlane!, bs, pass, ...at);
@@ -208,8 +211,7 @@ export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
           f.times(rows, () => {
             f.set(xs, xy); f.set(os, oy);
             if (s.wide) f.times(tilesHere, () => { call(mr, nr); f.inc(xs, 4 * nr); f.inc(os, 4 * nr); });
-            if (s.nTail && s.wide) f.iff(i32.eq(tilesHere, column), () => call(mr, s.nTail));
-            else if (s.nTail) call(mr, s.nTail);
+            if (s.nTail) f.iff(s.wide ? i32.and(i32.eq(tilesHere, column), i32.ne(i32.remu(OW!, nr), 0)) : i32.const(1), () => call(mr, s.nTail));
             f.inc(xy, stepY!); f.inc(oy, i32.shl(OW!, 2));
           });
         });
@@ -224,11 +226,11 @@ export function convImage(m: Mod, caps: WasmCaps, s: ConvSpec): Fn {
         f.set(xc, xb); f.set(oc, ob);
         if (s.wide) {
           f.set(column, i32.divu(OW!, nr));
-          f.whileLoop(() => column, () => {
+          f.doWhile(() => { // once also where there is only what is left of a row
             smaller(tilesHere, s.block.tiles, column);
             block();
             f.inc(xc, i32.mul(tilesHere, 4 * nr)); f.inc(oc, i32.mul(tilesHere, 4 * nr)); f.inc(column, i32.sub(0, tilesHere));
-          });
+          }, () => column);
         } else block();
         f.inc(row, i32.sub(0, rows)); f.inc(xb, i32.mul(stepY!, rows)); f.inc(ob, i32.mul(i32.shl(OW!, 2), rows));
       });

@@ -8,7 +8,7 @@ import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
 import { i32s, locals, loop, mac, storeLanes } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
-import type { WasmCaps } from '../../src/core/plan.ts';
+import type { Split, WasmCaps } from '../../src/core/plan.ts';
 
 /** All of the window is code: rows and columns of the kernel, strides, dilations, and how a padded row lies (bytes). */
 export interface DepthwiseSpec {
@@ -121,6 +121,16 @@ const geometry = (call: Call): Geometry => {
   const [x, w, b] = call.inputs;
   return geometryOf(x!.shape, w!.shape[0]!, convShape(x!.shape, w!.shape, b?.shape ?? null, call.attrs).window);
 };
+/** Bytes of one padded plane, and of the table of taps; per thread. */
+const scratchOf = (g: Geometry): [padded: number, table: number] => [paddedBytes(g, 1), 4 * g.kernel[1] * g.kernel[2]].map((n) => Math.ceil(n / 16) * 16) as [number, number];
+/** Images, or channels of a single one. `operands`: the first argument of the epilogue's. */
+function splitOf(g: Geometry, store: StoreSpec | null, bias: boolean, operands: number): Split {
+  const one = g.batch === 1, n = one ? 1 : g.groups, size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!, out = n * size(g.output), [padded, table] = scratchOf(g);
+  const steps = { element: out, plane: 4 * n, channel: one ? 4 : 0, one: 0 };
+  const along = (store?.operands ?? []).flatMap((o, i): [number, number][] => (steps[o] ? [[operands + i, steps[o]]] : []));
+  const taps = g.kernel[1] * g.kernel[2], weights: [number, number][] = one ? [[1, 4 * taps], ...(bias ? [[2, 4] as [number, number]] : [])] : [];
+  return { items: one ? 7 : 6, grain: 1, moves: [[0, n * size(g.input)], [3, out], ...weights, ...along], own: [[4, padded], [5, table]], cost: (n * (taps + 4) * size(g.output)) / 4 / 12 };
+}
 /** One input channel and one filter a group, in up to two dims. */
 export const convDepthwise: WasmKernel = {
   name: 'conv.depthwise',
@@ -129,7 +139,7 @@ export const convDepthwise: WasmKernel = {
     const g = geometry(call);
     return g.groups > 1 && g.channels === 1 && g.filters === 1 && finishes(finishOf(call), call.outputs[0]!);
   },
-  scratch: (call) => { const g = geometry(call); return [paddedBytes(g, 1), 4 * g.kernel[1] * g.kernel[2]]; },
+  scratch: (call, { threads }) => scratchOf(geometry(call)).map((n) => threads * n),
   launch: (call) => {
     const g = geometry(call), out = call.outputs[0]!, finish = finishOf(call), store = storeSpec(finish, out);
     const size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!;
@@ -138,7 +148,7 @@ export const convDepthwise: WasmKernel = {
       row: g.row, phase: g.phase, width: g.output[2], height: g.output[1], bias: !!call.inputs[2], store: store?.spec ?? null,
     };
     return [
-      { emit: depthwiseModule, spec, args: [{ input: 0 }, { input: 1 }, call.inputs[2] ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, { scratch: 1 }, g.batch, g.groups, size(g.input), size(g.output), paddedBytes(g, 1), ...padArgs(g), ...(store?.args ?? [])] },
+      { emit: depthwiseModule, spec, args: [{ input: 0 }, { input: 1 }, call.inputs[2] ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, { scratch: 1 }, g.batch, g.groups, size(g.input), size(g.output), paddedBytes(g, 1), ...padArgs(g), ...(store?.args ?? [])], split: splitOf(g, store?.spec ?? null, !!call.inputs[2], 11 + padArgCount(g.strides[2])) },
       ...(store ? [] : finishLaunch(finish, out)),
     ];
   },
