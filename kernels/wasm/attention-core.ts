@@ -7,6 +7,7 @@ import type { Ref, WasmEmitter, WasmLaunch } from '../define.ts';
 import { type Fn, f32, f32x4, type F32, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { context, expNegative, tanh } from './float.ts';
 import { anyWidth, gemm2d, type GemmSpec, gemmSpec, i32s, locals, mac, packPanels, panelFloats, params } from './gemm-core.ts';
+import { MACS } from './gemm.ts';
 import { kernelModule } from './module.ts';
 
 interface Spec {
@@ -84,14 +85,15 @@ const bytes1 = (p: Local<'i32'>): V => extend(v128.load8splat(p));
 /** The first four bytes, one a lane. */
 const extend = (x: V): V => v128.shuffle(x, v128.zero(), [0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16]);
 
-const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow', 'qAt', 'kAt', 'vAt', 'yAt', 'queries', 'keys', 'scoresRow'] as const;
-/** run(…NAMES): strides, and where in their tensors the heads begin, in bytes; `scoresRow`: bytes of a row of scores; `per`: query heads to a head of keys; `past`: position of the first query. */
+const NAMES = ['q', 'k', 'v', 'y', 'mask', 'lengths', 'scores', 'packedK', 'packedV', 'batch', 'heads', 'per', 'past', 'qBatch', 'qHead', 'qRow', 'kBatch', 'kHead', 'kRow', 'vBatch', 'vHead', 'vRow', 'yBatch', 'yHead', 'yRow', 'mBatch', 'mHead', 'mRow', 'qAt', 'kAt', 'vAt', 'yAt', 'queries', 'keys', 'scoresRow', 'first'] as const;
+/** run(…NAMES): strides, and where in their tensors the heads begin, in bytes; `scoresRow`: bytes of a row of scores; `first`: number of the first head; `per`: query heads to a head of keys; `past`: position of the first query. */
 export const attentionModule: WasmEmitter<Spec> = {
   name: 'attention',
   build: (s, caps) => kernelModule('attention', i32s(NAMES.length), caps, (f, m) => {
     const a = params(f, ...NAMES), score = s.scores ? gemm2d(m, caps, s.scores) : null, packK = s.scores ? packPanels(m, s.scores, true) : null;
     const dot = score ? null : dots(m, caps, s), sumUp = gemm2d(m, caps, s.values), packV = s.packsValues ? packPanels(m, s.values, false) : null, soften = softmax(m, caps, s);
     const [b, h, kv, k, v, q, y, i, rows, row, position, until, from, length, mask] = locals(f, 'i32', 15) as Local<'i32'>[] & Record<number, Local<'i32'>>;
+    const here = f.local('i32');
     const each = (l: Local<'i32'>, n: Local<'i32'>, body: () => void): void => { f.set(l, i32.const(0)); f.whileLoop(() => i32.ltu(l, n), () => { body(); f.inc(l, 1); }); };
     for (const [p, at] of [[a.q, a.qAt], [a.k, a.kAt], [a.v, a.vAt], [a.y, a.yAt]] as const) f.inc(p, at);
     each(b!, a.batch, () => {
@@ -101,7 +103,8 @@ export const attentionModule: WasmEmitter<Spec> = {
         f.iff(i32.gtu(length!, a.keys), () => f.set(length!, a.keys));
       }
       const start = s.fromLengths ? i32.sub(length!, a.queries) : a.past;
-      each(h!, a.heads, () => {
+      each(here, a.heads, () => {
+        f.set(h!, i32.add(here, a.first));
         f.set(kv!, i32.divu(h!, a.per));
         f.set(k!, i32.add(a.k, i32.add(i32.mul(b!, a.kBatch), i32.mul(kv!, a.kHead))));
         f.set(v!, i32.add(a.v, i32.add(i32.mul(b!, a.vBatch), i32.mul(kv!, a.vHead))));
@@ -164,21 +167,27 @@ const specs = (c: Sizes, caps: WasmCaps): { scores: GemmSpec | null; values: Gem
 /** Elements of a row of scores: whole panels of keys. */
 const scoresRow = (c: Sizes, scores: GemmSpec | null): number => (scores ? Math.ceil(c.keys / scores.tile[1]) * scores.tile[1] : c.keys);
 /** Bytes of three scratch areas: scores, packed keys, packed values. */
-export function attentionScratch(c: Sizes, caps: WasmCaps): number[] {
+export const attentionScratch = (c: Sizes, caps: WasmCaps): number[] => scratchOf(c, caps).map((n) => caps.threads * n);
+function scratchOf(c: Sizes, caps: WasmCaps): number[] {
   const { scores, values } = specs(c, caps);
-  return [Math.min(c.queries, BLOCK) * scoresRow(c, scores), scores ? c.size * scoresRow(c, scores) : 0, scores ? panelFloats(values.tile[1], c.keys, c.valueSize) : 0].map((n) => 4 * n + 16);
+  return [Math.min(c.queries, BLOCK) * scoresRow(c, scores), scores ? c.size * scoresRow(c, scores) : 0, scores ? panelFloats(values.tile[1], c.keys, c.valueSize) : 0].map((n) => 16 * Math.ceil(n / 4 + 1));
 }
 /** The launch; `scratch`: number of the first of its three areas. */
 export function attentionLaunch(c: AttentionCall, caps: WasmCaps, scratch: number): WasmLaunch<Spec> {
   const { size, valueSize, queries, keys, scale, softcap, causal, left, right, lengths } = c;
   const spec = specs(c, caps);
   const lies = (l: Lies, bytes = 4): number[] => [l.batch * bytes, l.head * bytes, l.row * bytes];
+  const maskWidth = c.mask?.dtype === 'bool' ? 1 : 4, cost = queries * keys * (1 + (size + valueSize) / MACS), own = scratchOf(c, caps).map((n, i) => [6 + i, n] as const);
   return {
     emit: attentionModule,
     spec: { size, valueSize, ...spec, scale, softcap, mask: c.mask?.dtype ?? '', causal, left, right, lengths: lengths?.dtype ?? '', lengthPlus: lengths?.plus ?? 0, fromLengths: lengths?.ends ?? false },
     args: [
       c.q.ref, c.k.ref, c.v.ref, c.y.ref, c.mask?.ref ?? 0, lengths?.ref ?? 0, { scratch }, { scratch: scratch + 1 }, { scratch: scratch + 2 }, c.batch, c.heads, c.heads / c.kvHeads, c.past,
-      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, c.mask.dtype === 'bool' ? 1 : 4) : [0, 0, 0]), ...[c.q, c.k, c.v, c.y].map((l) => 4 * (l.at ?? 0)), queries, keys, 4 * scoresRow(c, spec.scores),
+      ...lies(c.q), ...lies(c.k), ...lies(c.v), ...lies(c.y), ...(c.mask ? lies(c.mask, maskWidth) : [0, 0, 0]), ...[c.q, c.k, c.v, c.y].map((l) => 4 * (l.at ?? 0)), queries, keys, 4 * scoresRow(c, spec.scores), 0,
     ],
+    split: c.kvHeads >= c.batch ? { items: 10, grain: c.heads / c.kvHeads, moves: [[35, 1]], own, cost } : {
+      items: 9, grain: 1, own, cost: c.heads * cost,
+      moves: [...[c.q, c.k, c.v, c.y].map((l, i) => [28 + i, 4 * l.batch] as const), ...(c.mask ? [[4, lies(c.mask, maskWidth)[0]!] as const] : []), ...(lengths ? [[5, lengths.dtype === 'int64' ? 8 : 4] as const] : [])],
+    },
   };
 }

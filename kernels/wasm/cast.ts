@@ -52,7 +52,7 @@ export const castKernel: WasmKernel<CastAttrs> = {
     const { dtype, shape } = call.inputs[0]!, to = call.outputs[0]!.dtype, { saturate, round_mode, clamp_nibbles } = call.attrs;
     if (sizeOf(shape) === 0) return [];
     if (dtype === to) return copyAll(call);
-    return { emit: castEmitter, spec: { from: dtype, to, how: { saturate: saturate !== 0, round: round_mode, clamp: clamp_nibbles !== 0 } }, args: [{ input: 0 }, { output: 0 }, sizeOf(shape)] };
+    return { emit: castEmitter, spec: { from: dtype, to, how: { saturate: saturate !== 0, round: round_mode, clamp: clamp_nibbles !== 0 } }, args: [{ input: 0 }, { output: 0 }, sizeOf(shape)], split: isSubByte(dtype) || isSubByte(to) ? null : { items: 2, grain: 16, moves: [[0, widthOf(dtype)], [1, widthOf(to)]], cost: 3 } };
   },
 };
 /** Output 0 is input 0's bytes, of another type. */

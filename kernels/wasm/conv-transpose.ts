@@ -2,13 +2,14 @@
  * ConvTranspose: for some filters at a time, what every input contributes to every tap is one matrix product (weights × image, both read
  * where they lie); the contributions are then added to the output where the window of their input is.
  */
-import type { WasmCaps } from '../../src/core/plan.ts';
+import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { windowOfTranspose } from '../conv-window.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { f32, f32x4, type Fn, i32, type Local, type Mod, v128 } from './asm.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, locals, loop, params } from './gemm-core.ts';
+import { MACS } from './gemm.ts';
 import { kernelModule } from './module.ts';
 
 type Three = readonly [number, number, number];
@@ -53,11 +54,11 @@ function scatter(m: Mod, s: Spec): Fn {
   });
 }
 
-/** run(x, w, bias, out, columns, N, groups, blocks, channels): `blocks` times `together` filters in a group. */
+/** run(x, w, bias, out, columns, N, groups, blocks, channels, wStep): wStep: bytes of one channel's weights; `blocks` times `together` filters in a group. */
 const transposeModule: WasmEmitter<Spec> = {
   name: 'conv_transpose',
-  build: (s, caps: WasmCaps) => kernelModule('conv_transpose', i32s(9), caps, (f, m) => {
-    const p = params(f, 'x', 'w', 'bias', 'out', 'columns', 'N', 'groups', 'blocks', 'channels');
+  build: (s, caps: WasmCaps) => kernelModule('conv_transpose', i32s(10), caps, (f, m) => {
+    const p = params(f, 'x', 'w', 'bias', 'out', 'columns', 'N', 'groups', 'blocks', 'channels', 'wStep');
     const multiply = gemm2d(m, caps, s.gemm), add = scatter(m, s);
     const image = sizeOf(s.input), plane = sizeOf(s.output), taps = sizeOf(s.kernel), rows = s.together * taps;
     const [w, bias, column, end] = locals(f, 'i32', 4) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
@@ -67,7 +68,7 @@ const transposeModule: WasmEmitter<Spec> = {
       f.set(bias, p.bias);
       f.times(p.groups, () => {
         f.times(p.blocks, () => {
-          f.call(multiply, w, i32.const(4), i32.mul(p.blocks, 4 * rows), p.x, i32.const(4 * image), p.columns, i32.const(4 * image), i32.const(rows), i32.const(image), p.channels);
+          f.call(multiply, w, i32.const(4), p.wStep, p.x, i32.const(4 * image), p.columns, i32.const(4 * image), i32.const(rows), i32.const(image), p.channels);
           f.inc(w, 4 * rows);
           f.set(column, p.columns);
           f.times(s.together, () => {
@@ -83,7 +84,7 @@ const transposeModule: WasmEmitter<Spec> = {
           });
         });
         f.inc(p.x, i32.mul(p.channels, 4 * image));
-        f.inc(w, i32.mul(i32.mul(i32.sub(p.channels, 1), p.blocks), 4 * rows));
+        f.inc(w, i32.mul(i32.sub(p.channels, 1), p.wStep));
       });
     });
   }),
@@ -91,25 +92,32 @@ const transposeModule: WasmEmitter<Spec> = {
 
 /** Floats of scratch that the contributions may take, if one filter's fit. */
 const ROOM = 1 << 18;
-function resolved(call: Call): { spec: Omit<Spec, 'gemm'>; groups: number; channels: number; filters: number } {
+function resolved(call: Call, { threads }: WasmCaps): { spec: Omit<Spec, 'gemm'>; groups: number; channels: number; filters: number } {
   const [x, w] = call.inputs, window = windowOfTranspose(call.attrs, x!.shape, w!.shape.slice(2)), rank = x!.shape.length - 2;
   const filters = w!.shape[1]!, one = sizeOf(window.kernel) * sizeOf(x!.shape.slice(2));
-  let together = Math.max(1, Math.min(filters, Math.floor(ROOM / Math.max(1, one))));
+  let together = Math.max(1, Math.min(threads > 1 ? Math.ceil(filters / (2 * threads)) : filters, Math.floor(ROOM / Math.max(1, one))));
   while (filters % together) together--;
   return {
     spec: { bias: !!call.inputs[2], input: three(x!.shape.slice(2), 1), output: three(window.output, 1), kernel: three(window.kernel, 1), strides: three(window.strides, 1), dilations: three(window.dilations, 1), pads: three(window.pads.slice(0, rank), 0), together },
     groups: window.group, channels: x!.shape[1]! / window.group, filters,
   };
 }
+/** Bytes of the contributions of the filters that are done together; per thread. */
+const columnBytes = (s: Omit<Spec, 'gemm'>): number => 16 * Math.ceil((s.together * sizeOf(s.kernel) * sizeOf(s.input)) / 4 + 1);
 export const convTransposeWasm: WasmKernel = {
   name: 'conv_transpose.scatter',
   accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && call.inputs[1]!.shape[1]! > 0 && finishes(finishOf(call), call.outputs[0]!),
-  scratch: (call) => { const { spec: s } = resolved(call); return [4 * s.together * sizeOf(s.kernel) * sizeOf(s.input) + 16]; },
+  scratch: (call, caps) => [caps.threads * columnBytes(resolved(call, caps).spec)],
   launch: (call, caps) => {
-    const { spec: s, groups, channels, filters } = resolved(call);
+    const { spec: s, groups, channels, filters } = resolved(call, caps);
     const spec: Spec = { ...s, gemm: gemmSpec(caps, s.together * sizeOf(s.kernel), sizeOf(s.input), true) };
+    const N = call.inputs[0]!.shape[0]!, taps = sizeOf(s.kernel), image = sizeOf(s.input), plane = 4 * sizeOf(s.output), own: Split['own'] = [[4, columnBytes(s)]];
+    const cost = channels * taps * image / MACS + taps * image + plane / 16, all = groups * filters, bias = (n: number): (readonly [number, number])[] => (s.bias ? [[2, 4 * n]] : []);
+    const split: Split = N > 1 ? { items: 5, grain: 1, moves: [[0, 4 * groups * channels * image], [3, all * plane]], own, cost: all * cost }
+      : groups > 1 ? { items: 6, grain: 1, moves: [[0, 4 * channels * image], [1, 4 * channels * filters * taps], [3, filters * plane], ...bias(filters)], own, cost: filters * cost }
+        : { items: 7, grain: 1, moves: [[1, 4 * s.together * taps], [3, s.together * plane], ...bias(s.together)], own, cost: s.together * cost };
     return [
-      { emit: transposeModule, spec, args: [{ input: 0 }, { input: 1 }, s.bias ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, call.inputs[0]!.shape[0]!, groups, filters / s.together, channels] },
+      { emit: transposeModule, spec, args: [{ input: 0 }, { input: 1 }, s.bias ? { input: 2 } : 0, { output: 0 }, { scratch: 0 }, call.inputs[0]!.shape[0]!, groups, filters / s.together, channels, 4 * filters * taps], split },
       ...finishLaunch(finishOf(call), call.outputs[0]!),
     ];
   },

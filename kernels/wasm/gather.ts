@@ -1,6 +1,7 @@
 /** Kernels that move elements to or from places that indices name. An index outside its axis ends the run with status 1, before memory is touched. */
 import type { DType } from '../../src/core/dtype.ts';
 import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
+import type { Split } from '../../src/core/plan.ts';
 import type { Call, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { input, kindOf, x } from '../expr.ts';
 import { axisOf } from '../shapes.ts';
@@ -72,7 +73,9 @@ export const gatherKernel: WasmKernel<{ readonly axis: number }> = {
     const { dtype, shape } = call.inputs[0]!;
     const axis = axisOf(call.attrs.axis, shape.length);
     const run = sizeOf(shape.slice(axis + 1)) * widthOf(dtype);
-    return { emit: gatherEmitter, spec: { unit: unitOf(run), wide: isWide(call) }, args: [{ output: 0 }, { input: 0 }, { input: 1 }, sizeOf(shape.slice(0, axis)), shape[axis]!, sizeOf(call.inputs[1]!.shape), run] };
+    const outer = sizeOf(shape.slice(0, axis)), count = sizeOf(call.inputs[1]!.shape), cost = 4 + 0.1 * run;
+    const split: Split = outer > 1 ? { items: 3, grain: 1, moves: [[0, count * run], [1, shape[axis]! * run]], cost: count * cost } : { items: 5, grain: 1, moves: [[0, run], [2, isWide(call) ? 8 : 4]], cost };
+    return { emit: gatherEmitter, spec: { unit: unitOf(run), wide: isWide(call) }, args: [{ output: 0 }, { input: 0 }, { input: 1 }, outer, shape[axis]!, count, run], split };
   },
 };
 

@@ -1,7 +1,8 @@
 import type { DType } from '../../src/core/dtype.ts';
+import type { Split } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
-import { type Ex, inputsOf, kindOf } from '../expr.ts';
+import { costOf, type Ex, inputsOf, kindOf } from '../expr.ts';
 import { broadcastStrides } from '../shapes.ts';
 import { type Expr, type I32, i32, type Local, type V } from './asm.ts';
 import { load4, loadScalar, loadSplat, store1, store4, storeScalar, widthOf } from './elem.ts';
@@ -139,6 +140,12 @@ export const mapKernel: WasmKernel<MapAttrs> = {
     const { dims, strides } = loopsOf(call);
     const last = dims.length - 1;
     const operands = call.inputs.map((f, i): Operand => ({ dtype: f!.dtype, inner: strides[i]![last] ? 'each' : 'one', flat: isFlat(dims, strides[i]!) }));
+    const width = (i: number): number => widthOf(operands[i]!.dtype), inner = sizeOf(dims.slice(1)), each = widthOf(out.dtype);
+    /** Of elements where there is one loop, else of what the outermost goes round. */
+    const split: Split = {
+      items: 1 + operands.length + (last > 0 ? 1 : 0), grain: last > 0 ? 1 : 16, cost: inner * (0.3 + 0.08 * costOf(exprOf(call))),
+      moves: [[0, inner * each], ...operands.flatMap((_, i): [number, number][] => (strides[i]![0] ? [[1 + i, strides[i]![0]! * width(i)]] : []))],
+    };
     const bytesBetween = (i: number, d: number): number => (strides[i]![d]! - strides[i]![d + 1]! * dims[d + 1]!) * widthOf(operands[i]!.dtype);
     return {
       emit: mapEmitter,
@@ -147,6 +154,7 @@ export const mapKernel: WasmKernel<MapAttrs> = {
         { output: 0 }, ...call.inputs.map((_, i) => ({ input: i })), dims[last]!,
         ...dims.slice(0, last).flatMap((count, d) => [count, ...operands.flatMap((o, i) => (o.flat ? [] : [bytesBetween(i, d)]))]),
       ],
+      split,
     };
   },
 };

@@ -1,6 +1,7 @@
 /** Kernels that only move elements, whatever they mean: strided copies, concatenation, padding. Elements are whole bytes. */
 import { fromNumbers } from '../../src/core/numbers.ts';
 import { bytesOfTensor, sizeOf, stridesOf } from '../../src/core/tensor.ts';
+import type { Split } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { type Given, givenCall } from '../given.ts';
 import { padTable } from '../pad-table.ts';
@@ -128,7 +129,9 @@ export function copyLaunch(block: Block, width: number, from: Ref, to: Ref): Was
   }
   const rest = loops.length - (inner === 'swap' ? 2 : 1);
   const args = loops.flatMap((l, d) => [inner === 'run' && d === rest ? l.n * unit : l.n, l.to, l.from]);
-  return [{ emit: copyEmitter, spec: { width: unit, inner, outer: rest }, args: [to, from, (block.toStart ?? 0) * width, (block.fromStart ?? 0) * width, ...args] }];
+  const around = loops[0]!, run = rest === 0 && inner === 'run', bytes = run ? 1 : loops.slice(1).reduce((n, l) => n * l.n, unit);
+  const split: Split = { items: 4, grain: run ? 64 : inner === 'swap' && rest === 0 ? 4 : 1, moves: run ? [[0, 1], [1, 1]] : [[0, around.to], [1, around.from]], cost: bytes * (inner === 'run' ? 0.1 : 0.4) };
+  return [{ emit: copyEmitter, spec: { width: unit, inner, outer: rest }, args: [to, from, (block.toStart ?? 0) * width, (block.fromStart ?? 0) * width, ...args], split }];
 }
 
 /** An operator whose outputs are strided views of input 0, an output each; `needs` lists inputs whose values it asks for. */

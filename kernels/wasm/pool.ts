@@ -127,16 +127,19 @@ function countsOf(w: Window, spatial: readonly number[], padded: boolean): numbe
   return [...new Array<number[]>(3 - lines.length).fill([1]), ...lines];
 }
 
+/** Bytes of a padded plane and of the tables; per thread. */
+const scratchOf = (g: Geometry): number[] => [paddedBytes(g, 1), tableBytes(g.kernel, g.output)].map((n) => Math.ceil(n / 16) * 16);
+
 const poolKernel = (name: string, foldOf: (call: Call<Attrs>, window: Window) => Fold): WasmKernel => ({
   name,
   accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && strideFits(call.attrs) && !call.outputs[1],
-  scratch: (call) => { const { g } = geometry(call); return [paddedBytes(g, 1), tableBytes(g.kernel, g.output)]; },
+  scratch: (call, { threads }) => scratchOf(geometry(call).g).map((n) => threads * n),
   launch: (call) => {
     const { g, window } = geometry(call);
     // A window of one tap is flattened by geometryOf; its counts are then all 1.
     const fold = tapsOf(g) === 1 && g.output[2] !== window.output.at(-1) ? flat(foldOf(call, window), g.output) : foldOf(call, window);
     const spec: Spec = { fold, kernel: g.kernel, strides: g.strides, dilations: g.dilations, output: g.output, phase: g.phase, row: g.row, slice: g.slice };
-    return { emit: poolModule, spec, args: [{ input: 0 }, { output: 0 }, { scratch: 0 }, { scratch: 1 }, sizeOf(g.output) === 0 ? 0 : g.batch * g.groups, 4 * sizeOf(g.input), Math.floor(paddedBytes(g, 1) / 16), ...padArgs(g)] };
+    return { emit: poolModule, spec, args: [{ input: 0 }, { output: 0 }, { scratch: 0 }, { scratch: 1 }, sizeOf(g.output) === 0 ? 0 : g.batch * g.groups, 4 * sizeOf(g.input), Math.floor(paddedBytes(g, 1) / 16), ...padArgs(g)], split: { items: 4, grain: 1, moves: [[0, 4 * sizeOf(g.input)], [1, 4 * sizeOf(g.output)]], own: scratchOf(g).map((n, i) => [2 + i, n] as const), cost: 0.5 * sizeOf(g.input) + 0.15 * tapsOf(g) * sizeOf(g.output) } };
   },
 });
 const flat = (fold: Fold, output: Three): Fold => (fold.by === 'mean' ? { by: 'mean', counts: output.map((n) => new Array<number>(n).fill(1)) } : fold);
@@ -175,7 +178,7 @@ const globalPool = (by: RowSpec['by']): WasmKernel => ({
   accepts: (call) => call.inputs[0]!.dtype === 'float32',
   launch: (call) => {
     const [n, c, ...spatial] = call.inputs[0]!.shape as [number, number, ...number[]];
-    return { emit: globalModule, spec: { by, p: by === 'norm' ? (call.attrs.p ?? 2) : 1 }, args: [{ input: 0 }, { output: 0 }, n * c, sizeOf(spatial)] };
+    return { emit: globalModule, spec: { by, p: by === 'norm' ? (call.attrs.p ?? 2) : 1 }, args: [{ input: 0 }, { output: 0 }, n * c, sizeOf(spatial)], split: { items: 2, grain: 1, moves: [[0, 4 * sizeOf(spatial)], [1, 4]], cost: 0.15 * sizeOf(spatial) } };
   },
 });
 

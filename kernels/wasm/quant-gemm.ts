@@ -187,6 +187,8 @@ function bytesLaunch(call: Call, at: Inputs, c: Ref): WasmLaunch<Spec> {
       { input: at.a }, p.aRow, constant ? packed : { input: at.b }, p.bRow, p.bCol, constant ? 0 : { scratch: 2 }, { scratch: 0 }, { scratch: 1 }, call.inputs[at.aZero] ? { input: at.aZero } : 0, bZero ? { input: at.bZero } : 0,
       c, p.M, p.N, p.K, ...p.levels.flatMap((l) => [l.n, l.a, move(l)]),
     ],
+    // Rows widen what they need of A themselves.
+    split: p.levels.length > 0 || !constant ? null : { items: 11, grain: MR, moves: [[0, p.aRow], [6, 4 * pairs(p.K)], [7, 4], [10, 4 * p.N]], cost: (p.N * p.K) / 25 },
   };
 }
 
@@ -228,7 +230,7 @@ export const qlinearMatMulWasm: WasmKernel = {
   scratch: (call) => [...bytesScratch(call, LINEAR), 4 * sizeOf(call.outputs[0]!.shape) + 16],
   launch: (call) => {
     const total = sizeOf(call.outputs[0]!.shape), columns = sizeOf(call.inputs[4]!.shape) > 1, n = columns ? call.inputs[3]!.shape.at(-1)! : total;
-    const requant: WasmLaunch<RequantSpec> = { emit: requantModule, spec: { dtype: call.outputs[0]!.dtype as Byte, columns }, args: [{ scratch: 3 }, { output: 0 }, { input: 1 }, { input: 4 }, { input: 6 }, { input: 7 }, n ? total / n : 0, n] };
+    const requant: WasmLaunch<RequantSpec> = { emit: requantModule, spec: { dtype: call.outputs[0]!.dtype as Byte, columns }, args: [{ scratch: 3 }, { output: 0 }, { input: 1 }, { input: 4 }, { input: 6 }, { input: 7 }, n ? total / n : 0, n], split: columns ? { items: 6, grain: 1, moves: [[0, 4 * n], [1, n]], cost: n } : { items: 7, grain: 16, moves: [[0, 4], [1, 1]], cost: 1 } };
     return [bytesLaunch(call, LINEAR, { scratch: 3 }), requant];
   },
 };

@@ -9,6 +9,7 @@ import { input as ex, x as op } from '../expr.ts';
 import { f32x4, type Fn, i16x8, i32, i32x4, i8x16, type Local, type Mod, type V, v128 } from './asm.ts';
 import { finishLaunch } from './epilogue.ts';
 import { i32s, locals, mac, microKernel, storeLanes } from './gemm-core.ts';
+import { MACS } from './gemm.ts';
 import { kernelModule } from './module.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 
@@ -95,22 +96,22 @@ function widenPanel(m: Mod, s: Spec): Fn {
   });
 }
 
-/** run(a, b, scales, zeros, c, scratch, M, N) */
+/** run(a, b, scales, zeros, c, scratch, M, N, cRow) */
 export const nbitsModule: WasmEmitter<Spec> = {
   name: 'nbits',
-  build: (s, caps) => kernelModule('nbits', i32s(8), caps, (f, m) => {
-    const [a, b, scales, zeros, c, scratch, M, N] = Array.from({ length: 8 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+  build: (s, caps) => kernelModule('nbits', i32s(9), caps, (f, m) => {
+    const [a, b, scales, zeros, c, scratch, M, N, cRow] = Array.from({ length: 9 }, (_, i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const blocks = Math.ceil(s.K / s.block), [at, to] = locals(f, 'i32', 2) as [Local<'i32'>, Local<'i32'>];
     const step = s.widen ? (caps.fma ? 6 : 4) : s.one ? 1 : 4;
     const widen = s.widen ? widenPanel(m, s) : null;
     const panel = (cols: number): void => {
       const of = (rows: number): Fn => (widen ? microKernel(m, caps.fma, rows, cols, false) : fewRows(m, caps, s, rows, cols));
       const each = Array.from({ length: step }, (_, i) => of(i + 1));
-      const run = (fn: Fn): void => widen ? f.call(fn, at, i32.const(4 * s.K), i32.const(4), scratch, i32.const(32), i32.const(s.K), to, i32.shl(N, 2), i32.const(1)) : f.call(fn, at, b, scales, zeros, to, i32.shl(N, 2));
+      const run = (fn: Fn): void => widen ? f.call(fn, at, i32.const(4 * s.K), i32.const(4), scratch, i32.const(32), i32.const(s.K), to, cRow, i32.const(1)) : f.call(fn, at, b, scales, zeros, to, cRow);
       f.set(at, a);
       f.set(to, c);
       if (widen) f.call(widen, b, scales, zeros, scratch);
-      f.times(i32.divu(M, step), () => { run(each[step - 1]!); f.inc(at, 4 * step * s.K); f.inc(to, i32.mul(N, 4 * step)); });
+      f.times(i32.divu(M, step), () => { run(each[step - 1]!); f.inc(at, 4 * step * s.K); f.inc(to, i32.mul(cRow, step)); });
       for (let r = 1; r < step; r++) f.iff(i32.eq(i32.remu(M, step), r), () => run(each[r - 1]!));
       f.inc(b, s.K * s.bits);
       f.inc(scales, 4 * COLS * blocks);
@@ -118,7 +119,7 @@ export const nbitsModule: WasmEmitter<Spec> = {
       f.inc(c, 4 * COLS);
     };
     f.times(i32.divu(N, COLS), () => panel(COLS));
-    if (s.nTail) panel(s.nTail);
+    if (s.nTail) f.iff(i32.remu(N, COLS), () => panel(s.nTail));
   }),
 };
 
@@ -129,7 +130,7 @@ export const matMulNBits: WasmKernel<Attrs> = {
     const [a, b, scales, zeros, groups] = call.inputs, { K, bits } = call.attrs;
     return a!.dtype === 'float32' && b!.constant !== undefined && scales!.constant !== undefined && !groups && (!zeros || (zeros.dtype === 'uint8' && zeros.constant !== undefined)) && K % (16 / bits) === 0;
   },
-  scratch: (call) => (rowsOf(call) > FEW ? [32 * call.attrs.K] : []),
+  scratch: (call, { threads }) => (rowsOf(call) > FEW ? [threads * 32 * call.attrs.K] : []),
   launch: (call) => {
     const { K, N, bits, block_size: block } = call.attrs, M = rowsOf(call), blocks = Math.ceil(K / block), panels = Math.ceil(N / COLS), widen = M > FEW;
     const zeros: Ref | 0 = call.inputs[3] ? { input: 3, pack: { name: 'nbits.zeros', args: [bits, blocks, N], bytes: panels * blocks * COLS } } : 0;
@@ -137,8 +138,9 @@ export const matMulNBits: WasmKernel<Attrs> = {
       emit: nbitsModule, spec: { bits, block, K, zeros: zeros !== 0, one: M === 1, nTail: N % COLS, widen },
       args: [
         { input: 0 }, { input: 1, pack: { name: 'nbits.panels', args: [bits, block, K, N], bytes: panels * K * bits } }, { input: 2, pack: { name: 'nbits.scales', args: [blocks, N], bytes: 4 * panels * blocks * COLS } },
-        zeros, { output: 0 }, widen ? { scratch: 0 } : 0, M, N,
+        zeros, { output: 0 }, widen ? { scratch: 0 } : 0, M, N, 4 * N,
       ],
+      split: { items: 7, grain: COLS, moves: [[1, (K * bits) / 8], [2, 4 * blocks], ...(zeros ? [[3, blocks] as const] : []), [4, 4]], ...(widen ? { own: [[5, 32 * K]] } : {}), cost: (M * K) / MACS + K / 8 },
     };
     const bias = call.inputs[5];
     return [launch, ...(bias ? finishLaunch({ expr: op.add(ex(0, 'f32'), ex(1, 'f32')), operands: [{ fact: bias, ref: { input: 5 } }] }, call.outputs[0]!) : [])];

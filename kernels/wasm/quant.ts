@@ -22,12 +22,12 @@ function rowsOf(g: Granularity): Rows | null {
   return n % size === 0 ? { rows: outer * blocks, count: size, along: false, scale: [1, 1, 1, 1] } : null;
 }
 
-/** run(x, scale, zero, y, rows, count, a, b, c, d) */
+/** run(x, scale, zero, y, rows, count, a, b, c, d, row): `row`: the number of the first. */
 const linearModule: WasmEmitter<Spec> = {
   name: 'linear',
-  build: (s, caps) => kernelModule('linear', i32s(10), caps, (f, m) => {
-    const p = params(f, 'x', 'scale', 'zero', 'y', 'rows', 'count', 'a', 'b', 'c', 'd');
-    const c = context(f, m, caps.fma), row = f.local('i32'), at = f.local('i32'), sp = f.local('i32'), zp = f.local('i32'), sv = f.local('v128'), zv = f.local('v128');
+  build: (s, caps) => kernelModule('linear', i32s(11), caps, (f, m) => {
+    const p = params(f, 'x', 'scale', 'zero', 'y', 'rows', 'count', 'a', 'b', 'c', 'd', 'row');
+    const c = context(f, m, caps.fma), { row } = p, at = f.local('i32'), sp = f.local('i32'), zp = f.local('i32'), sv = f.local('v128'), zv = f.local('v128');
     const scales = (read: (p: Local<'i32'>, d: DType) => V): void => { f.set(sv, read(sp, 'float32')); if (s.zero) f.set(zv, read(zp, s.zero)); };
     const value = (x: V): V => {
       if (!s.quantize) return f32x4.mul(f32x4.convS(s.zero ? i32x4.sub(x, zv) : x), sv);
@@ -60,10 +60,11 @@ const linear = (name: string, quantize: boolean, suits: (call: Call) => boolean)
   name,
   accepts: (call) => suits(call) && call.inputs[1]!.dtype === 'float32' && rowsOfCall(call) !== null,
   launch: (call): WasmLaunch<Spec> => {
-    const r = rowsOfCall(call)!, zero = call.inputs[2] ?? null, ref: Ref | 0 = zero ? { input: 2 } : 0;
+    const r = rowsOfCall(call)!, zero = call.inputs[2] ?? null, ref: Ref | 0 = zero ? { input: 2 } : 0, from = widthOf(call.inputs[0]!.dtype), to = widthOf(call.outputs[0]!.dtype);
     return {
       emit: linearModule, spec: { from: call.inputs[0]!.dtype, to: call.outputs[0]!.dtype, zero: zero?.dtype ?? null, along: r.along, quantize },
-      args: [{ input: 0 }, { input: 1 }, ref, { output: 0 }, sizeOf(call.inputs[0]!.shape) ? r.rows : 0, r.count, ...r.scale],
+      args: [{ input: 0 }, { input: 1 }, ref, { output: 0 }, sizeOf(call.inputs[0]!.shape) ? r.rows : 0, r.count, ...r.scale, 0],
+      split: r.rows > 1 ? { items: 4, grain: 1, moves: [[0, r.count * from], [3, r.count * to], [10, 1]], cost: r.count } : r.along ? null : { items: 5, grain: 16, moves: [[0, from], [3, to]], cost: 1 },
     };
   },
 });

@@ -180,10 +180,13 @@ export const reduceKernel = (op: Reduction, axesOf: (call: Call) => readonly num
     const { gone, stays, n } = shape.includes(0) ? { gone: [{ n: 0, step: width }], stays: [{ n: sizeOf(call.outputs[0]!.shape), step: width }], n: 0 } : spaceOf(shape, axes, width);
     const last = gone.at(-1)!;
     const columns = n === 1 || (last.step !== width && stays.at(-1)!.step === width);
-    const outer = columns ? stays.slice(0, -1) : stays;
+    const outer = columns ? stays.slice(0, -1) : stays, rest = stays.slice(1).reduce((m, l) => m * l.n, 1);
     return {
       emit: reduceEmitter, spec: { op, dtype, gone: gone.length, stays: outer.length, columns },
       args: [{ output: 0 }, { input: 0 }, n, columns ? stays.at(-1)!.n : 1, ...[...gone, ...outer].flatMap((l) => [l.n, l.step])],
+      split: outer.length > 0
+        ? { items: 4 + 2 * gone.length, grain: 1, moves: [[0, rest * width], [1, outer[0]!.step]], cost: 0.3 * n * rest }
+        : columns ? { items: 3, grain: 16, moves: [[0, width], [1, width]], cost: 0.3 * n } : null,
     };
   },
 });

@@ -124,6 +124,10 @@ export const resizeKernel = (axesOf: (given: Given) => readonly (ResizedAxis | n
             last ? { output: 0 } : { scratch: i }, first ? { input: 0 } : { scratch: i - 1 }, table,
             p.outer, p.axis.input, p.axis.output, p.inner, taps[i]!, bytes.slice(0, i).reduce((a, b) => a + b, 0), { f32: extrapolation_value },
           ],
+          split: {
+            items: 3, grain: 1, cost: p.axis.output * p.inner * (moves(call) ? 0.5 : 0.4 * (taps[i]! + 1)),
+            moves: [[0, p.axis.output * p.inner * (moves(call) || last ? width : 4)], [1, p.axis.input * p.inner * (moves(call) || first ? width : 4)]],
+          },
         };
       });
     },

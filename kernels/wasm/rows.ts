@@ -126,7 +126,7 @@ export const softmaxKernels = (isLog: boolean, rowsOf: (call: Call) => { readonl
   launch: (call) => {
     if (sizeOf(call.outputs[0]!.shape) === 0) return [];
     const { outer, n, inner } = rowsOf(call);
-    return { emit: softmaxEmitter, spec: { log: isLog, from: call.inputs[0]!.dtype, to: call.outputs[0]!.dtype, columns: inner !== 1 }, args: [{ input: 0 }, { output: 0 }, outer, n, inner] };
+    return { emit: softmaxEmitter, spec: { log: isLog, from: call.inputs[0]!.dtype, to: call.outputs[0]!.dtype, columns: inner !== 1 }, args: [{ input: 0 }, { output: 0 }, outer, n, inner], split: { items: 2, grain: 1, moves: call.inputs.slice(0, 1).concat(call.outputs[0]!).map((t, i) => [i, n * inner * widthOf(t!.dtype)] as const), cost: n * inner } };
   },
 }];
 
@@ -195,12 +195,12 @@ function layoutOf(call: Call, form: NormForm): NormLayout | null {
   };
 }
 
-/** `run(x, y, scratch, mean, inverse, sum, rows, n, segments, epsilon, then per operand: address, every, count)` */
+/** `run(x, y, scratch, mean, inverse, sum, rows, n, segments, epsilon, then per operand: address, every, count; then the number of the first row)` */
 const normEmitter: WasmEmitter<NormSpec> = {
   name: 'norm',
   build: (spec, caps) => {
     const operands = [...spec.added, spec.scale, spec.bias].filter((o): o is NormOperand => o !== null);
-    return kernelModule('norm', [...i32s(9), 'f32', ...i32s(3 * operands.length)], caps, (f, m) => {
+    return kernelModule('norm', [...i32s(9), 'f32', ...i32s(3 * operands.length + 1)], caps, (f, m) => {
       const [x, y, scratch, mean, inverse, sum, rows, n, segments] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((i) => f.arg('i32', i)) as Local<'i32'>[];
       const epsilon = f.arg('f32', 9);
       const row = m.fn('norm row', [...i32s(7), 'f32', ...i32s(spec.added.length)], [], false, (g) => normRow(context(g, m, caps.fma), spec));
@@ -208,7 +208,7 @@ const normEmitter: WasmEmitter<NormSpec> = {
       const statistics = f.let(scratch!); // two numbers, then the row
       f.inc(scratch!, 16);
       const len = f.let(i32.divu(n!, segments!));
-      const r = f.let(i32.const(0));
+      const r = f.arg('i32', 10 + 3 * operands.length);
       const own = (k: number, g: I32): I32 => {
         const arg = (j: number): Local<'i32'> => f.arg('i32', 10 + 3 * k + j);
         const piece = i32.remu(i32.divu(g, arg(1)), arg(2));
@@ -299,6 +299,8 @@ function normApply(c: Ctx, spec: NormSpec): void {
   span(f, n, () => { f.emit(store4(c, spec.to, q, value(load4))); step(4); }, () => { f.emit(store1(c, spec.to, q, value(loadSplat))); step(1); });
 }
 
+/** Two statistics, and a row of float32; per thread. */
+const rowScratch = (n: number): number => 16 + 16 * Math.ceil(n / 4);
 /** Layer, RMS, instance and group normalisation, with additions before. */
 export const normKernels = (name: string, formOf: (call: Call) => NormForm): readonly WasmKernel[] => [{
   name,
@@ -307,8 +309,7 @@ export const normKernels = (name: string, formOf: (call: Call) => NormForm): rea
     const statistics = [form.mean, form.inverse].filter((i): i is number => i !== undefined && (call.outputs[i] ?? null) !== null);
     return form.n > 0 && call.inputs.every((t) => t === null || isF32Like(t)) && isF32Like(call.outputs[0]) && statistics.every((i) => call.outputs[i]!.dtype === 'float32') && layoutOf(call, form) !== null;
   },
-  /** Two statistics, and a row of float32. */
-  scratch: (call) => [16 + 4 * formOf(call).n],
+  scratch: (call, { threads }) => [threads * rowScratch(formOf(call).n)],
   inPlace: (call) => (widthOf(call.inputs[0]!.dtype) === widthOf(call.outputs[0]!.dtype) ? [[0, 0]] : []),
   launch: (call) => {
     if (sizeOf(call.outputs[0]!.shape) === 0) return [];
@@ -319,8 +320,12 @@ export const normKernels = (name: string, formOf: (call: Call) => NormForm): rea
       emit: normEmitter, spec,
       args: [
         { input: 0 }, { output: 0 }, { scratch: 0 }, output(spec.mean, form.mean), output(spec.inverse, form.inverse), output(spec.sum, form.sum), form.rows, form.n, segments, { f32: form.epsilon },
-        ...refs.flatMap((ref, i) => [ref, follows[i]!.every, follows[i]!.count]),
+        ...refs.flatMap((ref, i) => [ref, follows[i]!.every, follows[i]!.count]), 0,
       ],
+      split: {
+        items: 6, grain: 1, own: [[2, rowScratch(form.n)]], cost: form.n * (0.5 + 0.2 * refs.length),
+        moves: [[0, form.n * widthOf(spec.from)], [1, form.n * widthOf(spec.to)], ...(spec.mean ? [[3, 4] as const] : []), ...(spec.inverse ? [[4, 4] as const] : []), ...(spec.sum ? [[5, form.n * widthOf(spec.from)] as const] : []), [10 + 3 * refs.length, 1]],
+      },
     };
   },
 }];
