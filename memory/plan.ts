@@ -38,11 +38,13 @@ export interface SlabOptions {
 /** Places blocks in slabs so that the two blocks of a conflict never share one. */
 export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
   const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
-  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, 1);
+  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, SLAB_SLACK);
 }
 
-/** A region this much above the lower bound is not worth a search: a plan is made for every new set of dims. */
+/** What is this much above the lower bound, or this many bytes, is not worth a search: a plan is made for every new set of dims. */
 const HEAP_SLACK = 1.02;
+const SLAB_SLACK = 1.01;
+const FEW_BYTES = 4096;
 
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
 export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort'> = {}): MemoryPlan {
@@ -84,7 +86,7 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   const live = liveBytes(blocks, size);
   const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
   const starts = orders(blocks, size, live);
-  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, lowerBound * slack);
+  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, Math.max(lowerBound * slack, lowerBound + FEW_BYTES));
   const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
   return { slabs: best.slabs, place, total: best.total, lowerBound };
 }

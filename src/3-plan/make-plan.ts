@@ -1,7 +1,7 @@
 import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
 import { type Access, lifetimes } from '../../memory/lifetimes.ts';
 import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
-import { assemble } from '../../wgsl/assemble.ts';
+import { assemble, type Specialization, type WgslModule } from '../../wgsl/assemble.ts';
 import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
@@ -287,10 +287,7 @@ class Draft {
       const refs = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)];
       const places = refs.map((r): Place => ('fault' in r ? { fault: this.faults.push(`node ${node.name} (${node.op})`) - 1 } : this.resolve(r, node, bound)));
       const writable = launch.module.bindings.map((b) => b.access === 'read_write');
-      const shader = assemble(launch.module, {
-        types: launch.types, ...(launch.params ? { params: launch.params } : {}), ...(launch.slots ? { slots: launch.slots } : {}),
-        extra: (launch.extra ?? []).map((e) => e.name), extraUniforms: launch.extraUniforms ?? [],
-      }, library, caps.f16);
+      const shader = assembled(launch, caps.f16);
       const n = this.shader(shader);
       const { bind, uniforms } = arrange(shader.layout, places, launch);
       if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
@@ -390,6 +387,25 @@ const extraLayout = (launch: Launch): { name: string; uniforms: { name: string; 
   const uniforms = launch.extraUniforms!.map((u, i) => ({ name: u.name, type: u.type, offset: i * 4, size: 4 }));
   return { name: `${launch.module.name} extra`, uniforms, uniformBytes: Math.ceil((uniforms.length * 4) / 16) * 16 };
 };
+
+/** Assembled shaders of this process, by all that `assemble` is given. */
+const SHADERS = new Map<WgslModule, Map<string, PlannedShader>>();
+/** Kept of each module: far more than the models of a page need. */
+const MOST_SHADERS = 500;
+function assembled({ module, types, params, slots, extra, extraUniforms }: Launch, nativeF16: boolean): PlannedShader {
+  const spec: Specialization = {
+    types, ...(params ? { params } : {}), ...(slots ? { slots } : {}), extra: (extra ?? []).map((e) => e.name), extraUniforms: (extraUniforms ?? []).map(({ name, type }) => ({ name, type })),
+  };
+  let known = SHADERS.get(module);
+  if (known === undefined) SHADERS.set(module, (known = new Map()));
+  const key = `${nativeF16} ${JSON.stringify(spec)}`;
+  let shader = known.get(key);
+  if (shader === undefined) {
+    if (known.size >= MOST_SHADERS) known.clear();
+    known.set(key, (shader = assemble(module, spec, library, nativeF16)));
+  }
+  return shader;
+}
 
 /** Emitted modules of this process: an emitter is pure, and its spec and the features are all that it sees. */
 const MODULES = new Map<string, Uint8Array<ArrayBuffer>>();
