@@ -12,7 +12,10 @@ const common = {
 /** An entry with one backend: what `src/devices/index.ts` exports comes from `only-….ts`. */
 const onlyWith = (backend: string) => ({
   ...common, entry: { index: 'src/index.ts' }, outDir: `dist/${backend}`, dts: false, hash: false,
-  plugins: [{ name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } }],
+  plugins: [
+    { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
+    ...(backend === 'wasm' ? [{ name: 'no-gpu', resolveId: { filter: { id: /\bimage-gpu\.ts$/ }, handler: () => resolve(import.meta.dirname, 'src/interop/no-gpu.ts') } }] : []),
+  ],
 });
 
 export default defineConfig([

@@ -14,6 +14,8 @@ export type { Plan, Step } from './core/plan.ts';
 export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export { tensor } from './core/tensor.ts';
+export { drawToCanvas, tensorFromImage } from './interop/image.ts';
+export type { ImageOptions, ImageSource, PixelOptions, Pixels, PixelType } from './interop/pixels.ts';
 export { gpuTensor } from './4-run/webgpu/gpu-tensor.ts';
 export type { Dictionary, GpuTensor, Optional, Sequence, Tensor, Value } from './core/tensor.ts';
 export type { DType } from './core/dtype.ts';

@@ -4,7 +4,7 @@ const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 /** The 32 bits of a number as WGSL type `type` stores it. */
 function word(type: string, value: number): number {
-  if (type.includes('f32')) {
+  if (/f32|vec\df/.test(type)) {
     f32[0] = value;
     return u32[0]!;
   }

@@ -153,7 +153,8 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
           if (pass === null || pass !== recorder.pass) [pass, last] = [recorder.begin(), null];
           if (d.pipeline !== last) pass.setPipeline((last = d.pipeline));
           pass.setBindGroup(0, d.group);
-          pass.dispatchWorkgroups(d.x, d.y, d.z);
+          if (d.y === 1 && d.z === 1) pass.dispatchWorkgroups(d.x);
+          else pass.dispatchWorkgroups(d.x, d.y, d.z);
           continue;
         }
         const step = plan.steps[i]!;
