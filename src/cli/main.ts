@@ -6,13 +6,14 @@ import { benchCommand } from './command-bench.ts';
 import { compileCommand } from './command-compile.ts';
 import { inspectCommand } from './command-inspect.ts';
 import { opsCommand } from './command-ops.ts';
+import { profileCommand } from './command-profile.ts';
 import { runModelCommand } from './command-run.ts';
 import { tuneCommand } from './command-tune.ts';
 import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, tuneCommand, opsCommand];
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
 
 const USAGE = `sardonyx COMMAND …
 

@@ -24,6 +24,9 @@ import { type Measured, tuneProblem } from './search.ts';
 export type { Measured } from './search.ts';
 export type { Peaks } from './peaks.ts';
 export type { TuningEntry, TuningTable } from '../3-plan/tuning.ts';
+export { profile } from './profile.ts';
+export type { Profile, ProfiledNode, ProfiledPlan, ProfileOptions } from './profile.ts';
+export { profileHtml } from './profile-html.ts';
 export { loadTuning, saveTuning } from './store.ts';
 
 /** A table with everything that was measured: JSON. `Session.load` takes it as `tuning`. */

@@ -22,8 +22,11 @@ export interface Problem {
 const byteSize = (f: Fact | null): number => (f ? bytesOf(f.dtype, sizeOf(f.shape)) : 0);
 
 export function problemOf(op: string, call: Call, count = 1): Problem {
-  const facts = [...call.inputs, ...call.outputs, ...(call.epilogue?.operands ?? [])];
-  return { op, call, count, work: workOf(op, call), bytes: facts.reduce((n, f) => n + byteSize(f), 0) };
+  const sum = (facts: readonly (Fact | null)[]): number => facts.reduce((n, f) => n + byteSize(f), 0);
+  const written = sum(call.outputs);
+  // What picks elements need not read the others.
+  const read = call.inputs.map((f) => (/^(Gather|Slice|Split)/.test(op) ? Math.min(byteSize(f), written) : byteSize(f)));
+  return { op, call, count, work: workOf(op, call), bytes: written + read.reduce((n, b) => n + b, 0) + sum(call.epilogue?.operands ?? []) };
 }
 /** Problems with one key are one: one measurement answers for all. */
 export const keyOf = ({ work }: Pick<Problem, 'work'>): string => `${work.group} ${work.sizes.join('x')}`;
