@@ -6,7 +6,7 @@ import { fail } from '../core/errors.ts';
 import type { Plan, Step } from '../core/plan.ts';
 import { byteLength } from '../core/tensor.ts';
 import { type Feeds, Session, type SessionOptions } from '../session.ts';
-import type { ModelSource } from '../source.ts';
+import type { ModelSource } from '../0-read/open.ts';
 import { floorMs, gauge, type Gauge, type Peaks } from './peaks.ts';
 import { arithmetic, copying, rateOf } from './peaks-wasm.ts';
 import { problemOf } from './problem.ts';
@@ -212,7 +212,8 @@ function planOf(plan: Plan): ProfiledPlan {
     for (const b of values) if (typeof b === 'object' && 'value' in b) touch(b.value, i);
   });
   for (const v of plan.outputs) touch(v, plan.steps.length);
-  const starts = plan.slabs.reduce<number[]>((at, size) => [...at, at.at(-1)! + size], [0]);
+  let end = 0;
+  const starts = plan.slabs.map((size) => (end += size) - size);
   const blocks = [...ends].map(([v, { from, to }]): Block => {
     const { name, home } = plan.values[v]! as { name: string; home: { slab: number; offset: number } };
     return { name, at: starts[home.slab]! + home.offset, bytes: byteLength(plan.values[v]!), from, to };
