@@ -197,7 +197,7 @@ class Draft {
     if (this.isShapeWork(node)) return this.runOnHost(node, 'shape');
     const facts = [...call.inputs, ...call.outputs, ...(call.epilogue?.operands ?? [])].filter((f): f is Fact => f !== null);
     const odd = facts.find((f) => !this.hasDeviceForm(f));
-    if (odd !== undefined) return this.runOnHost(node, `${odd.dtype}[${odd.shape}] has no form on ${caps.kind}`);
+    if (odd !== undefined) return this.runOnHost(node, this.formless(node, odd));
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     if (caps.kind === 'webgpu') {
       const choice = this.request.tuning?.(node.op, call, caps) ?? null;
@@ -210,6 +210,14 @@ class Draft {
     if (kernel !== undefined) return this.callWasm(node, kernel, call);
     if (call.epilogue !== undefined) return this.placeApart(node);
     this.runOnHost(node, op.wasm === undefined ? 'no WASM kernel' : 'no WASM kernel for these types or attributes');
+  }
+
+  /** Why a value cannot be on the device. */
+  formless(node: Node, { dtype, shape }: Fact): string {
+    const { caps } = this.request;
+    if (caps.kind !== 'webgpu' || !GPU_DTYPES.has(dtype)) return `${dtype}[${shape}] has no form on ${caps.kind}`;
+    const v = [...node.inputs, ...node.outputs].find((id) => id !== null && !this.hasDeviceForm(this.fact(id)));
+    return `${v == null ? 'a value' : this.nameOf(v)}, ${dtype}[${shape}], takes ${bytesOf(dtype, sizeOf(shape))} bytes, and the device binds ${caps.limits.maxStorageBufferBindingSize} at once`;
   }
 
   /** A node whose kernels refuse its epilogue: the operator, then the epilogue as a map. */

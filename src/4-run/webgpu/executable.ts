@@ -1,6 +1,6 @@
 import { fail } from '../../core/errors.ts';
 import type { Constant } from '../../core/graph.ts';
-import type { GpuCaps, Plan } from '../../core/plan.ts';
+import type { GpuCaps, GpuStep, Plan } from '../../core/plan.ts';
 import { byteLength, isTensor, type Tensor } from '../../core/tensor.ts';
 import { type Executable, type Held, hostHeld, type HostWork, type Probe } from '../executable.ts';
 import { hostConstants, hostValues } from '../host-values.ts';
@@ -37,6 +37,7 @@ export interface GpuAround {
 export async function bindPlan(around: GpuAround, plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable> {
   const { device, made, recorder, readback, weights, create, destroy, checkAlive } = around;
   checkAlive();
+  refuseWide(plan, around.caps);
   recorder.flush(); // ours to wait for, not others'
   const pipelines = plan.shaders.map((s) => pipelineFor(device, s, () => { made.pipelines++; }));
   // Compiling goes on while weights are read and uploaded; a failure is reported below.
@@ -218,6 +219,16 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
       host.clear();
     },
   };
+}
+
+/** What cannot be bound is refused before its bytes are read. @throws device_limit */
+function refuseWide(plan: Plan, { limits }: GpuCaps): void {
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const wide = plan.weights.findIndex((w) => padded(w.bytes) > most);
+  if (wide < 0) return;
+  const name = plan.values.find(({ home }) => home.in === 'weights' && home.weight === wide)?.name;
+  const node = plan.steps.find((s) => s.run === 'gpu' && s.bind.some((b) => 'weight' in b && b.weight === wide)) as GpuStep | undefined;
+  fail('device_limit', `${name ?? `a weight of ${node?.node}`} takes ${plan.weights[wide]!.bytes} bytes on the device, which binds ${most} at once: use a smaller or quantised model, or another device`);
 }
 
 /** All uniform blocks of a plan in one buffer, written once. */

@@ -1,4 +1,4 @@
-import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
+import { type Constant, eachPart, inFileOrder, PART } from '../../core/graph.ts';
 import type { GpuCaps, Weight } from '../../core/plan.ts';
 import type { HostWork } from '../executable.ts';
 import { uploadBytes } from './transfer.ts';
@@ -12,6 +12,9 @@ export interface WeightStore {
   release(): void;
 }
 
+/** Bytes of weights between two looks at what has arrived. */
+const LOT = 16 << 20;
+
 /** One buffer for weights that arrive together; freed when none of them is used any more. */
 interface Shelf { readonly buffer: GPUBuffer; users: number }
 
@@ -20,6 +23,21 @@ export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: num
   const shelves = new Set<Shelf>();
   const align = caps.limits.minStorageBufferOffsetAlignment;
   const limit = caps.limits.maxBufferSize;
+  let written = 0;
+  let before: Promise<unknown> = Promise.resolve();
+
+  /** Bytes on their way lie in staging memory: once as many as a lot are written, the lot before must have arrived. */
+  async function send(buffer: GPUBuffer, offset: number, bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.byteLength; at += PART) {
+      const part = bytes.subarray(at, at + PART);
+      uploadBytes(device, buffer, offset + at, part);
+      if ((written += part.byteLength) < LOT) continue;
+      written = 0;
+      const last = before;
+      before = Promise.race([device.queue.onSubmittedWorkDone(), device.lost]);
+      await last;
+    }
+  }
 
   return {
     async place(weights, constants, work) {
@@ -43,8 +61,8 @@ export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: num
         const shelf: Shelf = { buffer: create(g.size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC, 'weights'), users: 0 };
         shelves.add(shelf);
         for (const { at, item } of inFileOrder(g.items, ({ item }) => item.constant)) {
-          if (item.weight.pack) uploadBytes(device, shelf.buffer, at, work.pack(await item.constant.load(), item.weight.pack));
-          else await eachPart(item.constant, (bytes, from) => uploadBytes(device, shelf.buffer, at + from, bytes));
+          if (item.weight.pack) await send(shelf.buffer, at, work.pack(await item.constant.load(), item.weight.pack));
+          else await eachPart(item.constant, (bytes, from) => send(shelf.buffer, at + from, bytes));
           const forms = stored.get(item.constant) ?? new Map<string, { shelf: Shelf; offset: number; users: number }>();
           stored.set(item.constant, forms);
           forms.set(item.form, { shelf, offset: at, users: 0 });
