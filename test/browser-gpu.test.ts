@@ -34,7 +34,11 @@ beforeAll(async () => {
   site = await serve({ test: resolve(root, 'test/browser'), dist: resolve(root, 'dist') }, new Map([['/chain.onnx', chain]]));
   browser = await launch();
   page = await browser.newPage();
+  const errors: string[] = [];
+  page.on('pageerror', (e) => errors.push(String(e)));
   await page.goto(`${site.address}/test/gpu.html`, { waitUntil: 'load', timeout: 60_000 });
+  expect(errors).toEqual([]);
+  await page.waitForFunction(() => typeof sardonyx !== 'undefined');
 }, 120_000);
 afterAll(async () => {
   await browser?.close();
