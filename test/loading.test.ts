@@ -1,14 +1,13 @@
 /** Loading from everywhere: files, Blobs, streams, byte sources, and servers of every temper. */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { expectedDigests, sha256 } from '../src/0-read/integrity.ts';
 import { type ModelCache, type ModelSource, planModel, type Progress, type Results, Session, type SessionOptions, SardonyxError, type Tensor, tensor } from '../src/index.ts';
+import { type ModelServer, serveModels } from './model-server.ts';
 import { encode, initializer, node, port } from './onnx-model.ts';
 
 /** y = (x + big[…]) * small, with a constant in a node: 64 is enough of a weight to be left in the file. */
@@ -56,49 +55,12 @@ const streamOf = (bytes: Uint8Array, size = 1000): ReadableStream<Uint8Array> =>
   return new ReadableStream({ async pull(to) { const next = await pieces.next(); if (next.done) to.close(); else to.enqueue(next.value); } });
 };
 
-// ── a server ────────────────────────────────────────────────────────────────────────────────────────────────────────
-interface Asked { readonly method: string; readonly path: string; readonly range: string | undefined; readonly status: number }
-let server: Server;
-let base: string;
-let asked: Asked[] = [];
 const files = new Map<string, Uint8Array>([['model.onnx', model], ['split.onnx', split], ['sub/weights.bin', weights], ['other.bin', halves]]);
-const left = new Map<string, number>();
-
-/** Serves `/MODE,MODE/FILE`. Modes: plain (no ranges), gzip, cut (breaks off every 100 kB; with plain, once), stuck (cuts after 50 kB, for ever), lies (too long a length), noetag, busy (503 twice), slow, hides (Content-Range). */
-function answer(request: IncomingMessage, response: ServerResponse): void {
-  const [, modes = '', ...rest] = decodeURIComponent(new URL(request.url!, 'http://x').pathname).split('/');
-  const has = (mode: string): boolean => modes.split(',').includes(mode);
-  const file = files.get(rest.join('/'));
-  const end = (status: number, headers: Record<string, string | number> = {}, body?: Uint8Array | string, stop = Infinity): void => {
-    asked.push({ method: request.method!, path: rest.join('/'), range: request.headers.range, status });
-    response.writeHead(status, headers);
-    if (request.method === 'HEAD' || body === undefined) return void response.end();
-    if (stop >= body.length) return void (has('slow') ? setTimeout(() => response.end(body), 300) : response.end(body));
-    response.write(body.slice(0, stop), () => setTimeout(() => request.socket.destroy(), 5));
-  };
-  const turns = left.get(request.url!) ?? 0;
-  left.set(request.url!, turns + 1);
-  if (has('busy') && turns < 2) return end(503, {}, 'wait');
-  if (file === undefined) return end(404, { 'content-type': 'text/html' }, '<html>no such page</html>');
-  const etag: Record<string, string> = has('noetag') ? {} : { etag: `"${createHash('md5').update(file).digest('hex')}"` };
-  if (has('gzip')) {
-    const packed = gzipSync(file);
-    return end(200, { ...etag, 'content-encoding': 'gzip', 'content-length': packed.length }, packed);
-  }
-  const stop = has('stuck') ? (turns > 0 ? 0 : 50_000) : has('cut') && (turns === 0 || !has('plain')) ? 100_000 : Infinity;
-  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
-  if (has('plain') || range === null) return end(200, { ...etag, 'content-length': file.length + (has('lies') ? 5000 : 0) }, file, has('lies') ? file.length - 1 : stop);
-  const [from, to] = [Number(range[1]), Math.min(file.length - 1, range[2] === '' ? Infinity : Number(range[2]))];
-  if (from >= file.length) return end(416, { 'content-range': `bytes */${file.length}` });
-  end(206, { ...etag, 'accept-ranges': 'bytes', ...(has('hides') ? {} : { 'content-range': `bytes ${from}-${to}/${file.length}` }), 'content-length': to + 1 - from }, file.subarray(from, to + 1), stop);
-}
-beforeAll(async () => {
-  server = createServer(answer);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-});
-afterAll(() => new Promise<void>((resolve) => { server.closeAllConnections(); server.close(() => resolve()); }));
-beforeEach(() => { asked = []; left.clear(); });
+let server: ModelServer;
+let base: string;
+beforeAll(async () => { base = (server = await serveModels(files)).address; });
+afterAll(() => server.close());
+beforeEach(() => server.forget());
 
 /** A model larger than what is read whole, made of one small one: the rest is an unused weight. */
 const LARGE = 72 << 20;
@@ -196,8 +158,8 @@ describe('a model given as', () => {
 describe('a model on a server', () => {
   it.each(['r', 'plain', 'gzip', 'cut', 'plain,cut', 'busy', 'hides', 'noetag', 'slow', 'noetag,cut'])('of mode "%s" runs', async (mode) => {
     expect(await run(`${base}/${mode}/model.onnx`, { integrity: digest(model) })).toEqual(want);
-    if (mode.includes('cut')) expect(asked.length).toBeGreaterThan(mode.includes('plain') ? 1 : 3);
-    if (mode === 'cut') expect(asked.slice(1).every(({ status, range }) => status === 206 && range !== 'bytes=0-')).toBe(true);
+    if (mode.includes('cut')) expect(server.asked.length).toBeGreaterThan(mode.includes('plain') ? 1 : 3);
+    if (mode === 'cut') expect(server.asked.slice(1).every(({ status, range }) => status === 206 && range !== 'bytes=0-')).toBe(true);
   }, 30_000);
 
   it.each([
@@ -210,7 +172,7 @@ describe('a model on a server', () => {
   it('that is not there says so, with address and status, at once', async () => {
     const e = await refusal(run(`${base}/x/none.onnx`));
     expect([e.code, e.message]).toEqual(['source_failed', expect.stringMatching(/http:.*none\.onnx answered 404/)]);
-    expect(asked).toHaveLength(1);
+    expect(server.asked).toHaveLength(1);
   });
 
   it('that changes under way is not mixed', async () => {
@@ -223,7 +185,7 @@ describe('a model on a server', () => {
 
   it('keeps weights beside it, read in order', async () => {
     expect(await run(`${base}/r/split.onnx`)).toEqual(wantSplit);
-    const ranges = asked.filter(({ path }) => path === 'sub/weights.bin');
+    const ranges = server.asked.filter(({ path }) => path === 'sub/weights.bin');
     expect(ranges.length).toBeLessThanOrEqual(3);
     expect(await run(`${base}/plain/split.onnx`)).toEqual(wantSplit);
   });
@@ -309,10 +271,10 @@ describe('a cache of models', () => {
     files.set('changing.onnx', model);
     expect(await run(url, { cache })).toEqual(want);
     expect(cache.kept.get(url)!.blob.size).toBe(model.length);
-    asked = [];
+    server.forget();
     expect(await run(url, { cache })).toEqual(want);
-    expect(asked).toHaveLength(1); // which version is it?
-    asked = [];
+    expect(server.asked).toHaveLength(1); // which version is it?
+    server.forget();
     const older = files.get('changing.onnx')!;
     files.set('changing.onnx', encode({ input: [port('x', [COUNT])], output: [port('y', [COUNT])], node: [node('Neg', ['x'], ['y'])] }));
     expect((await run(url, { cache }))[1]).toBe(-1);
@@ -322,9 +284,9 @@ describe('a cache of models', () => {
   it('needs no network where the digest is given, nor where there is none', async () => {
     const cache = memory();
     expect(await run(`${base}/r/model.onnx`, { cache, integrity: digest(model) })).toEqual(want);
-    asked = [];
+    server.forget();
     expect(await run(`${base}/r/model.onnx`, { cache, integrity: digest(model) })).toEqual(want);
-    expect(asked).toEqual([]);
+    expect(server.asked).toEqual([]);
     const warnings: string[] = [];
     const offline: typeof fetch = () => Promise.reject(new TypeError('fetch failed'));
     expect(await run(`${base}/r/model.onnx`, { cache, fetch: offline, onWarning: (w) => warnings.push(w) })).toEqual(want);

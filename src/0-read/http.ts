@@ -20,6 +20,8 @@ const isHttp = (url: URL): boolean => /^https?:$/.test(url.protocol);
 const validatorOf = ({ headers }: Response): string | null => headers.get('etag') ?? headers.get('last-modified');
 /** Bytes of the whole file, from the answer to a range. Pages of another origin may not see it. */
 const totalOf = (response: Response): number | null => Number(/\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1] ?? Number.NaN) || null;
+/** Across origins a page sees few headers: no Content-Encoding, say. */
+const seesAll = (url: URL): boolean => typeof location === 'undefined' || location.origin === url.origin;
 const isEncoded = ({ headers }: Response): boolean => !['', 'identity'].includes(headers.get('content-encoding') ?? '');
 
 const pause = (milliseconds: number, signal: AbortSignal | undefined): Promise<void> => new Promise((resolve) => {
@@ -27,8 +29,13 @@ const pause = (milliseconds: number, signal: AbortSignal | undefined): Promise<v
   signal?.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, { once: true });
 });
 
-/** Asks, again if the server is busy or not to be reached. @throws place.code, with URL and status; aborted */
-async function ask({ url, reading, code }: Place, headers: Record<string, string>, method = 'GET', tries = TRIES): Promise<Response> {
+/**
+ * Asks, again if the server is busy or not to be reached. With `yielding`, the second time without a range: browsers refuse answers to a
+ * range that are compressed after all.
+ * @throws place.code, with URL and status; aborted
+ */
+async function ask({ url, reading, code }: Place, wanted: Record<string, string>, { method = 'GET', tries = TRIES, yielding = false } = {}): Promise<Response> {
+  let headers = wanted;
   for (let attempt = 1; ; attempt++) {
     goOn(reading);
     let why: string;
@@ -42,6 +49,7 @@ async function ask({ url, reading, code }: Place, headers: Record<string, string
       goOn(reading);
       if (e instanceof SardonyxError) throw e;
       why = `cannot be reached (${reasonOf(e)})`;
+      if (yielding) headers = headers === wanted ? {} : wanted;
     }
     if (attempt >= tries) fail(code, `${said(url)} ${why}${tries > 1 ? `, ${tries} times` : ''}`);
     await pause(PAUSE * 2 ** (attempt - 1), reading.signal);
@@ -59,13 +67,13 @@ const reasonOf = (e: unknown): string => {
 export async function openUrl(url: URL, reading: Reading, first: number, code: ErrorCode = 'source_failed'): Promise<Remote> {
   const place: Place = { url, reading, code };
   const name = decodeURIComponent(url.pathname.split('/').pop() ?? '') || url.host || 'model';
-  let start: Response | null = await ask(place, isHttp(url) ? { range: `bytes=0-${first - 1}` } : {});
+  let start: Response | null = await ask(place, isHttp(url) ? { range: `bytes=0-${first - 1}` } : {}, { yielding: true });
   const validator = validatorOf(start);
-  let total = start.status === 206 ? totalOf(start) : isEncoded(start) ? null : Number(start.headers.get('content-length') ?? Number.NaN) || null;
+  let total = start.status === 206 ? totalOf(start) : isEncoded(start) || !seesAll(url) ? null : Number(start.headers.get('content-length') ?? Number.NaN) || null;
   const byRanges = start.status === 206 && !isEncoded(start);
   if (byRanges && total === null) {
     // Another origin's Content-Range is hidden; its Content-Length is not.
-    const head = await ask(place, {}, 'HEAD', 1).catch(() => null);
+    const head = await ask(place, { range: 'bytes=0-' }, { method: 'HEAD', tries: 1 }).catch(() => null);
     total = head?.ok ? Number(head.headers.get('content-length') ?? Number.NaN) || null : null;
   }
   if (start.status === 416) total = 0;
@@ -152,4 +160,4 @@ async function* body(place: Place, { from, to, total, validator, direct, given }
 
 /** Asks for the rest only of the same version. Across origins the header would need the server's leave; there the answer's version is compared. */
 const conditionOf = (url: URL, validator: string | null): Record<string, string> =>
-  validator !== null && !validator.startsWith('W/') && (typeof location === 'undefined' || location.origin === url.origin) ? { 'if-range': validator } : {};
+  validator !== null && !validator.startsWith('W/') && seesAll(url) ? { 'if-range': validator } : {};
