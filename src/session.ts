@@ -87,8 +87,10 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * Reads a model and makes it ready for a device.
-   * @throws model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted, option_invalid
+   * Reads a model and makes it ready for a device. When all dims of its inputs are known, from the model or from `dims`, it is planned, compiled,
+   * and its weights are on the device; otherwise the first run does that. Files and Blobs must stay as they are while the session lives: large
+   * weights are read from them when a plan wants them.
+   * @throws source_failed, integrity_mismatch, model_malformed and its like, op_unsupported, external_data_missing, device_unavailable, dimension_unbound, aborted, option_invalid
    */
   static async load(source: ModelSource, options: SessionOptions = {}, tools: SessionTools = {}): Promise<Session> {
     goOn(options);

@@ -5,7 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { inMemory } from '../src/0-read/bytes.ts';
+import { rangeCursor, streamCursor } from '../src/0-read/cursor.ts';
 import { expectedDigests, sha256 } from '../src/0-read/integrity.ts';
+import { parseModel } from '../src/1-parse/model.ts';
+import { scan } from '../src/1-parse/scan.ts';
 import { type ModelCache, type ModelSource, planModel, type Progress, type Results, Session, type SessionOptions, SardonyxError, type Tensor, tensor } from '../src/index.ts';
 import { type ModelServer, serveModels } from './model-server.ts';
 import { encode, initializer, node, port } from './onnx-model.ts';
@@ -309,6 +313,42 @@ describe('a cache of models', () => {
     expect((await refusal(run(`${base}/stuck/model.onnx`, { cache }))).code).toBe('source_failed');
     expect(cache.kept.size).toBe(0);
   }, 30_000);
+});
+
+describe('a file without its weights', () => {
+  const attempt = async (from: () => Promise<unknown>): Promise<string> => { try { await from(); return 'fine'; } catch (e) { if (e instanceof SardonyxError) return e.code; throw e; } };
+  const viaScan = (bytes: Uint8Array, keep: boolean, size: number): Promise<string> => attempt(async () => {
+    const cursor = keep ? streamCursor(inPieces(bytes, size), 1 << 24) : rangeCursor({ ...inMemory('model', bytes), size: bytes.length });
+    parseModel(await scan(cursor, keep), () => new Uint8Array(0)).graph.values.forEach((v) => v.constant?.peek());
+  });
+
+  it('is the same graph, with its big weights where they lie', async () => {
+    const sparse = await scan(rangeCursor({ ...inMemory('model', model), size: model.length }), false);
+    expect(sparse.bytes.length).toBeLessThan(2000);
+    expect(sparse.holes.map(({ length, bytes }) => [length, bytes])).toEqual(Array(3).fill([4 * COUNT, null]));
+    const shape = ({ graph }: ReturnType<typeof parseModel>): unknown => ({ nodes: graph.nodes, values: graph.values.map(({ name, constant }) => [name, constant?.dtype, constant?.shape]) });
+    const read = (_: string | null, offset: number, length: number): Uint8Array => model.subarray(offset, offset + length);
+    const parsed = parseModel(sparse, read);
+    expect(shape(parsed)).toEqual(shape(parseModel(model)));
+    for (const { constant, name } of parsed.graph.values) if (constant?.stored) expect([name, (await constant.load()).data]).toEqual([name, name === 'c' ? big.map((v) => v * 3) : big]);
+  });
+
+  it('is refused as the whole file is when it is cut or changed, in bounded time', async () => {
+    let state = 7;
+    const random = (n: number): number => { state = (Math.imul(state, 1664525) + 1013904223) >>> 0; return Math.floor((state / 2 ** 32) * n); };
+    const heads = [0, 1, 2, 3].map((k) => model.indexOf(0x2a, k * 4 * COUNT)).filter((at) => at >= 0);
+    const started = performance.now();
+    for (let i = 0; i < 150; i++) {
+      const bytes = model.slice(0, i % 3 === 0 ? random(model.length) : model.length);
+      for (let k = 0; k < i % 4; k++) {
+        const at = i % 2 === 0 ? random(bytes.length) : (heads[random(heads.length)]! + random(60)) % Math.max(1, bytes.length);
+        if (at < bytes.length) bytes[at] = random(256);
+      }
+      const [whole, ranged, streamed] = [await attempt(async () => parseModel(bytes).graph.values.forEach((v) => v.constant?.peek())), await viaScan(bytes, false, 0), await viaScan(bytes, true, 1 + random(200_000))];
+      expect([ranged === 'fine', streamed === 'fine'], `${i}: ${ranged}, ${streamed}`).toEqual([whole === 'fine', whole === 'fine']);
+    }
+    expect(performance.now() - started).toBeLessThan(30_000);
+  }, 40_000);
 });
 
 describe('SHA-256', () => {
