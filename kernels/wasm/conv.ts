@@ -4,7 +4,7 @@ import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
 import { i32, type Local, type Mod, type Fn } from './asm.ts';
-import { asItLies, clear, convImage, type ConvSpec, convSpec, type Geometry, geometryOf, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, strideFits, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
+import { asItLies, blockOf, clear, convImage, type ConvSpec, convSpec, type Geometry, geometryOf, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, strideFits, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
 import { convDepthwise } from './conv-depthwise.ts';
 import { storeSpec } from './conv-finish.ts';
 import { type Finish, finishes, finishLaunch, finishOf } from './epilogue.ts';
@@ -112,12 +112,12 @@ function splitOf(g: Geometry, s: Spec, laid: Geometry, bias: boolean, operands: 
     const step = o === 'element' ? element : o === 'plane' ? channel + image : o === 'channel' ? channel : 0;
     return step ? [[operands + i, step]] : [];
   });
-  const all = g.groups * g.filters;
+  const all = g.groups * g.filters, rowsAtOnce = blockOf(g).rows;
   if (g.batch > 1) return { items: 7, grain: 1, moves: [[0, 4 * g.groups * g.channels * size(g.input)], [4, all * plane], ...along(all * plane, 0, 4 * all)], own, cost: all * cost };
   const byFilter = (n: number): [number, number][] => [[1, 4 * n * K], [4, n * plane], ...(bias ? [[3, 4 * n] as [number, number]] : []), ...along(n * plane, 4 * n, 0)];
   if (g.groups > 1) return { items: 8, grain: 1, moves: [[0, 4 * g.channels * size(g.input)], ...byFilter(g.filters)], own, cost: g.filters * cost };
   if (OD === 1 && OH === 1 && OW / nr > g.filters / mr) return { items: HEAD + 4, grain: nr, moves: [[0, 4], [4, 4], ...along(4, 0, 0)], own, cost: (K * g.filters) / MACS };
-  if (OD === 1 && OH / s.block.rows > g.filters / mr) return { items: HEAD + 3, grain: s.block.rows, moves: [[0, g.strides[1] * laid.row], [4, 4 * OW], ...along(4 * OW, 0, 0)], own, cost: (K * g.filters * OW) / MACS };
+  if (OD === 1 && OH / rowsAtOnce > g.filters / mr) return { items: HEAD + 3, grain: rowsAtOnce, moves: [[0, g.strides[1] * laid.row], [4, 4 * OW], ...along(4 * OW, 0, 0)], own, cost: (K * g.filters * OW) / MACS };
   return { items: HEAD + 1, grain: mr, moves: byFilter(1), own, cost };
 }
 
