@@ -45,15 +45,19 @@ const hosted = (all: readonly string[]): string => [...new Set(all)].map((t) => 
 
 const notes = (m: ModelResult): string => [m.error && `error: ${m.error}`, m.wrong && `differs: ${m.wrong}`, m.onHost.length > 0 && `on the host: ${hosted(m.onHost)}`].filter(Boolean).join('; ');
 
-/** Medians of processor time, in ms. */
+/** What the steady state is measured by: of one thread what it costs, whoever else runs; of more the clock. */
+const clockOf = (r: CpuReport): 'cpu' | 'wall' => (r.threads === 1 ? 'cpu' : 'wall');
+const unitOf = (r: CpuReport): string => (r.threads === 1 ? 'processor time' : 'time on the clock');
+
+/** Medians, in ms. */
 export function rowsOf(r: CpuReport): string[][] {
-  const cold = r.models.some((m) => m.cold);
+  const cold = r.models.some((m) => m.cold), clock = clockOf(r);
   return [
     ['model', 'ours', 'p10–p90', 'peer', 'p10–p90', 'ratio', 'load+first: ours', 'peer', ...(cold ? ['cold: ours', 'peer', 'ratio'] : []), 'notes'],
     ...r.models.map((m) => {
       const [a, b] = m.runtimes;
       const [ca, cb] = m.cold?.runtimes ?? [];
-      return [m.model, ms(a?.cpu.median), range(a?.cpu), ms(b?.cpu.median), range(b?.cpu), times(m.ratio), ms(start(a)), ms(start(b)), ...(cold ? [ms(ca?.cpu.median), ms(cb?.cpu.median), times(m.cold?.ratio)] : []), notes(m)];
+      return [m.model, ms(a?.[clock].median), range(a?.[clock]), ms(b?.[clock].median), range(b?.[clock]), times(m.ratio), ms(start(a)), ms(start(b)), ...(cold ? [ms(ca?.cpu.median), ms(cb?.cpu.median), times(m.cold?.ratio)] : []), notes(m)];
     }),
   ];
 }
@@ -61,13 +65,13 @@ export function rowsOf(r: CpuReport): string[][] {
 export const means = (r: CpuReport): string =>
   [r.geometricMean !== undefined && `geometric mean ${times(r.geometricMean)}`, r.coldGeometricMean !== undefined && `cold load and first run ${times(r.coldGeometricMean)} (${r.coldStarts} start${r.coldStarts === 1 ? '' : 's'} of each)`].filter(Boolean).join(', ');
 
-export const textReport = (r: CpuReport): string => `${heading(r)}\nprocessor time in ms; ratio = peer / ours\n${table(rowsOf(r))}\n${means(r)}`;
+export const textReport = (r: CpuReport): string => `${heading(r)}\n${unitOf(r)} in ms; ratio = peer / ours\n${table(rowsOf(r))}\n${means(r)}`;
 
 /** The same table for documents. */
 export function markdownReport(r: CpuReport): string {
   const [head, ...rows] = rowsOf(r);
   const line = (cells: readonly string[]): string => `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`;
-  return [`${heading(r)}. Medians of processor time, in ms; ratio = peer / ours. ${means(r)}.`, '', line(head!), line(head!.map((_, i) => (i === 0 || i === head!.length - 1 ? '---' : '--:'))), ...rows.map(line), ''].join('\n');
+  return [`${heading(r)}. Medians of ${unitOf(r)}, in ms; ratio = peer / ours. ${means(r)}.`, '', line(head!), line(head!.map((_, i) => (i === 0 || i === head!.length - 1 ? '---' : '--:'))), ...rows.map(line), ''].join('\n');
 }
 
 /** JSON of a report, times to five digits. */
@@ -93,7 +97,7 @@ ${r.models.some((m) => m.cold) ? `<h2>Load and first run in a new process: the p
 <table><thead><tr>${head!.map(cell('th')).join('')}</tr></thead><tbody>
 ${rows.map((row) => `<tr>${row.map(cell('td')).join('')}</tr>`).join('\n')}
 </tbody></table>
-<p>Medians of processor time, in ms.</p></html>
+<p>Medians of ${unitOf(r)}, in ms.</p></html>
 `;
 }
 

@@ -19,7 +19,7 @@ const USAGE = `npm run bench:cpu -- [options]
 
   --models NAME,…   only models whose name contains one of these
   --data DIR        folders of cases, may be given more than once (default ../shared/data/models and ../shared/data/onnx/light)
-  --threads N       threads of onnxruntime-web (default 1)
+  --threads N       threads of both (default 1)
   --rounds N        rounds of each model at most (default 15)
   --budget SECONDS  time of each model's rounds (default 6)
   --relaxed         relaxed SIMD in V8 even where it is behind a flag (Node 20)

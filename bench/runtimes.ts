@@ -28,17 +28,17 @@ export interface Runtime {
 
 /** Imports a runtime; what that costs is part of a cold start. */
 export async function openRuntime(name: RuntimeName, threads: number): Promise<Runtime> {
-  return name === 'sardonyx' ? openSardonyx() : openOnnxruntime(threads);
+  return name === 'sardonyx' ? openSardonyx(threads) : openOnnxruntime(threads);
 }
 
-async function openSardonyx(): Promise<Runtime> {
+async function openSardonyx(threads: number): Promise<Runtime> {
   // The built entry point, as users import it: a bundle of our own would share what the bench has loaded already.
   const entry = new URL('../index.js', import.meta.url).href;
   const { Session: Class } = (await import(entry)) as { Session: typeof Session };
   return {
     name: 'sardonyx', version: '0.1.0',
     load: async (path) => {
-      const session = await Class.load(path, { device: 'wasm' });
+      const session = await Class.load(path, { device: 'wasm', threads });
       return {
         run: (feeds) => session.run(feeds),
         values: (results) => results as Record<string, Value>,
@@ -53,7 +53,8 @@ async function openSardonyx(): Promise<Runtime> {
 }
 
 async function openOnnxruntime(threads: number): Promise<Runtime> {
-  const ort = await import('onnxruntime-web/wasm');
+  // Its entry for Node is the one that starts threads there.
+  const ort = (await (threads > 1 ? import('onnxruntime-web') : import('onnxruntime-web/wasm'))) as typeof import('onnxruntime-web/wasm');
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = 'error';
   return {
