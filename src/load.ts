@@ -8,7 +8,7 @@ import { normalize } from './2-optimize/normalize.ts';
 import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import { fail, SardonyxError } from './core/errors.ts';
-import { operatorsIn } from './core/graph.ts';
+import { type Graph, operatorsIn } from './core/graph.ts';
 import type { Plan } from './core/plan.ts';
 
 export interface GraphOptions extends ReadOptions {
@@ -30,8 +30,8 @@ export interface Loaded {
   settle(): Promise<void>;
 }
 
-/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
-export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false): Promise<Loaded> {
+/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
+export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g): Promise<Loaded> {
   const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
   const opened = await openModel(source, options, graphOnly);
   const { name, bytesRead } = opened;
@@ -47,8 +47,9 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
       return bytes;
     });
     tell('parse', 1, 1);
-    const definitions = await definitionsFor(operatorsIn(model.graph));
-    const graph = expandGradients(normalize(model.graph, definitions));
+    const parsed = edit(model.graph);
+    const definitions = await definitionsFor(operatorsIn(parsed));
+    const graph = expandGradients(normalize(parsed, definitions));
     return {
       model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions, bytesRead,
       planned: (made) => {

@@ -43,6 +43,8 @@ export interface SessionTools {
   /** Stands in for the backend. */
   readonly wrap?: (backend: Backend) => Backend;
   readonly placed?: NonNullable<Planning['placed']>;
+  /** Changes the graph as it was parsed. */
+  readonly edit?: (parsed: Graph) => Graph;
   /** Instead of the tables. */
   readonly tuning?: NonNullable<Planning['tuning']>;
 }
@@ -96,7 +98,7 @@ export class Session implements AsyncDisposable {
     goOn(options);
     const first = openDevice(options.device ?? 'auto', options);
     first.catch(() => undefined); // reported where it is waited for
-    const loaded = await loadGraph(source, options).catch((e: unknown) => {
+    const loaded = await loadGraph(source, options, false, tools.edit).catch((e: unknown) => {
       void first.then(({ backend }) => backend.release(), () => undefined);
       throw e;
     });

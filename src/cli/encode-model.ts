@@ -39,7 +39,8 @@ const bytes = (field: number, b: Uint8Array): Uint8Array => join([varint((field 
 const text = (field: number, s: string): Uint8Array => bytes(field, utf8.encode(s));
 const single = (field: number, v: number): Uint8Array => join([varint((field << 3) | 5), new Uint8Array(Float32Array.of(v).buffer)]);
 
-const tensorProto = (name: string, t: Tensor): Uint8Array => join([
+/** A TensorProto. */
+export const tensorProto = (name: string, t: Tensor): Uint8Array<ArrayBuffer> => join([
   ...t.shape.map((d) => int(1, d)), int(2, ONNX_OF_DTYPE[t.dtype]), text(8, name),
   ...(t.dtype === 'string' ? (t.data as readonly string[]).map((s) => text(6, s)) : [bytes(9, bytesOfTensor(t))]),
 ]);

@@ -4,6 +4,7 @@ import { SardonyxError } from '../core/errors.ts';
 import { type Command, type ExitCode, isRequest, print, progress, runCommand } from './command.ts';
 import { benchCommand } from './command-bench.ts';
 import { compileCommand } from './command-compile.ts';
+import { compareCommand } from './command-compare.ts';
 import { inspectCommand } from './command-inspect.ts';
 import { opsCommand } from './command-ops.ts';
 import { profileCommand } from './command-profile.ts';
@@ -13,7 +14,7 @@ import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, compareCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
 
 const USAGE = `sardonyx COMMAND …
 
@@ -37,7 +38,7 @@ async function main(args: readonly string[]): Promise<ExitCode> {
   } catch (e) {
     progress('');
     // A machine without a GPU has WebGPU in software, if its driver is installed; it must be there when a process starts.
-    if (e instanceof SardonyxError && e.code === 'device_unavailable' && (name === 'tune' || rest.some((arg) => arg.includes('webgpu')))) await respawnWithSoftwareGpu();
+    if (e instanceof SardonyxError && e.code === 'device_unavailable' && (name === 'tune' || name === 'compare' || rest.some((arg) => arg.includes('webgpu')))) await respawnWithSoftwareGpu();
     process.stderr.write(`sardonyx ${name}: ${e instanceof SardonyxError ? errorText(e) : e instanceof Error ? e.stack : String(e)}\n`);
     return isRequest(e) ? 2 : 1;
   }
