@@ -25,7 +25,7 @@ describe('variants', async () => {
   });
   const { caps } = await requestGpuDevice({ allowSoftware: true, base: true });
   const byKernel = new Map<string, Trial[]>();
-  for (const problem of awkwardProblems()) for (const software of [caps.software, !caps.software]) for (const v of variantsOf(problem, { ...caps, software })) {
+  for (const problem of awkwardProblems()) for (const software of [caps.software, !caps.software]) for (const v of variantsOf(problem, { ...caps, software }, asked === 'all' ? 18_000 : 9000)) {
     const name = `${problem.op} by ${v.kernel.name}`;
     byKernel.set(name, [...(byKernel.get(name) ?? []), { ...v, problem, caps: { ...caps, software } }]);
   }

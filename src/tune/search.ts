@@ -46,15 +46,22 @@ export const pack: Packer = ({ name, args }, t) => (packers.get(name) ?? fail('i
 export interface Variant { readonly kernel: GpuKernel; readonly params: Params }
 const nameOf = ({ kernel, params }: Variant): string => [kernel.name, ...Object.entries(params).map(([k, v]) => `${k}=${v}`)].join(' ');
 
-/** All that may run a problem, the planner's own choice first, then each kernel as it is, then its parameters. Equal programs are one. */
-export function variantsOf({ op, call }: Pick<Problem, 'op' | 'call'>, caps: GpuCaps): Variant[] {
+/**
+ * Characters of a shader above which its tile is larger than any register file, and compilers take seconds and gigabytes; those of software adapters sooner.
+ */
+const MOST_CODE = { software: 9000, hardware: 18_000 } as const;
+
+/** All that may run a problem, the planner's own choice first, then each kernel as it is, then its parameters. Equal programs are one, and those longer than `mostCode` are none. */
+export function variantsOf({ op, call }: Pick<Problem, 'op' | 'call'>, caps: GpuCaps, mostCode: number = caps.software ? MOST_CODE.software : MOST_CODE.hardware): Variant[] {
   const able = ableKernels(ops.get(op)?.webgpu ?? [], call, caps);
   const own = able.find((k) => k.accepts?.(call, caps) ?? true);
   const ordered = [...able].sort((a, b) => Number(b === own) - Number(a === own));
   const seen = new Set<string>();
   return [...ordered.map((kernel): Variant => ({ kernel, params: {} })), ...ordered.flatMap((kernel) => combinations(kernel.tunables ?? {}).map((params) => ({ kernel, params })))].filter((v) => {
     if ((v.params.WG ?? 0) > caps.limits.maxComputeInvocationsPerWorkgroup) return false;
-    const key = JSON.stringify(shadersOf(v.kernel, call, caps, v.params).map(({ launch, shader }) => [shader.code, launch.uniforms, launch.workgroups, launch.bind]));
+    const shaders = shadersOf(v.kernel, call, caps, v.params);
+    if (Object.keys(v.params).length > 0 && shaders.some(({ shader }) => shader.code.length > mostCode)) return false;
+    const key = JSON.stringify(shaders.map(({ launch, shader }) => [shader.code, launch.uniforms, launch.workgroups, launch.bind]));
     return !seen.has(key) && seen.add(key);
   });
 }
