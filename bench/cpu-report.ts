@@ -19,7 +19,7 @@ export interface ModelResult {
 }
 /** Times in ms. */
 export interface CpuReport {
-  readonly machine: { readonly cpu: string; readonly cores: number };
+  readonly machine: { readonly cpu: string; readonly cores: number; /** Processes that wanted to run, at the end: more than the cores make times on the clock doubtful. */ readonly load?: number };
   readonly node: string;
   readonly v8: string;
   readonly relaxedSimd: boolean;
@@ -33,7 +33,7 @@ export interface CpuReport {
 }
 
 export const heading = (r: CpuReport): string =>
-  `${r.runtimes.map((x) => `${x.name} ${x.version}`).join(' and ')}, ${r.threads} thread${r.threads > 1 ? 's' : ''}, Node ${r.node}${r.relaxedSimd ? ' with relaxed SIMD' : ''}, ${r.machine.cpu}, ${r.machine.cores} cores`;
+  `${r.runtimes.map((x) => `${x.name} ${x.version}`).join(' and ')}, ${r.threads} thread${r.threads > 1 ? 's' : ''}, Node ${r.node}${r.relaxedSimd ? ' with relaxed SIMD' : ''}, ${r.machine.cpu}, ${r.machine.cores} cores${r.machine.load === undefined ? '' : `, load average ${r.machine.load.toFixed(1)}`}`;
 
 const ms = (t: number | undefined): string => (t === undefined ? '' : t < 1 ? t.toFixed(3) : t < 10 ? t.toFixed(2) : t.toFixed(1));
 const times = (n: number | undefined): string => (n === undefined ? '' : `×${n.toFixed(2)}`);

@@ -3,7 +3,7 @@
  * round, so that a machine that slows down slows both alike; with --cold each start gets a process of its own.
  */
 import { spawn } from 'node:child_process';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
@@ -70,7 +70,7 @@ function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]):
   const ratios = models.flatMap((m) => (m.ratio === undefined ? [] : [m.ratio]));
   const colds = models.flatMap((m) => (m.cold?.ratio === undefined ? [] : [m.cold.ratio]));
   return {
-    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
+    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, load: loadavg()[2]! }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
     threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
     ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
   };
