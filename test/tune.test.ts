@@ -61,6 +61,12 @@ describe('tables', () => {
     expect(choice(table(near), table({ ...near, kernel: 'matmul.any' }))).toMatchObject({ kernel: 'matmul.direct' });
     expect(choice({ ...table(near), adapter: 'acme-two' })).toBeNull();
   });
+  it('that ship are asked after the caller’s', () => {
+    const asked = (tables: readonly TuningTable[]): ReturnType<Tuning> => tuningFor(caps, tables, [table({ ...near, params: { TM: 8 } })])('MatMul', product.call, caps);
+    expect(asked([])).toMatchObject({ params: { TM: 8 } });
+    expect(asked([table(near)])).toMatchObject({ params: { TM: 2 } });
+    expect(asked([table({ ...near, sizes: [1, 4096, 4096, 4096] })])).toMatchObject({ params: { TM: 8 } });
+  });
   it('keep sizes up to 8 apart', () => {
     expect(distance([4, 64], [4, 100])).toBeCloseTo(Math.log2(100 / 64));
     expect(distance([4, 64], [5, 64])).toBe(Infinity);

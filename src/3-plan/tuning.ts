@@ -38,10 +38,10 @@ export function distance(a: readonly number[], b: readonly number[]): number {
   }, 0);
 }
 
-/** The choices of tables for an adapter, the first table that knows a near problem deciding; with `tables` left out, of the table that ships for it. @throws option_invalid */
-export function tuningFor(caps: GpuCaps, tables: readonly TuningTable[] = []): Tuning {
+/** The choices of tables for an adapter, the first table that knows a near problem deciding; then the tables that ship, `otherwise`. @throws option_invalid */
+export function tuningFor(caps: GpuCaps, tables: readonly TuningTable[] = [], otherwise: readonly TuningTable[] = shipped): Tuning {
   for (const table of tables) checkTable(table);
-  const groups = [...tables, ...shipped].filter((t) => t.adapter === adapterName(caps)).map(({ entries }) => {
+  const groups = [...tables, ...otherwise].filter((t) => t.adapter === adapterName(caps)).map(({ entries }) => {
     const byGroup = new Map<string, TuningEntry[]>();
     for (const e of entries) byGroup.set(e.group, [...(byGroup.get(e.group) ?? []), e]);
     return byGroup;
