@@ -10,7 +10,7 @@ const repository = resolve(root, '..');
 const data = resolve(repository, '../shared/data');
 
 /** The pages, as the links of every page name them. */
-const PAGES = [['read', 'Read'], ['listen', 'Listen'], ['write', 'Write'], ['inspect', 'Look inside']] as const;
+const PAGES = [['read', 'Read'], ['listen', 'Listen'], ['write', 'Write'], ['inspect', 'Look inside'], ['tune', 'Tune']] as const;
 
 /** The library as a consumer gets it: built, by the addresses that the package exports. */
 function entries(): { find: RegExp; replacement: string }[] {

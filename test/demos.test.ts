@@ -85,7 +85,7 @@ async function picture(page: Page, name: string, from = 'body'): Promise<void> {
 }
 
 describe('the site', () => {
-  it.each(['', 'read/', 'listen/', 'write/', 'inspect/'])('fits a phone and follows the colours asked for: /%s', async (path) => {
+  it.each(['', 'read/', 'listen/', 'write/', 'inspect/', 'tune/'])('fits a phone and follows the colours asked for: /%s', async (path) => {
     for (const dark of [false, true]) await visit(`/${path}`, async (page) => {
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(PHONE.width);
       const light = await page.evaluate(() => Math.max(...getComputedStyle(document.body).backgroundColor.match(/\d+/g)!.map(Number)));
@@ -100,7 +100,7 @@ describe('the site', () => {
   it('leads from its first page to all others', async () => {
     await visit('/', async (page) => {
       const links = await page.$$eval('.doors a', (all) => all.map((a) => (a as HTMLAnchorElement).href));
-      expect(links.map((l) => l.slice(address.length))).toEqual(['/read/', '/listen/', '/write/', '/inspect/']);
+      expect(links.map((l) => l.slice(address.length))).toEqual(['/read/', '/listen/', '/write/', '/inspect/', '/tune/']);
       expect(await page.$$eval('nav a', (all) => all.map((a) => (a as HTMLAnchorElement).href))).toEqual(links);
       await picture(page, 'home');
     });
@@ -234,6 +234,38 @@ describe('write', () => {
     expect(new Set(drawn(0.5, 1))).toEqual(new Set([1]));
     expect(new Set(drawn(0.8, 1))).toEqual(new Set([1, 2]));
   });
+});
+
+describe('tune', () => {
+  it('measures kernels until it is stopped, and keeps what it found', async () => {
+    const file = join(site, 'product.onnx');
+    writeFileSync(file, encodeModel({
+      input: [port('x', [32, 64])], output: [port('y', [32, 48])], initializer: [initializer('w', tensor('float32', [64, 48], noise(64 * 48)))], node: [node('MatMul', ['x', 'w'], ['m']), node('Softmax', ['m'], ['y'])],
+    }));
+    await visit('/tune/', async (page) => {
+      await page.$eval('#seconds', (e) => { (e as HTMLInputElement).value = '8'; });
+      await choose(page, '#file', file);
+      expect(await status(page, /^Done/)).toMatch(/^Done: [1-9]\d* problems? measured/);
+      const rows = await page.$$eval('#entries tr', (all) => all.map((r) => [...r.children].map((c) => c.textContent!)));
+      expect(rows.length).toBeGreaterThan(0);
+      for (const [problem, fastest, , takes, gain, roof] of rows) {
+        expect(problem).toMatch(/\d×\d|\d/);
+        expect(fastest).toMatch(/^[\w-]+(\.[\w-]+)*$/);
+        expect([takes, gain, roof].every((t) => /\d/.test(t!))).toBe(true);
+      }
+      expect(await page.$eval('#roof svg', (e) => e.getAttribute('aria-label'))).toMatch(/kernels below a roof of \d+/);
+      await page.click('#keep');
+      await status(page, /^Kept/);
+      expect(await page.$eval('#download', (a) => (a as HTMLAnchorElement).download)).toMatch(/\.json$/);
+      await page.$eval('#seconds', (e) => { (e as HTMLInputElement).value = '600'; });
+      await page.click('#start');
+      await status(page, /^\d+ of \d+: /);
+      await page.waitForFunction(() => document.querySelectorAll('#entries tr').length >= 3, { timeout: LONG });
+      await page.click('#stop');
+      expect(await status(page, /^(Done|Stopped)/)).toMatch(/^Done/);
+      await picture(page, 'tune');
+    });
+  }, 2 * LONG);
 });
 
 describe('look inside', () => {
