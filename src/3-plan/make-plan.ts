@@ -9,7 +9,7 @@ import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { callOf } from './call.ts';
-import { hardConflicts, shared, WASTEFUL } from './share-slabs.ts';
+import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { packUniforms } from './uniforms.ts';
 
 /** Nodes with all facts known, and what the caller brings and wants. */
@@ -342,7 +342,7 @@ class Draft {
     const pack = (pairs: typeof conflicts): MemoryPlan => planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity });
     let layout = request.caps.kind === 'webgpu' ? pack(conflicts) : planHeap(blocks, { alignment: 64 });
     let steps: readonly Step[] = this.steps;
-    if (request.caps.kind === 'webgpu' && layout.total > WASTEFUL * layout.lowerBound) {
+    if (request.caps.kind === 'webgpu' && isWasteful(layout)) {
       const tight = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt));
       if (tight.total < layout.total) {
         layout = tight;

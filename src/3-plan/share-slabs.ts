@@ -7,8 +7,8 @@ import type { Access } from '../../memory/lifetimes.ts';
 import type { MemoryPlan } from '../../memory/plan.ts';
 import type { GpuStep, PlannedShader, Step } from '../core/plan.ts';
 
-/** A plan that needs more than this many times the least possible is worth the other shaders. */
-export const WASTEFUL = 1.15;
+/** Is what a plan needs so far above the least possible that it is worth the other shaders? Of a few kilobytes more may go: dims that change would bring other shaders. */
+export const isWasteful = ({ total, lowerBound }: MemoryPlan): boolean => total > (total - lowerBound > 65536 ? 1.15 : 1.25) * lowerBound;
 
 /** Values, by number: the block that holds them, undefined for what is outside the slabs. */
 type BlockOf = (value: number) => number | undefined;
