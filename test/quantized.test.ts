@@ -84,3 +84,22 @@ describe('layers between DequantizeLinear and QuantizeLinear run on bytes', () =
     expect(await check(read, [1, 3, 5, 5], read.op('Add', [conv, read.steps(conv, 0.05, 90)]), 0.05)).not.toContain('QLinearConv');
   });
 });
+
+test('products of com.microsoft become an integer product and what scales it', async () => {
+  const micro = { domain: 'com.microsoft' }, list = (n: number): Tensor => tensor('float32', [n], Float32Array.from({ length: n }, () => 0.01 + s.next() / 50));
+  const bytes = (...shape: number[]): Tensor => tensor('uint8', shape, Uint8Array.from({ length: sizeOf(shape) }, () => s.int(0, 255)));
+  for (const many of [false, true]) for (const biased of [false, true]) {
+    const weights: Record<string, Tensor> = { w: bytes(6, 5), ws: many ? list(5) : scalar(0.02), wz: many ? bytes(5) : byte(120), b: list(5), xs: scalar(0.03), xz: byte(100) };
+    const bias = biased ? ['b'] : [];
+    const nodes = [
+      node('DynamicQuantizeMatMul', ['x', 'w', 'ws', 'wz', ...bias], ['y'], {}, micro), node('QuantizeLinear', ['x', 'xs', 'xz'], ['q']), node('MatMulIntegerToFloat', ['q', 'w', 'xs', 'ws', 'xz', 'wz', ...bias], ['z'], {}, micro),
+      node('FusedGemm', ['y', 'g', 'b'], ['f'], { transB: 1, activation: 'LeakyRelu', activation_alpha: { float: 0.2 } }, micro),
+    ];
+    const model = encode({ input: [port('x', [4, 6])], output: ['y', 'z', 'f'].map((name) => ({ name, type: { tensorType: { elemType: 1 } } })), initializer: Object.entries({ ...weights, g: s.tensor('float32', [5, 5]) }).map(([n, t]) => initializer(n, t)), node: nodes }, 17);
+    const feeds = { x: s.tensor('float32', [4, 6], 3) };
+    await using plain = await Session.load(model, { device: 'reference', optimize: false });
+    await using wasm = await Session.load(model, { device: 'wasm', strict: true });
+    const [want, got] = [await plain.run(feeds), await wasm.run(feeds)];
+    for (const name of ['y', 'z', 'f']) ((want[name] as Tensor).data as Float32Array).forEach((v, i) => expect(((got[name] as Tensor).data as Float32Array)[i]!, `${name}[${i}]`).toBeCloseTo(v, 4));
+  }
+});

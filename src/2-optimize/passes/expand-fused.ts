@@ -51,3 +51,42 @@ export const expandImageScaler: Pass = {
     return { reason: `${node.name} is a product and a sum`, remove: [node], add: [nodeOf('Mul', node, [node.inputs[0]!, by], scaled, {}, 'Mul'), nodeOf('Add', node, [scaled, plus], node.outputs[0]!, {}, 'Add')] };
   },
 };
+
+/** com.microsoft.FusedGemm as the product and activation that it stands for. */
+export const expandFusedGemm: Pass = {
+  name: 'expand-fused-gemm',
+  exactness: 'exact',
+  roots: ({ op }) => op === 'com.microsoft.FusedGemm',
+  rewrite: (node, graph) => {
+    const { activation, activation_alpha: alpha, activation_beta: beta, activation_gamma: _, ...attrs } = node.attrs as Readonly<Record<string, AttrValue | undefined>>;
+    const given = [alpha, beta].filter((v): v is number => typeof v === 'number'), act = activation ? ACTIVATIONS[activation as string]?.(given) : null;
+    if (act === undefined || (given.length > 0 && alpha === undefined)) return null;
+    if (act === null) return { reason: `${node.name} has no activation`, remove: [node], add: [{ ...node, op: 'Gemm', attrs: attrs as Node['attrs'] }] };
+    const y = graph.addValue(`${node.name}.product`);
+    return { reason: `${node.name} is a product with its activation`, remove: [node], add: [{ ...node, op: 'Gemm', attrs: attrs as Node['attrs'], outputs: [y] }, nodeOf(act.op, node, [y], node.outputs[0]!, act.attrs, act.op)] };
+  },
+};
+
+/** com.microsoft.MatMulIntegerToFloat and DynamicQuantizeMatMul as an integer product and what scales it, where each side has one scale, or B one of each column. */
+export const expandIntegerProduct: Pass = {
+  name: 'expand-integer-product',
+  exactness: 'reassociates',
+  roots: ({ op }) => op === 'com.microsoft.MatMulIntegerToFloat' || op === 'com.microsoft.DynamicQuantizeMatMul',
+  rewrite: (node, graph) => {
+    const dynamic = node.op.endsWith('DynamicQuantizeMatMul'), [a, b] = node.inputs as [number, number], value = (name: string): number => graph.addValue(`${node.name}.${name}`), add: Node[] = [];
+    const [bScale, aZero, bZero, bias] = dynamic ? [node.inputs[2]!, null, node.inputs[3] ?? null, node.inputs[4] ?? null] : [node.inputs[3]!, node.inputs[4] ?? null, node.inputs[5] ?? null, node.inputs[6] ?? null];
+    const right = graph.fact(b), single = (v: number | null): boolean => v === null || graph.fact(v)?.shape.every((d) => d === 1) === true, column = (v: number | null): boolean => single(v) || (graph.fact(v)?.shape.length === 1 && right?.shape.length === 2);
+    if (right === undefined || (graph.fact(a)?.shape.length ?? 0) < 2 || graph.fact(bScale)?.dtype !== 'float32' || !column(bScale) || !column(bZero) || !single(aZero) || (!dynamic && !single(node.inputs[2]!))) return null;
+    let [q, aScale, zero] = [a, node.inputs[2]!, aZero];
+    if (dynamic) {
+      [q, aScale, zero] = [value('bytes'), value('scale'), value('zero')];
+      add.push({ ...nodeOf('DynamicQuantizeLinear', node, [a], q, {}, 'DynamicQuantizeLinear'), outputs: [q, aScale, zero] });
+    }
+    const [sums, floats, scale] = [value('sums'), value('floats'), value('scales')], y = node.outputs[0]!, product = bias === null ? y : value('product');
+    add.push(
+      nodeOf('MatMulInteger', node, [q, b, zero, bZero], sums, {}, 'MatMulInteger'), nodeOf('Cast', node, [sums], floats, { to: 1, saturate: 1, round_mode: 'up', clamp_nibbles: 0 }, 'Cast'), nodeOf('Mul', node, [aScale, bScale], scale, {}, 'scales'),
+      nodeOf('Mul', node, [floats, scale], product, {}, 'Mul'), ...(bias === null ? [] : [nodeOf('Add', node, [product, bias], y, {}, 'Add')]),
+    );
+    return { reason: `${node.name} is an integer product, scaled`, remove: [node], add };
+  },
+};

@@ -2,7 +2,7 @@ import type { Op } from '../../../kernels/define.ts';
 import type { ValueId } from '../../core/graph.ts';
 import type { DeviceKind } from '../../core/plan.ts';
 import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
-import { expandFusedConv, expandImageScaler } from './expand-fused.ts';
+import { expandFusedConv, expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
 import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
@@ -25,11 +25,11 @@ import { removeIdentity } from './remove-identity.ts';
 import { removeNoops } from './remove-noops.ts';
 
 /** Before dims are known, in order of application to each node; the list is gone through until nothing changes. */
-export const passes: readonly Pass[] = [expandFusedConv, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale];
+export const passes: readonly Pass[] = [expandFusedConv, expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale];
 
 /** When all shapes are known, one list after another. */
 export const boundPasses: readonly (readonly Pass[])[] = [
-  [expandImageScaler, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+  [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
   [fuseNorm, fuseSoftmax, fuseRotary, fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
   [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
   [packHeads],
