@@ -135,7 +135,16 @@ const recurrents = (['LSTM', 'GRU', 'RNN'] as const).flatMap((op): Case[] => [
   { ...recurrent('RNN', 'float32', [2, 2, 3, 4]), attrs: { activations: ['LeakyRelu'] as never, activation_alpha: [0.25] } },
 ]);
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised, recurrents };
+/** Two products that meet, and two convolutions that are added up. */
+const meet = { k: 'f32', f: 'mul', a: [{ k: 'f32', f: 'in', i: 1, a: [] }, { k: 'f32', f: 'sigmoid', a: [{ k: 'f32', f: 'in', i: 0, a: [] }] }] };
+const joint: readonly Case[] = [
+  ...([[1, 8, 6], [5, 7, 4], [30, 20, 34], [3, 96, 20]] as const).flatMap(([m, k, n]) => both((known) => [{ op: 'sardonyx.GatedMatMul', inputs: [rough('float32', [m, k]), rough('float32', [k, 2 * n], 2)], attrs: { expr: JSON.stringify(meet) }, known, ...near }])),
+  ...(['float32', 'float16'] as const).flatMap((d) => ([[[2, 5, 3, 4], 7, [2, 2, 5, 8], [2, 2]], [[1, 16, 8, 8], 40, [1, 24, 8, 8], [1, 1]], [[1, 3, 4, 3], 30, [1, 5, 4, 7], [1, 3]], [[1, 3, 3, 3], 30, [1, 5, 3, 5], [1, 2]]] as const)
+    .filter(([x]) => d === 'float32' || (x[2] * x[3]) % 4 === 0)
+    .map(([x, m, z, strides]): Case => ({ op: 'sardonyx.ConvSum', inputs: [rough(d, x), rough(d, z, 2), rough(d, [m, x[1] + z[1]], 3), rough(d, [m], 4)], attrs: { strides }, known: [2], ...(d === 'float32' ? near : { rtol: 4e-3, atol: 2e-2 }) }))),
+];
+
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, joint, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised, recurrents };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {

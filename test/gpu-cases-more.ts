@@ -90,4 +90,9 @@ const kept: Case[] = REALS.flatMap((d): Case[] => [
   { op: 'DequantizeLinear', inputs: [fromNumbers(d, [2, 6], Array.from({ length: 12 }, (_, i) => i % 8)), fromNumbers('float32', [2, 3], [1, 2, 3, 4, 5, 6]), fromNumbers(d, [2, 3], [1, 2, 3, 0, 1, 2])], attrs: { axis: 1, block_size: 2 } },
 ]));
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept };
+const einsums: Case[] = (['float32', 'float16', 'int32'] as const).flatMap((d): Case[] => ([
+  ['bhwc,hkc->bhwk', [2, 3, 4, 5], [3, 6, 5]], ['bhwc,wkc->bhwk', [2, 3, 4, 8], [4, 6, 8]], ['ij,jk->ik', [5, 7], [7, 3]], ['ij,jk->ki', [5, 7], [7, 3]], ['bij,bjk', [3, 4, 5], [3, 5, 2]], ['i,j->ij', [4], [3]],
+  ['i,i->', [9], [9]], ['...ij,...jk->...ik', [2, 1, 3, 4], [5, 4, 2]], ['ii->i', [5, 5]], ['ij->', [4, 5]], ['ab,bc,cd->ad', [2, 3], [3, 4], [4, 5]], ['ijk,kl->jil', [3, 1, 4], [4, 2]], ['ab,ab->b', [3, 8], [1, 8]],
+] as const).map(([equation, ...shapes]): Case => ({ op: 'Einsum', inputs: shapes.map((s, i) => counted(d, s, d === 'int32' ? 1 : 1 / 16 / (i + 1))), attrs: { equation }, ...coarse(d === 'float16' ? 'float16' : 'float32'), ...(d === 'float16' ? { atol: 0.05 } : {}) })));
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept, einsums };

@@ -85,6 +85,32 @@ const LAYERS: readonly (readonly [name: string, layer: Layer, passes: readonly s
   ['rotation of a batch', { ...plain, batch: 3, rotary: true, size: 2, mask: true, gate: 'silu' }, ['fuse-rotary', 'pack-heads'], 16],
 ];
 
+/** A residual block's end: a convolution and the projection of what came in, added up. */
+const block = (strides: readonly number[], bias: boolean, seed: number): { model: Uint8Array; feeds: Feeds } => {
+  const [n, a, b, m, h, w] = [2, 3, 5, 6, 3, 4], wide = [h * strides[0]! - (strides[0]! - 1), w * strides[1]!];
+  const weight = (shape: readonly number[], at: number): Tensor => tensor('float32', shape, noise(size(shape), seed + at));
+  const inputs: Record<string, readonly number[]> = { x: [n, a, h, w], z: [n, b, ...wide] };
+  return {
+    model: encode({
+      input: Object.entries(inputs).map(([name, shape]) => port(name, shape)), output: [port('y', [n, m, h, w])],
+      initializer: [initializer('w', weight([m, a, 1, 1], 1)), initializer('v', weight([m, b, 1, 1], 2)), initializer('b', weight([m], 3)), initializer('c', weight([m], 4))],
+      node: [node('Conv', ['x', 'w', 'b'], ['p']), node('Conv', ['z', 'v', ...(bias ? ['c'] : [])], ['q'], { strides }), node('Add', ['q', 'p'], ['s']), node('Relu', ['s'], ['y'])],
+    }),
+    feeds: Object.fromEntries(Object.entries(inputs).map(([name, shape], i) => [name, tensor('float32', shape, noise(size(shape), seed + 9 + i))])),
+  };
+};
+it.each([[[1, 1], true], [[2, 2], false], [[2, 1], true]] as const)('convolutions that are added up are one: strides %s', async (strides, bias) => {
+  for (const seed of [1, 7]) {
+    const { model, feeds } = block(strides, bias, seed);
+    await using reference = await Session.load(model, { device: 'reference', optimize: false });
+    await using session = await Session.load(model, { device: 'webgpu', strict: true });
+    const [want, got] = [await reference.run(feeds), await session.run(feeds)];
+    const { mismatch } = compareValues(got['y']!, want['y']!, { rtol: 1e-4, atol: 1e-5, scaled: false, integers: 0 }, 'y');
+    if (mismatch !== null) expect.fail(mismatchText(mismatch));
+    expect(session.plan!.steps.filter((s) => s.run === 'gpu').length).toBe(1);
+  }
+});
+
 describe('layers written out', () => {
   it.each(LAYERS)('%s', async (_, layer, passes, dispatches) => {
     for (const seed of [3, 19]) {

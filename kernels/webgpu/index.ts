@@ -25,7 +25,9 @@ import { attentionKernels, flexKernels, groupedKernels, multiHeadKernels, projec
 import { headAttentionKernels } from './attention-heads.ts';
 import { castKernel, copyKernel } from './cast.ts';
 import { convKernels, convTransposeKernels } from './conv.ts';
+import { convSumKernels } from './conv-sum.ts';
 import { dropoutKernel } from './dropout.ts';
+import { einsumKernels } from './einsum.ts';
 import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './gather.ts';
 import { affineKernel, col2ImKernel, deformKernel, detKernel, lrnKernel } from './image.ts';
 import { causalKernel, linearKernel } from './linear-attention.ts';
@@ -76,8 +78,10 @@ export const gpuKernels: KernelTable<GpuKernel> = {
   MatMulInteger: integerProductKernels((call) => matmulShape(shapeOf(call, 0), shapeOf(call, 1))),
   'com.microsoft.MatMulNBits': nbitsKernels,
   Det: [detKernel],
+  Einsum: einsumKernels,
   // convolution and pooling
   Conv: convKernels((call) => ({ window: convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: false })),
+  'sardonyx.ConvSum': convSumKernels,
   ConvTranspose: convTransposeKernels((call) => ({ window: convTransposeShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: true })),
   DeformConv: [deformKernel((call) => deformShape(shapeOf(call, 0), shapeOf(call, 1), shapeOf(call, 2), shapeIf(call, 3), shapeIf(call, 4), call.attrs).window)],
   CausalConvWithState: causal, 'com.microsoft.CausalConvWithState': causal,

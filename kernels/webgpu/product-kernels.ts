@@ -23,12 +23,18 @@ function product(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
   return flat.batch.length <= MAX_RANK ? flat : null;
 }
 
-/** With what shape a product is tiled: 128 x 128 where that leaves work for every core, else 64 x 64. */
+const SMALL_TILE: TileShape = { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 };
+/** GPUs with so many cores that few tiles leave most of them idle: there the depth is split, in a second dispatch. */
+const isWide = (caps: GpuCaps): boolean => /nvidia|amd/.test(caps.vendor);
+const FEW = 32;
+
+/** With what shape a product is tiled: 128 x 128 where that leaves work for every core, else 64 x 64, or 32 x 32 where the depth is not split for few tiles. */
 function shapeOf(p: Product, caps: GpuCaps, tuned: Readonly<Record<string, number>>): TileShape {
   const big = Math.ceil(p.m / 128) * Math.ceil(p.n / 128) * batches(p) >= 256;
-  const base: TileShape = big ? { BM: 128, BN: 128, BK: 8, TX: 16, TY: 16 } : { BM: 64, BN: 64, BK: 16, TX: 16, TY: 16 };
+  const few = !isWide(caps) && Math.ceil(p.m / 64) * Math.ceil(p.n / 64) * batches(p) < FEW;
+  const base: TileShape = big ? { BM: 128, BN: 128, BK: 8, TX: 16, TY: 16 } : few ? SMALL_TILE : { BM: 64, BN: 64, BK: 16, TX: 16, TY: 16 };
   const asked: TileShape = { BM: tuned.BM ?? base.BM, BN: tuned.BN ?? base.BN, BK: tuned.BK ?? base.BK, TX: tuned.TX ?? base.TX, TY: tuned.TY ?? base.TY };
-  return fits(asked, caps) ? asked : fits(base, caps) ? base : { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 };
+  return fits(asked, caps) ? asked : fits(base, caps) ? base : SMALL_TILE;
 }
 function fits(s: TileShape, caps: GpuCaps): boolean {
   const T = tileThreads(s);
@@ -37,8 +43,10 @@ function fits(s: TileShape, caps: GpuCaps): boolean {
 }
 const tilesOf = (p: Product, s: TileShape): number => Math.ceil(p.m / s.BM) * Math.ceil(p.n / s.BN);
 
-function tileLaunch(p: Product, caps: GpuCaps, s: TileShape, slices: number): Launch {
+/** The depth is a uniform: it bounds the outer loop alone, and layers of all depths share a pipeline. */
+function tileLaunch(product: Product, caps: GpuCaps, s: TileShape, slices: number): Launch {
   const params = { WG: tileThreads(s), BM: s.BM, BN: s.BN, SLICES: slices };
+  const p = { ...product, fixedDepth: false };
   const a = sourceA(p, caps, true), b = sourceB(p, caps, false);
   const workgroups = [tilesOf(p, s), 1, batches(p) * slices] as const;
   if (slices === 1) return productLaunch(p, matmulTile, params, workgroups, a, b, sharedTile(p, s, 1), putRows(p)(caps));
@@ -78,7 +86,7 @@ export function productKernels(family: string, of: ProductOf): readonly GpuKerne
       const p = product(of, call, caps);
       if (caps.software || !tileable(p, caps) || p.k < 2000 || p.m < 16) return false;
       const s = shapeOf(p, caps, {});
-      return tilesOf(p, s) * batches(p) <= 64 && batches(p) * slicesOf(p, s) <= MAX_GROUPS;
+      return tilesOf(p, s) * batches(p) <= (isWide(caps) ? 64 : 4) && batches(p) * slicesOf(p, s) <= MAX_GROUPS;
     },
     tunables: { BM: [32, 64, 128], BN: [32, 64, 128], BK: [8, 16, 32], TX: [8, 16], TY: [8, 16] },
     scratch: (call, caps) => { const p = must(call, caps); return [slicesOf(p, shapeOf(p, caps, {})) * batches(p) * p.m * p.n * 4]; },

@@ -1,5 +1,6 @@
 /** Constants put together from others when a device wants them: one for equal parts, for the plans of all dims. */
 import type { Constant } from '../core/graph.ts';
+import { numbers, writer } from '../core/numbers.ts';
 import { sizeOf, type Tensor, zeros } from '../core/tensor.ts';
 
 const IDS = new WeakMap<Constant, number>();
@@ -45,6 +46,25 @@ export function sideBySide(parts: readonly Constant[], turned: boolean): Constan
     }
   });
 }
+
+/** Each part as rows, by its first dim: the rows of all side by side. */
+export function joinedRows(parts: readonly Constant[]): Constant {
+  const rows = parts[0]!.shape[0]!;
+  const widths = parts.map((c) => sizeOf(c.shape) / rows), total = widths.reduce((n, w) => n + w, 0);
+  return made('rows', parts, [rows, total], (tensors, out) => {
+    let at = 0;
+    tensors.forEach((t, n) => {
+      for (let i = 0; i < rows; i++) (out.data as Float32Array).set((t.data as Float32Array).subarray(i * widths[n]!, (i + 1) * widths[n]!), i * total + at);
+      at += widths[n]!;
+    });
+  });
+}
+
+/** Constants of one shape added up. */
+export const sumOf = (parts: readonly Constant[]): Constant => made('sum', parts, parts[0]!.shape, (tensors, out) => {
+  const put = writer(out), all = tensors.map(numbers);
+  for (let i = 0; i < sizeOf(out.shape); i++) put(i, all.reduce((n, v) => n + v[i]!, 0));
+});
 
 /** Two matrices of one shape, their columns in pairs by turns: a0 a1 b0 b1 a2 … */
 export function inPairs(a: Constant, b: Constant): Constant {

@@ -357,7 +357,7 @@ class Draft {
     });
     return {
       format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
-      shaders: this.shaders, modules: this.modules, weights: this.weights, steps, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
+      ...inUse(steps, this.shaders), modules: this.modules, weights: this.weights, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
       peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
     };
   }
@@ -375,6 +375,14 @@ function chosenKernel(kernels: readonly GpuKernel[], call: Call, caps: GpuCaps, 
 /** The parameters that the kernel offers and the device has room for. */
 const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
   Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
+
+/** The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user. */
+function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<Plan, 'steps' | 'shaders'> {
+  const numbers = new Map<number, number>();
+  for (const s of steps) if (s.run === 'gpu' && !numbers.has(s.shader)) numbers.set(s.shader, numbers.size);
+  if (numbers.size === shaders.length) return { steps, shaders };
+  return { steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)), shaders: [...numbers.keys()].map((n) => shaders[n]!) };
+}
 
 type Place = { value: number } | { weight: number } | { fault: number };
 

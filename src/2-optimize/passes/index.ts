@@ -9,6 +9,7 @@ import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
 import { foldScale } from './fold-scale.ts';
 import { fuseAttention } from './fuse-attention.ts';
+import { fuseConvSum } from './fuse-conv-sum.ts';
 import { fuseNorm } from './fuse-norm.ts';
 import { fuseRotary } from './fuse-rotary.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
@@ -30,7 +31,7 @@ export const passes: readonly Pass[] = [expandFusedConv, expandFusedGemm, remove
 /** When all shapes are known, one list after another. */
 export const boundPasses: readonly (readonly Pass[])[] = [
   [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
-  [fuseNorm, fuseSoftmax, fuseRotary, fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+  [fuseConvSum, fuseNorm, fuseSoftmax, fuseRotary, fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
   [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
   [packHeads],
   [mergeProjections],
