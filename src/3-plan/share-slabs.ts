@@ -13,9 +13,12 @@ export const isWasteful = ({ total, lowerBound }: MemoryPlan): boolean => total 
 /** Values, by number: the block that holds them, undefined for what is outside the slabs. */
 type BlockOf = (value: number) => number | undefined;
 
+/** Modules whose invocations meet where uniforms alone say, though they share what they read. */
+const UNIFORM = /^(norm_group|norm_skip_group|softmax_group|pool_global_group|attention_row)$/;
+
 /** Could the step bind all it reads as writable? Not if two bindings overlap; nor where what is read may decide who meets at a barrier. */
 function canShare(step: GpuStep, shader: PlannedShader, blockOf: BlockOf): boolean {
-  if (/subgroup|workgroupUniformLoad/.test(shader.code)) return false;
+  if (/subgroup/.test(shader.code) || (/workgroupUniformLoad/.test(shader.code) && !UNIFORM.test(shader.name))) return false;
   const blocks = step.bind.flatMap((b) => ('value' in b ? [blockOf(b.value)] : [])).filter((b) => b !== undefined);
   return new Set(blocks).size === blocks.length;
 }
