@@ -114,11 +114,11 @@ export class Session implements AsyncDisposable {
     };
     let opening: typeof first | null = first;
     const open = async (): Promise<Live> => {
-      const { backend: opened, kernels } = await (opening ?? openDevice(options.device ?? 'auto', options));
+      const { backend: opened, kernels, tuningFor } = await (opening ?? openDevice(options.device ?? 'auto', options));
       opening = null;
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
-      const { tuning = await tuningOf(backend.caps, options.tuning), placed } = tools;
+      const { tuning = options.tuning === false ? undefined : tuningFor?.(([] as TuningTable[]).concat(options.tuning ?? [])), placed } = tools;
       const ops = equip(definitions, kernels);
       const runner = makeRunner(graph, {
         model: name, ops, backend, work: hostWork(ops, random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planned,
@@ -267,13 +267,6 @@ async function wasLost(live: Live, e: unknown): Promise<boolean> {
   return live.lost;
 }
 const LOSS: ReadonlySet<string> = new Set(['device_lost', 'device_fault', 'out_of_memory', 'input_device', 'internal']);
-
-/** Tables are for GPUs: nothing of them is loaded for other devices. */
-async function tuningOf(caps: Caps, given: SessionOptions['tuning']): Promise<Planning['tuning']> {
-  if (caps.kind !== 'webgpu' || given === false) return undefined;
-  const { tuningFor } = await import('./3-plan/tuning.ts');
-  return tuningFor(caps, ([] as TuningTable[]).concat(given ?? []));
-}
 
 export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
   /** What to plan for, with what every such device offers. Default 'webgpu'. */

@@ -17,7 +17,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   'src/2-optimize': ['src/core', 'kernels'],
   'src/3-plan': ['src/core', 'kernels', 'memory', 'wgsl'],
   'src/4-run': ['src/core'],
-  'src/devices': ['src/core', 'src/4-run', 'kernels'],
+  'src/devices': ['src/core', 'src/3-plan', 'src/4-run', 'kernels'],
   'src/interop': ['src/core', 'src/3-plan', 'src/4-run', 'wgsl'],
   src: ['src/core', 'src/0-read', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'src/devices', 'src/interop', 'kernels'],
   'src/tune': ['src', 'src/core', 'src/0-read', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels', 'wgsl'],

@@ -3,14 +3,21 @@
  * `only-webgpu.ts` and `only-wasm.ts` in place of this file; it leaves the CPU path out of what a page with a GPU loads.
  */
 import type { Kernels } from '../../kernels/define.ts';
+import type { Tuning } from '../3-plan/make-plan.ts';
+import type { TuningTable } from '../3-plan/tuning.ts';
 import type { Backend } from '../4-run/executable.ts';
 import { referenceBackend } from '../4-run/reference.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { EngineOptions } from './wasm.ts';
-import { gpuKernels, webgpuBackend } from './webgpu.ts';
+import { gpuKernels, openGpu } from './webgpu.ts';
 
-export interface OpenDevice { readonly backend: Backend; readonly kernels: Kernels }
+export interface OpenDevice {
+  readonly backend: Backend;
+  readonly kernels: Kernels;
+  /** On a GPU: measured choices of kernels, of the caller's tables before those that ship. */
+  readonly tuningFor?: (tables: readonly TuningTable[]) => Tuning;
+}
 export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 
 /**
@@ -20,11 +27,11 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
   if (device === 'reference') return { backend: referenceBackend(), kernels: {} };
   if (device === 'wasm') return openWasm(engine);
-  if (typeof device === 'object') return { backend: await webgpuBackend(device), kernels: { webgpu: gpuKernels } };
-  if (device === 'webgpu') return { backend: await webgpuBackend(), kernels: { webgpu: gpuKernels } };
+  if (typeof device === 'object') return openGpu(device);
+  if (device === 'webgpu') return openGpu();
   if (device !== 'auto') fail('option_invalid', `device must be 'auto', 'webgpu', 'wasm', 'reference' or a GPUDevice, not ${JSON.stringify(device)}`);
   try {
-    return { backend: await webgpuBackend(undefined, { allowSoftware: false }), kernels: { webgpu: gpuKernels } };
+    return await openGpu(undefined, { allowSoftware: false });
   } catch {
     return openWasm(engine);
   }

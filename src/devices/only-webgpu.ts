@@ -3,11 +3,11 @@ import type { Kernels } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
-import { gpuKernels, webgpuBackend } from './webgpu.ts';
+import { gpuKernels, openGpu } from './webgpu.ts';
 
 export async function openDevice(device: Device): Promise<OpenDevice> {
   if (typeof device !== 'object' && device !== 'auto' && device !== 'webgpu') fail('option_invalid', `sardonyx/webgpu runs on 'webgpu' or a GPUDevice, not ${JSON.stringify(device)}; import from 'sardonyx' for every device`);
-  return { backend: await (typeof device === 'object' ? webgpuBackend(device) : webgpuBackend(undefined, { allowSoftware: device === 'webgpu' })), kernels: { webgpu: gpuKernels } };
+  return typeof device === 'object' ? openGpu(device) : openGpu(undefined, { allowSoftware: device === 'webgpu' });
 }
 
 export function kernelsFor(kind: Caps['kind']): Promise<Kernels> {

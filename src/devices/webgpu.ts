@@ -1,3 +1,13 @@
 /** The GPU and the kernels it runs. */
-export { webgpuBackend } from '../4-run/webgpu/backend.ts';
-export { gpuKernels } from '../../kernels/webgpu/index.ts';
+import { gpuKernels } from '../../kernels/webgpu/index.ts';
+import { tuningFor } from '../3-plan/tuning.ts';
+import { webgpuBackend } from '../4-run/webgpu/backend.ts';
+import type { GpuCaps } from '../core/plan.ts';
+import type { OpenDevice } from './index.ts';
+
+export { gpuKernels };
+/** @throws device_unavailable */
+export async function openGpu(device?: GPUDevice, options?: { readonly allowSoftware?: boolean }): Promise<OpenDevice> {
+  const backend = await webgpuBackend(device, options);
+  return { backend, kernels: { webgpu: gpuKernels }, tuningFor: (tables) => tuningFor(backend.caps as GpuCaps, tables) };
+}
