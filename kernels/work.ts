@@ -2,6 +2,7 @@
 import type { Fact } from '../src/core/graph.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import type { Call } from './define.ts';
+import { contractionOf } from './einsum.ts';
 import type { Ex } from './expr.ts';
 
 export interface Work {
@@ -26,6 +27,14 @@ export function workOf(op: string, call: Call): Work {
   if (/MatMul|Gemm/.test(op)) {
     const k = attrs.K ?? at(a, attrs.transA ? -2 : -1), n = at(y, -1), batch = b && b.shape.length > 2 ? sizeOf(y!.shape.slice(0, -2)) : 1;
     return { group: group + (attrs.transA ? ' ta' : '') + (attrs.transB ? ' tb' : ''), sizes: [batch, out / n / batch, n, k], flops: 2 * out * k + rest };
+  }
+  if (op === 'Einsum') {
+    const c = contractionOf(attrs.equation, call.inputs.map((f) => f!.shape));
+    return { group: `${group} ${attrs.equation}`, sizes: [out, elements(a), elements(b)], flops: 2 * sizeOf(Object.values(c.dims)) };
+  }
+  if (op === 'sardonyx.ConvSum') {
+    const [filters, channels] = c!.shape as [number, number];
+    return { group: `${group} ${attrs.strides}`, sizes: [out / filters, filters, channels, 1], flops: 2 * out * channels + rest };
   }
   if (/Conv/.test(op) && b) {
     const { strides = [1], dilations = [1], group: groups = 1 } = attrs, taps = b.shape.slice(2), turned = op.endsWith('Transpose');

@@ -17,7 +17,7 @@ function model(blocks: number): Uint8Array {
   }
   return encode({ input: [port('x', SHAPE)], output: [port(`s${blocks - 1}`, SHAPE)], initializer: weights, node: nodes });
 }
-const long = model(70);
+const long = model(200);
 interface Ran { readonly engine: EngineState; readonly isolated: boolean; readonly results: readonly string[][]; readonly took: number; readonly gap: number; readonly long: readonly number[]; readonly aborted: { readonly code: string; readonly late: number } }
 declare const sardonyx: { run(request: object): Promise<Ran>; turns(request: object): Promise<string[]> };
 

@@ -51,7 +51,7 @@ describe('variants for hardware', () => {
   for (const [name, { tuned, cases }] of Object.entries(FORCED)) test(`${name} ${JSON.stringify(tuned)}`, async () => { for (const c of cases) await told(c, only(name.split(' ')[0]!), false, tuned); });
 
   test.each([
-    ['MatMul', [64, 128], [128, 64], true, 'matmul.tile'], ['MatMul', [64, 128], [128, 64], false, 'matmul.direct'], ['MatMul', [1, 128], [128, 64], true, 'matmul.direct'],
+    ['MatMul', [64, 128], [128, 64], true, 'matmul.tile'], ['MatMul', [64, 128], [128, 64], false, 'matmul.tile'], ['MatMul', [32, 128], [128, 64], false, 'matmul.direct'], ['MatMul', [1, 128], [128, 64], true, 'matmul.direct'],
     ['MatMul', [512, 512], [512, 512], false, 'matmul.tile'], ['MatMul', [1, 512], [512, 512], false, 'matmul.small'], ['MatMul', [64, 4096], [4096, 64], false, 'matmul.splitk'],
   ] as const)('%s %s %s', (op, a, b, software, name) => {
     const call = callWith([rough('float32', a), rough('float32', b)], [{ dtype: 'float32', shape: [a[0], b[1]] }]);

@@ -96,14 +96,14 @@ describe('plans', () => {
     return plan.steps.find((s): s is GpuStep => s.run === 'gpu')!;
   };
   it('take the kernel and the parameters that are named', () => {
-    expect(stepOf(() => null).kernel).toBe('matmul.direct');
+    expect(stepOf(() => null).kernel).toBe('matmul.tile');
     expect(stepOf(() => ({ kernel: 'matmul.direct', params: { TM: 2 } })).params).toMatchObject({ TM: 2 });
     expect(stepOf(() => ({ kernel: 'matmul.any' }))).toMatchObject({ kernel: 'matmul.any' });
   });
   it('pass over what cannot be', () => {
-    expect(stepOf(() => ({ kernel: 'matmul.splitk' })).kernel).toBe('matmul.direct'); // not deep enough for it
-    expect(stepOf(() => ({ kernel: 'no.such' })).kernel).toBe('matmul.direct');
-    expect(stepOf(() => ({ kernel: 'matmul.direct', params: { TM: 3, NO: 1 } })).params).toEqual(stepOf(() => null).params);
+    expect(stepOf(() => ({ kernel: 'matmul.splitk' })).kernel).toBe('matmul.tile'); // not deep enough for it
+    expect(stepOf(() => ({ kernel: 'no.such' })).kernel).toBe('matmul.tile');
+    expect(stepOf(() => ({ kernel: 'matmul.direct', params: { TM: 3, NO: 1 } })).params).toEqual(stepOf(() => ({ kernel: 'matmul.direct' })).params);
   });
 });
 

@@ -10,6 +10,8 @@ const conv = (c: number, h: number, f: number, k: number, stride = 1, group = 1,
 const map = (...shape: number[]): Problem => makeProblem('sardonyx.Map', [floats(...shape), floats(...shape)], { expr: JSON.stringify(x.mul(x.sigmoid(x.add(ex(0, 'f32'), ex(1, 'f32'))), ex(0, 'f32'))), dtype: 'float32', shape });
 const product = (m: number, k: number, n: number, constant = true): Problem => makeProblem('MatMul', [floats(m, k), constant ? weight(k, n) : floats(k, n)]);
 const gated = (m: number, k: number, n: number): Problem => makeProblem('sardonyx.GatedMatMul', [floats(m, k), weight(k, 2 * n)], { expr: JSON.stringify(x.mul(x.mul(ex(0, 'f32'), x.sigmoid(ex(0, 'f32'))), ex(1, 'f32'))) });
+const einsum = (m: number, k: number, n: number): Problem => makeProblem('Einsum', [floats(m, k), floats(k, n)], { equation: 'ij,jk->ik' });
+const convSum = (c: number, z: number, size: number, f: number, stride = 1, n = 1): Problem => makeProblem('sardonyx.ConvSum', [floats(n, c, size, size), floats(n, z, size * stride, size * stride), weight(f, c + z), weight(f)], { strides: [stride, stride] });
 const layerNorm = (rows: number, n: number): Problem => makeProblem('LayerNormalization', [floats(rows, n), weight(n), weight(n)]);
 
 /** The standard set: shapes of common models, in sizes that a software adapter does in milliseconds and hardware in microseconds. */
@@ -39,6 +41,8 @@ export const awkwardProblems = (): Problem[] => [
   makeProblem('MatMul', [floats(3, 25, 29), floats(3, 29, 27)]), makeProblem('MatMul', [floats(2, 1, 31, 17), floats(3, 17, 26)]), makeProblem('MatMul', [floats(13), floats(13, 7)]), makeProblem('MatMul', [{ dtype: 'float16', shape: [33, 37] }, { dtype: 'float16', shape: [37, 44], weight: true }]),
   makeProblem('Gemm', [floats(17, 2003), weight(2003, 29), null]), makeProblem('Gemm', [floats(131, 33), weight(133, 33), weight(133)], { transB: 1 }),
   gated(1, 67, 18), gated(7, 65, 16), gated(37, 19, 42), gated(131, 33, 130), gated(3, 128, 34),
+  einsum(3, 5, 7), einsum(5, 67, 20), einsum(65, 33, 67), einsum(17, 2003, 29), makeProblem('Einsum', [floats(2, 5, 3), floats(2, 3, 7)], { equation: 'bij,bjk->bki' }),
+  convSum(3, 5, 7, 4), convSum(31, 40, 6, 7, 2), convSum(17, 24, 8, 67, 2), convSum(13, 5, 9, 33, 1, 3), convSum(1003, 1000, 4, 29), convSum(1001, 1002, 6, 17, 2),
   makeProblem('MatMulInteger', [{ dtype: 'uint8', shape: [13, 35] }, { dtype: 'int8', shape: [35, 20], weight: true }]),
   makeProblem('Gemm', [floats(7, 13), weight(11, 13), weight(11)], { transB: 1 }), makeProblem('Gemm', [floats(37, 33), weight(37, 29), weight(33, 1)], { transA: 1, alpha: 0.5, beta: 2 }), makeProblem('Gemm', [floats(1, 67), weight(67, 34), weight(34)]), makeProblem('Gemm', [floats(31, 65), weight(43, 65), null], { transB: 1 }),
   conv(3, 7, 5, 3), conv(1, 5, 1, 1), conv(13, 11, 17, 1), conv(7, 9, 11, 3, 2), conv(5, 13, 5, 3, 1, 5), conv(6, 8, 6, 5, 2, 6), conv(4, 7, 8, 3, 1, 2), conv(2, 6, 3, 7), conv(16, 11, 33, 1, 1, 1, 3), conv(29, 10, 31, 3, 1, 1, 2), conv(1, 17, 3, 9), conv(223, 5, 29, 3), conv(8, 12, 12, 3), conv(67, 6, 5, 1), conv(2003, 5, 17, 1), conv(67, 4, 7, 1),
