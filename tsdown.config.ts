@@ -9,19 +9,66 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
+const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|uncommon|rare)\.ts$/;
+
+/**
+ * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
+ * In a build with every device the CPU's kernels of a set are a chunk of their own.
+ */
+function oneChunkEach(entry = 'src/index.ts') {
+  const chunkOf = new Map<string, string>();
+  return {
+    plugins: [{
+      name: 'chunks',
+      buildEnd(this: { getModuleIds(): IterableIterator<string>; getModuleInfo(id: string): { importedIds: readonly string[] } | null }) {
+        const reach = (from: string, seen: Set<string>): Set<string> => {
+          if (seen.has(from)) return seen;
+          seen.add(from);
+          for (const id of this.getModuleInfo(from)?.importedIds ?? []) reach(id, seen);
+          return seen;
+        };
+        chunkOf.clear();
+        const ids = [...this.getModuleIds()];
+        const first = reach(ids.find((id) => id.endsWith(`/${entry}`))!, new Set());
+        const cpu = reach(ids.find((id) => id.endsWith('/src/devices/wasm.ts')) ?? '', new Set());
+        const parts = new Map<string, Set<string>>();
+        for (const id of ids) {
+          const [set, wasm, name] = SET.exec(id) ?? [];
+          if (set === undefined || first.has(id)) continue;
+          const part = `${wasm ?? ''}${name}`.replace('/', '-');
+          for (const m of reach(id, new Set())) parts.set(m, (parts.get(m) ?? new Set()).add(part));
+        }
+        for (const id of ids) {
+          const in_ = [...(parts.get(id) ?? [])].sort();
+          const plain = in_.filter((n) => !n.startsWith('wasm-'));
+          if (first.has(id)) chunkOf.set(id, 'session');
+          else if (plain.length === 0 && cpu.has(id)) chunkOf.set(id, 'wasm');
+          else if (in_.length > 0) chunkOf.set(id, (plain.length > 0 ? plain : in_).join('-'));
+        }
+      },
+    }],
+    inputOptions: { ...common.inputOptions, preserveEntrySignatures: 'allow-extension' as const },
+    outputOptions: { codeSplitting: { includeDependenciesRecursively: false, groups: [{ name: (id: string) => chunkOf.get(id) ?? null }] } },
+  };
+}
+
 /** An entry with one backend: what `src/devices/index.ts` exports comes from `only-….ts`. */
-const onlyWith = (backend: string) => ({
-  ...common, entry: { index: 'src/index.ts' }, outDir: `dist/${backend}`, dts: false, hash: false,
-  plugins: [
-    { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
-    ...(backend === 'wasm' ? [{ name: 'no-gpu', resolveId: { filter: { id: /\bimage-gpu\.ts$/ }, handler: () => resolve(import.meta.dirname, 'src/interop/no-gpu.ts') } }] : []),
-  ],
-});
+const onlyWith = (backend: string) => {
+  const { plugins, ...options } = oneChunkEach();
+  return {
+    ...common, entry: { index: 'src/index.ts' }, outDir: `dist/${backend}`, dts: false, hash: false, ...options,
+    plugins: [
+      ...plugins,
+      { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
+      ...(backend === 'wasm' ? [{ name: 'no-gpu', resolveId: { filter: { id: /\bimage-gpu\.ts$/ }, handler: () => resolve(import.meta.dirname, 'src/interop/no-gpu.ts') } }] : []),
+    ],
+  };
+};
 
 export default defineConfig([
-  { ...common, entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
+  { ...common, ...oneChunkEach(), entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
   { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', tune: 'src/tune/index.ts' }, dts: { emitDtsOnly: true } },
-  { ...common, entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
+  { ...common, ...oneChunkEach('src/plan.ts'), entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
   { ...common, entry: { index: 'src/run.ts' }, outDir: 'dist/run', dts: false, hash: false },
   onlyWith('webgpu'),
   onlyWith('wasm'),

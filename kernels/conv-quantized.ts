@@ -20,7 +20,7 @@ function centred(t: Tensor, zero: Tensor | null): Float64Array {
 }
 
 /** Padding has the value of the zero point. https://onnx.ai/onnx/operators/onnx__ConvInteger.html */
-export const convInteger = defineOp({
+const convInteger = defineOp({
   op: 'ConvInteger', since: [10], inputs: ['x: T1', 'w: T2', 'x_zero_point: T1?', 'w_zero_point: T2?'], outputs: ['y: int32'], types: { T1: BYTE, T2: BYTE }, attrs: convAttrs,
   infer: (call) => {
     const w = call.fact(1);
@@ -67,4 +67,4 @@ const family = (op: 'QLinearConv' | 'com.microsoft.QLinearConv'): Op => defineOp
     return [saturated(zero.dtype, last ? [n, ...window.output, m] : shape, last ? toChannelsLast(y, n, m, out) : y, numbers(zero)[0]!)];
   },
 });
-export const qlinearConvs: readonly Op[] = [family('QLinearConv'), family('com.microsoft.QLinearConv')];
+export const quantizedConvolution: readonly Op[] = [convInteger, family('QLinearConv'), family('com.microsoft.QLinearConv')];

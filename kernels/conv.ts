@@ -3,10 +3,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, floats, type InferCall, ints, type Op, type OutFact, type RefCall, string } from './define.ts';
 import { convSum } from './conv-sum.ts';
-import { causalConv } from './conv-causal.ts';
-import { deformConv } from './conv-deform.ts';
 import { addBias, convolve, convolveTransposed, toChannelsFirst, toChannelsLast } from './conv-direct.ts';
-import { convInteger, qlinearConvs } from './conv-quantized.ts';
 import { convShape } from './conv-shape.ts';
 import { convAttrs, type Window, type WindowAttrs, windowOfTranspose } from './conv-window.ts';
 import { reals } from './matmul-product.ts';
@@ -118,4 +115,4 @@ const convTranspose = defineOp({
 });
 
 /** https://onnx.ai/onnx/operators/onnx__Conv.html, https://onnx.ai/onnx/operators/onnx__ConvTranspose.html; the rest: ContribOperators.md of onnxruntime. */
-export const convolution: readonly Op[] = [conv, convSum, convTranspose, fusedConv, channelsLast('NhwcConv'), channelsLast('NhwcFusedConv'), deformConv, convInteger, ...qlinearConvs, ...causalConv];
+export const convolution: readonly Op[] = [conv, convSum, convTranspose, fusedConv, channelsLast('NhwcConv'), channelsLast('NhwcFusedConv')];

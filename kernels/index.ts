@@ -1,9 +1,35 @@
 /** Every operator with all its kernels, for tools and tests. A page's build takes one backend's: src/devices. */
-import type { Op } from './define.ts';
+import type { GpuKernel, KernelTable, Op, WasmKernel } from './define.ts';
 import { equip, families as common } from './operators.ts';
-import { rareFamilies } from './rare.ts';
-import { wasmKernels } from './wasm/index.ts';
-import { gpuKernels } from './webgpu/index.ts';
+import type { SetName } from './sets.ts';
+import * as quantized from './sets/quantized.ts';
+import * as rare from './sets/rare.ts';
+import * as recurrent from './sets/recurrent.ts';
+import * as transformers from './sets/transformers.ts';
+import * as uncommon from './sets/uncommon.ts';
+import * as wasm from './wasm/index.ts';
+import * as wasmQuantized from './wasm/sets/quantized.ts';
+import * as wasmRare from './wasm/sets/rare.ts';
+import * as wasmRecurrent from './wasm/sets/recurrent.ts';
+import * as wasmTransformers from './wasm/sets/transformers.ts';
+import * as wasmUncommon from './wasm/sets/uncommon.ts';
+import * as gpu from './webgpu/index.ts';
+import * as gpuQuantized from './webgpu/sets/quantized.ts';
+import * as gpuRare from './webgpu/sets/rare.ts';
+import * as gpuRecurrent from './webgpu/sets/recurrent.ts';
+import * as gpuTransformers from './webgpu/sets/transformers.ts';
+import * as gpuUncommon from './webgpu/sets/uncommon.ts';
 
-export const families: readonly (readonly Op[])[] = [...common, ...rareFamilies];
-export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), { webgpu: gpuKernels, wasm: wasmKernels });
+/** What loads together: definitions, and the kernels of each device. */
+export const sets: Readonly<Record<SetName, { readonly families: readonly (readonly Op[])[]; readonly webgpu: KernelTable<GpuKernel>; readonly wasm: KernelTable<WasmKernel> }>> = {
+  transformers: { ...transformers, webgpu: gpuTransformers.kernels, wasm: wasmTransformers.kernels },
+  quantized: { ...quantized, webgpu: gpuQuantized.kernels, wasm: wasmQuantized.kernels },
+  recurrent: { ...recurrent, webgpu: gpuRecurrent.kernels, wasm: wasmRecurrent.kernels },
+  uncommon: { ...uncommon, webgpu: gpuUncommon.kernels, wasm: wasmUncommon.kernels },
+  rare: { ...rare, webgpu: gpuRare.kernels, wasm: wasmRare.kernels },
+};
+const all = Object.values(sets);
+
+export const families: readonly (readonly Op[])[] = [common, ...all.map((set) => set.families)].flat();
+export const wasmKernels: KernelTable<WasmKernel> = Object.assign({}, wasm.common, ...all.map((set) => set.wasm));
+export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), { webgpu: Object.assign({}, gpu.common, ...all.map((set) => set.webgpu)), wasm: wasmKernels });

@@ -1,7 +1,7 @@
 import type { Kernels, Op, OpDef } from './define.ts';
+import { type SetName, setsFor } from './sets.ts';
 import { softmax } from './softmax.ts';
 import { matmul } from './matmul.ts';
-import { einsum } from './einsum.ts';
 import { reshape } from './reshape.ts';
 import { create } from './create.ts';
 import { transpose } from './transpose.ts';
@@ -17,33 +17,17 @@ import { choices } from './where.ts';
 import { identities } from './identity.ts';
 import { casts } from './cast.ts';
 import { gelus } from './gelu.ts';
-import { sort } from './sort.ts';
 import { maps } from './map.ts';
 import { pool } from './pool.ts';
 import { reductions } from './reduce.ts';
 import { resize } from './resize.ts';
-import { rnn } from './rnn.ts';
-import { grid } from './grid.ts';
-import { roi } from './roi.ts';
-import { det } from './det.ts';
 import { rowNorms } from './norm.ts';
 import { channelNorms } from './norm-channel.ts';
-import { control } from './control.ts';
-import { quantization } from './quantize.ts';
-import { attentions } from './attention.ts';
-import { rotary } from './rotary.ts';
-import { signal } from './signal.ts';
 
-/** The registry: adding an operator family is one file and one line here, or in `rare.ts`. No two define one operator. */
+/** What every build has at hand. Adding an operator family is one file and one line here, or in one of `sets/`. No two define one operator. */
 export const families: readonly (readonly Op[])[] = [
-  signal,
-  rotary,
-  attentions,
-  quantization,
-  rnn,
   pool,
   convolution,
-  einsum,
   matmul,
   softmax,
   reshape,
@@ -60,16 +44,11 @@ export const families: readonly (readonly Op[])[] = [
   identities,
   casts,
   gelus,
-  sort,
   maps,
   reductions,
   resize,
-  grid,
-  roi,
-  det,
   rowNorms,
   channelNorms,
-  control,
 ];
 
 /** Definitions by operator: no kernels but the reference. */
@@ -77,10 +56,16 @@ export type Definitions = ReadonlyMap<string, OpDef>;
 const named = (lists: readonly (readonly OpDef[])[]): [string, OpDef][] => lists.flat().map((o) => [o.op, o]);
 const common: Definitions = new Map(named(families));
 
-/** The definitions that a graph with these operators needs: all of this file, and the rare ones, which load for it, if it has one. */
-export async function definitionsFor(names: Iterable<string>): Promise<Definitions> {
-  for (const name of names) if (!common.has(name)) return new Map([...common, ...named((await import('./rare.ts')).rareFamilies)]);
-  return common;
+const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly (readonly Op[])[] }>>> = {
+  transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
+  uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+};
+
+/** The definitions that a graph with these operators needs, and the sets that had to be loaded for it. */
+export async function definitionsFor(names: Iterable<string>): Promise<{ readonly definitions: Definitions; readonly sets: readonly SetName[] }> {
+  const sets = setsFor(names, common);
+  const more = await Promise.all(sets.map((name) => load[name]()));
+  return { sets, definitions: more.length === 0 ? common : new Map([...common, ...more.flatMap((set) => named(set.families))]) };
 }
 
 /** Definitions joined to the kernels of the devices at hand. */

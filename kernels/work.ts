@@ -2,7 +2,7 @@
 import type { Fact } from '../src/core/graph.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import type { Call } from './define.ts';
-import { contractionOf } from './einsum.ts';
+import { contractionOf } from './einsum-contraction.ts';
 import type { Ex } from './expr.ts';
 
 export interface Work {

@@ -1,11 +1,12 @@
 /** From a source to a graph that is ready to be planned, with word of how far it is. */
 import { type Definitions, definitionsFor } from '../kernels/operators.ts';
 import { goOn } from './0-read/bytes.ts';
+import type { SetName } from '../kernels/sets.ts';
 import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
 import { type Model, parseModel } from './1-parse/model.ts';
 import { expandGradients } from './2-optimize/gradient.ts';
 import { normalize } from './2-optimize/normalize.ts';
-import { allowed, allowedPasses, passes } from './2-optimize/passes/index.ts';
+import { type Rules, rulesFor } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
 import { fail, SardonyxError } from './core/errors.ts';
 import { type Graph, operatorsIn } from './core/graph.ts';
@@ -23,6 +24,9 @@ export interface Loaded {
   readonly model: Model;
   readonly name: string;
   readonly definitions: Definitions;
+  /** What was loaded for its operators. */
+  readonly sets: readonly SetName[];
+  readonly rules: Rules;
   readonly bytesRead: () => number;
   /** Tells that a plan was made, which is about to be given to its device. */
   planned(plan: Plan): void;
@@ -48,10 +52,11 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     });
     tell('parse', 1, 1);
     const parsed = edit(model.graph);
-    const definitions = await definitionsFor(operatorsIn(parsed));
+    const { definitions, sets } = await definitionsFor(operatorsIn(parsed));
+    const rules = await rulesFor(options.optimize, sets);
     const graph = expandGradients(normalize(parsed, definitions));
     return {
-      model: { ...model, graph: rewrite(graph, allowedPasses(passes, allowed(options.optimize)), definitions, options.trace) }, name, definitions, bytesRead,
+      model: { ...model, graph: rewrite(graph, rules.free, definitions, options.trace) }, name, definitions, sets, rules, bytesRead,
       planned: (made) => {
         if (!loading) return;
         plan = made;

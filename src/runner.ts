@@ -7,8 +7,8 @@ import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
 import { fuse } from './2-optimize/fuse.ts';
 import { orderForMemory } from './2-optimize/order.ts';
-import { allowedPasses, bytePasses, simplify } from './2-optimize/passes/index.ts';
-import { type Exactness, rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
+import { type Rules, simplify } from './2-optimize/passes/index.ts';
+import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
@@ -23,8 +23,8 @@ export interface Surroundings {
   readonly backend: Backend;
   readonly work: HostWork;
   readonly random: () => number;
-  /** Kinds of rewrites that are allowed; none: each operator runs by itself. */
-  readonly allow: ReadonlySet<Exactness>;
+  /** Rewrites; none: each operator runs by itself. */
+  readonly rules: Rules;
   readonly trace?: Tracer;
   /** What measurement found best, and who is told of nodes as they are placed. */
   readonly planning?: Planning;
@@ -156,7 +156,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   }
 
   async function makeSegment(work: Work): Promise<Segment> {
-    const request = segmentRequest(work, ops, around.allow, backend.caps, around.trace);
+    const request = segmentRequest(work, ops, around.rules, backend.caps, around.trace);
     const { plan, constants } = draft(request, around.model, ops, backend.caps, around.planning);
     around.planned(plan);
     const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
@@ -177,17 +177,16 @@ export interface SegmentRequest {
 }
 
 /** Quantised layers as products of bytes: the CPU has kernels for them. */
-function inBytes(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): Work {
-  const list = caps.kind === 'wasm' && work.nodes.some((n) => n.op.endsWith('QuantizeLinear')) ? allowedPasses(bytePasses, allow) : [];
-  return list.length === 0 ? work : rewriteNodes(work, new Set(work.outputs), list, ops, trace);
+function inBytes(work: Work, ops: ReadonlyMap<string, Op>, { bytes }: Rules, caps: Caps, trace?: Tracer): Work {
+  return caps.kind !== 'wasm' || bytes.length === 0 || !work.nodes.some((n) => n.op.endsWith('QuantizeLinear')) ? work : rewriteNodes(work, new Set(work.outputs), bytes, ops, trace);
 }
 
 /** Binds, fuses, and says what the plan of this part reads and makes. */
-export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, caps: Caps, trace?: Tracer): SegmentRequest {
-  const specialized = specialize(inBytes(work, ops, allow, caps, trace), ops);
+export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer): SegmentRequest {
+  const specialized = specialize(inBytes(work, ops, rules, caps, trace), ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
-  const fused = fuse(simplify(specialized, wanted, ops, allow, caps.kind, trace), wanted, ops, caps, allow);
-  const { nodes, facts, values } = allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;
+  const fused = fuse(simplify(specialized, wanted, ops, rules, caps.kind, trace), wanted, ops, caps, rules.allow);
+  const { nodes, facts, values } = rules.allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;
   const made = new Set(nodes.flatMap((n) => n.outputs));
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));

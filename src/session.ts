@@ -5,7 +5,6 @@ import { type Op, refCall } from '../kernels/define.ts';
 import { goOn } from './0-read/bytes.ts';
 import { isRemote, type ModelSource } from './0-read/open.ts';
 import { MAP } from './2-optimize/fuse.ts';
-import { allowed } from './2-optimize/passes/index.ts';
 import { printPlan } from './3-plan/print.ts';
 import { type Fit, fitOf } from './3-plan/fits.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
@@ -102,7 +101,7 @@ export class Session implements AsyncDisposable {
       void first.then(({ backend }) => backend.release(), () => undefined);
       throw e;
     });
-    const { model: { graph }, name, definitions } = loaded;
+    const { model: { graph }, name, definitions, sets, rules } = loaded;
     if (options.slice !== undefined && !(options.slice >= 0)) fail('option_invalid', `slice is a time in milliseconds, not ${options.slice}`);
     const random = mulberry32(options.seed ?? 0);
     const plans: Plan[] = [];
@@ -119,9 +118,9 @@ export class Session implements AsyncDisposable {
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
       const { tuning = options.tuning === false ? undefined : tuningFor?.(([] as TuningTable[]).concat(options.tuning ?? [])), placed } = tools;
-      const ops = equip(definitions, kernels);
+      const ops = equip(definitions, await kernels(sets));
       const runner = makeRunner(graph, {
-        model: name, ops, backend, work: hostWork(ops, random), random, allow: allowed(options.optimize), ...(options.trace ? { trace: options.trace } : {}), planned,
+        model: name, ops, backend, work: hostWork(ops, random), random, rules, ...(options.trace ? { trace: options.trace } : {}), planned,
         planning: { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) },
       });
       const live: Live = { backend, runner, lost: false };
@@ -302,11 +301,11 @@ export interface Preview extends Fit {
  */
 export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
   const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
-  const { model: { graph }, name, definitions } = loaded;
+  const { model: { graph }, name, definitions, sets, rules } = loaded;
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
-  const ops = equip(definitions, await kernelsFor(caps.kind));
+  const ops = equip(definitions, await kernelsFor(caps.kind, sets));
   const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
-  const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, allowed(options.optimize), caps, options.trace);
+  const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace);
   const { plan, constants } = draft(request, name, ops, caps, tools.placed ? { placed: tools.placed } : {});
   await loaded.settle();
   return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, options.memory) };

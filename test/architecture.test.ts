@@ -1,7 +1,11 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { families } from '../kernels/index.ts';
+import { families, sets } from '../kernels/index.ts';
+import { families as commonFamilies } from '../kernels/operators.ts';
+import { MEMBERS, setsFor } from '../kernels/sets.ts';
+import { common as wasmCommon } from '../kernels/wasm/index.ts';
+import { common as gpuCommon } from '../kernels/webgpu/index.ts';
 import { PARAM } from '../wgsl/assemble.ts';
 
 const root = resolve(import.meta.dirname, '..');
@@ -65,6 +69,17 @@ describe('the house', () => {
   it('defines each operator once', () => {
     const names = families.flat().map((o) => o.op);
     expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
+  });
+
+  it('loads a set of operators for each that is in it, and for no other', () => {
+    const base = (name: string): string => name.slice(name.lastIndexOf('.') + 1);
+    const atHand = new Set(commonFamilies.flat().map((o) => o.op));
+    for (const [set, { families: own, webgpu, wasm }] of Object.entries(sets)) {
+      const operators = [...new Set([...own.flat().map((o) => o.op), ...Object.keys(webgpu), ...Object.keys(wasm)])];
+      if (set !== 'rare') expect([...new Set(operators.map(base))].sort()).toEqual(MEMBERS[set as keyof typeof MEMBERS].split(' ').sort());
+      for (const name of operators) expect(setsFor([name], atHand), name).toEqual([set]);
+    }
+    for (const name of [...Object.keys(gpuCommon), ...Object.keys(wasmCommon)]) expect(atHand.has(name), `${name} has kernels at hand, but no definition`).toBe(true);
   });
 
   it('lets no file of 4-run name an operator', () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import type { WasmKernel } from '../kernels/define.ts';
-import { wasmKernels } from '../kernels/wasm/index.ts';
+import { common as wasmKernels } from '../kernels/wasm/index.ts';
 import { findCases } from '../src/cli/cases.ts';
 import { compareCommand } from '../src/cli/command-compare.ts';
 import { runCommand } from '../src/cli/command.ts';

@@ -7,7 +7,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type InferCall, type Op, parseAttrs, refCall, type WasmKernel } from '../kernels/define.ts';
-import { wasmKernels } from '../kernels/wasm/index.ts';
+import { wasmKernels } from '../kernels/index.ts';
 import { kernelModule } from '../kernels/wasm/module.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
 import { generator, runKernel } from './wasm-harness.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { tensor } from '../src/core/tensor.ts';
-import { wasmKernels } from '../kernels/wasm/index.ts';
+import { wasmKernels } from '../kernels/index.ts';
 import { compile } from '../kernels/expr-eval.ts';
 import { constant, type Ex, type Fn, input, kindOf, x } from '../kernels/expr.ts';
 import { maps } from '../kernels/map.ts';

@@ -4,7 +4,7 @@ import { isInt64 } from '../../src/core/dtype.ts';
 import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import type { Window } from '../conv-window.ts';
 import type { Call, Ref, WasmKernel } from '../define.ts';
-import type { Contraction } from '../einsum.ts';
+import type { Contraction } from '../einsum-contraction.ts';
 import { RANGE } from '../quantize-round.ts';
 import { broadcastStrides } from '../shapes.ts';
 import { f32, type F64, f64, i32, type I32, type Local } from './asm.ts';

@@ -6,8 +6,8 @@ import { attentionPair } from '../../wgsl/index.gen.ts';
 import { headShape, type HeadAttrs, type HeadShape } from '../attention-heads.ts';
 import type { Call, Launch, Ref } from '../define.ts';
 import { attentionVariants, biasOf, member, type Resolve, rider, rulesText } from './attention-calls.ts';
-import { isReal, type Lies, liesOf, NO_RIDERS, realElem, type Riders, rowsLaunch, sideBySide, stacked, together, valueText } from './attention.ts';
-import { elemOf, isPacked } from './elem.ts';
+import { type Lies, liesOf, NO_RIDERS, type Riders, rowsLaunch, sideBySide, stacked, together, valueText } from './attention.ts';
+import { elemOf, isPacked, isReal, realElem } from './elem.ts';
 import { grid } from './grid.ts';
 
 type HeadCall = Call<HeadAttrs>;

@@ -8,7 +8,7 @@ import { attentionRows, attentionScores, attentionSoftmax, attentionSoftmaxGroup
 import type { Heads } from '../attention-core.ts';
 import type { Launch, Ref } from '../define.ts';
 import { constant, input, kindOf, x } from '../expr.ts';
-import { elemOf, isPacked } from './elem.ts';
+import { isPacked } from './elem.ts';
 import { grid, groups } from './grid.ts';
 import { mapLaunch } from './map.ts';
 import type { Member } from './operands.ts';
@@ -147,7 +147,3 @@ export function rowsLaunch(from: Lies, s: { batch: number; heads: number; rows: 
 export const valueText = (body: string): string => `fn value(b: u32, h: u32, n: u32, d: u32) -> f32 {\n  ${body}\n}`;
 export const writeText = (PER: number): string => (PER === 1 ? 'fn write(q: u32, last: u32) { store_y(q, element(q)); }'
   : 'fn write(q: u32, last: u32) { let i = q * 4u; store4_y(q, element(i), element(min(i + 1u, last)), element(min(i + 2u, last)), element(min(i + 3u, last))); }');
-
-/** Types in which heads are computed. */
-export const isReal = (f: Fact | null | undefined): boolean => !f || f.dtype === 'float32' || f.dtype === 'float16' || f.dtype === 'bfloat16';
-export const realElem = (f: Fact): Elem => elemOf(f.dtype)!;

@@ -3,7 +3,7 @@ import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import { VALUE_TYPE } from '../../wgsl/assemble.ts';
 import { make } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel } from '../define.ts';
-import { type Contraction, contractionOf } from '../einsum.ts';
+import { type Contraction, contractionOf } from '../einsum-contraction.ts';
 import { mergeDims } from '../merge.ts';
 import { elemOf, isPacked } from './elem.ts';
 import { grid } from './grid.ts';

@@ -1,5 +1,6 @@
 /** How dtypes lie in GPU memory. */
 import { BITS, type DType } from '../../src/core/dtype.ts';
+import type { Fact } from '../../src/core/graph.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
 
@@ -17,3 +18,7 @@ export const isPacked = (e: Elem, caps: GpuCaps): boolean => e !== 'f32' && e !=
 
 /** Elements in a 32-bit word. */
 export const perWord = (e: Elem): number => (e === 'i4' || e === 'u4' ? 8 : e === 'i8' || e === 'u8' || e === 'bool' ? 4 : e === 'f16' || e === 'bf16' || e === 'i16' || e === 'u16' ? 2 : 1);
+
+/** A float type that is computed as f32, or an input left out. */
+export const isReal = (f: Fact | null | undefined): boolean => !f || f.dtype === 'float32' || f.dtype === 'float16' || f.dtype === 'bfloat16';
+export const realElem = (f: Fact): Elem => elemOf(f.dtype)!;

@@ -4,8 +4,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { affineGrid, col2im, deformConv, det, lrn } from '../../wgsl/index.gen.ts';
 import type { Window } from '../conv-window.ts';
 import type { Call, GpuKernel } from '../define.ts';
-import { isReal, realElem } from './attention.ts';
-import { elemOf } from './elem.ts';
+import { elemOf, isReal, realElem } from './elem.ts';
 import { countedLaunch, elementLaunch, extraOf, inward, narrowed } from './element.ts';
 import { knows } from './unit.ts';
 

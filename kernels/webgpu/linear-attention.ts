@@ -3,8 +3,8 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { causalConv, linearAttention } from '../../wgsl/index.gen.ts';
 import type { LinearShape } from '../attention-linear.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
-import { isReal, realElem } from './attention.ts';
 import { countedLaunch, elementLaunch, extraOf, narrowed } from './element.ts';
+import { isReal, realElem } from './elem.ts';
 
 export const linearKernel = (shapeOf: (call: Call) => LinearShape): GpuKernel => ({
   name: 'linear_attention.columns',

@@ -3,8 +3,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { lineApply, lineMeasure, topRank, topTake } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel } from '../define.ts';
 import { axisOf } from '../shapes.ts';
-import { isReal, realElem } from './attention.ts';
-import { elemOf } from './elem.ts';
+import { elemOf, isReal, realElem } from './elem.ts';
 import { countedLaunch, elementLaunch } from './element.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
 

@@ -4,8 +4,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { lossEach, lossLse, lossSum } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch } from '../define.ts';
 import { input, kindOf, x } from '../expr.ts';
-import { isReal, realElem } from './attention.ts';
-import { elemOf } from './elem.ts';
+import { elemOf, isReal, realElem } from './elem.ts';
 import { grid } from './grid.ts';
 import { mapLaunch } from './map.ts';
 

@@ -3,8 +3,8 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import type { GpuKernel } from '../define.ts';
 import { type RotaryAttrs, rotaryShape } from '../rotary-shape.ts';
 import { freshText, member, rider, turnLaunch } from './attention-calls.ts';
-import { isReal, type Lies, NO_RIDERS, realElem, together } from './attention.ts';
-import { elemOf } from './elem.ts';
+import { type Lies, NO_RIDERS, together } from './attention.ts';
+import { elemOf, isReal, realElem } from './elem.ts';
 
 export const rotaryKernel: GpuKernel<RotaryAttrs> = {
   name: 'rotary.element',

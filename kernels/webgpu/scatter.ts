@@ -3,8 +3,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { roiAlign, tensorScatter } from '../../wgsl/index.gen.ts';
 import type { GpuKernel } from '../define.ts';
 import { axisOf } from '../shapes.ts';
-import { isReal, realElem } from './attention.ts';
-import { isPacked, widthOf } from './elem.ts';
+import { isPacked, isReal, realElem, widthOf } from './elem.ts';
 import { grid } from './grid.ts';
 import { unitOf, widest, writeSlot } from './unit.ts';
 

@@ -4,10 +4,10 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { dftRoots, dftSum } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch } from '../define.ts';
 import type { Dft, Stft } from '../signal.ts';
-import { isReal, realElem } from './attention.ts';
 import { countedLaunch, elementLaunch, extraOf } from './element.ts';
 import type { Member } from './operands.ts';
 import { knows } from './unit.ts';
+import { isReal, realElem } from './elem.ts';
 
 /** Beyond this many products the host's fast transform is sooner done. */
 const MOST = 2 ** 32;

@@ -3,6 +3,7 @@
  * `only-webgpu.ts` and `only-wasm.ts` in place of this file; it leaves the CPU path out of what a page with a GPU loads.
  */
 import type { Kernels } from '../../kernels/define.ts';
+import type { SetName } from '../../kernels/sets.ts';
 import type { Tuning } from '../3-plan/make-plan.ts';
 import type { TuningTable } from '../3-plan/tuning.ts';
 import type { Backend } from '../4-run/executable.ts';
@@ -14,7 +15,8 @@ import { gpuKernels, openGpu } from './webgpu.ts';
 
 export interface OpenDevice {
   readonly backend: Backend;
-  readonly kernels: Kernels;
+  /** The kernels of common operators and of these sets. */
+  readonly kernels: (sets: readonly SetName[]) => Promise<Kernels>;
   /** On a GPU: measured choices of kernels, of the caller's tables before those that ship. */
   readonly tuningFor?: (tables: readonly TuningTable[]) => Tuning;
 }
@@ -25,7 +27,7 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
  * @throws device_unavailable, option_invalid
  */
 export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
-  if (device === 'reference') return { backend: referenceBackend(), kernels: {} };
+  if (device === 'reference') return { backend: referenceBackend(), kernels: async () => ({}) };
   if (device === 'wasm') return openWasm(engine);
   if (typeof device === 'object') return openGpu(device);
   if (device === 'webgpu') return openGpu();
@@ -39,8 +41,10 @@ export async function openDevice(device: Device, engine: EngineOptions): Promise
 
 async function openWasm(engine: EngineOptions): Promise<OpenDevice> {
   const { openWasmBackend, wasmKernels } = await import('./wasm.ts');
-  return { backend: await openWasmBackend(engine), kernels: { wasm: wasmKernels } };
+  return { backend: await openWasmBackend(engine), kernels: async (sets) => ({ wasm: await wasmKernels(sets) }) };
 }
 
 /** The kernels of devices of this kind, for planning without one. */
-export const kernelsFor = async (kind: Caps['kind']): Promise<Kernels> => (kind === 'webgpu' ? { webgpu: gpuKernels } : kind === 'wasm' ? { wasm: (await import('./wasm.ts')).wasmKernels } : {});
+export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
+  return kind === 'webgpu' ? { webgpu: await gpuKernels(sets) } : kind === 'wasm' ? { wasm: await (await import('./wasm.ts')).wasmKernels(sets) } : {};
+}

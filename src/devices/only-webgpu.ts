@@ -1,5 +1,6 @@
 /** In place of `index.ts` in `sardonyx/webgpu`: the GPU alone. */
 import type { Kernels } from '../../kernels/define.ts';
+import type { SetName } from '../../kernels/sets.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
@@ -10,6 +11,6 @@ export async function openDevice(device: Device): Promise<OpenDevice> {
   return typeof device === 'object' ? openGpu(device) : openGpu(undefined, { allowSoftware: device === 'webgpu' });
 }
 
-export function kernelsFor(kind: Caps['kind']): Promise<Kernels> {
-  return kind === 'webgpu' ? Promise.resolve({ webgpu: gpuKernels }) : fail('option_invalid', `sardonyx/webgpu plans for 'webgpu', not '${kind}'; import from 'sardonyx' for every device`);
+export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
+  return kind === 'webgpu' ? { webgpu: await gpuKernels(sets) } : fail('option_invalid', `sardonyx/webgpu plans for 'webgpu', not '${kind}'; import from 'sardonyx' for every device`);
 }

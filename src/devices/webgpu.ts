@@ -9,5 +9,5 @@ export { gpuKernels };
 /** @throws device_unavailable */
 export async function openGpu(device?: GPUDevice, options?: { readonly allowSoftware?: boolean }): Promise<OpenDevice> {
   const backend = await webgpuBackend(device, options);
-  return { backend, kernels: { webgpu: gpuKernels }, tuningFor: (tables) => tuningFor(backend.caps as GpuCaps, tables) };
+  return { backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets) }), tuningFor: (tables) => tuningFor(backend.caps as GpuCaps, tables) };
 }

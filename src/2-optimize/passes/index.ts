@@ -1,4 +1,5 @@
 import type { Op } from '../../../kernels/define.ts';
+import type { SetName } from '../../../kernels/sets.ts';
 import type { ValueId } from '../../core/graph.ts';
 import type { DeviceKind } from '../../core/plan.ts';
 import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
@@ -8,46 +9,57 @@ import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
 import { foldScale } from './fold-scale.ts';
-import { fuseAttention } from './fuse-attention.ts';
 import { fuseConvSum } from './fuse-conv-sum.ts';
 import { fuseNorm } from './fuse-norm.ts';
-import { fuseRotary } from './fuse-rotary.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
-import { fuseQuantized, moveQuantized } from './fuse-quantized.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
 import { mergeProjections } from './merge-projections.ts';
 import { hoistTransposes, mergeTransposes, sinkTransposes } from './move-transposes.ts';
 import { hoistViews, mergeViews, sinkViews, transposeAsReshape } from './move-views.ts';
-import { packHeads } from './pack-heads.ts';
 import { fuseSquares, gatherAsReshape, outerProduct } from './plain-forms.ts';
 import { removeIdentity } from './remove-identity.ts';
 import { removeNoops } from './remove-noops.ts';
 
-/** Before dims are known, in order of application to each node; the list is gone through until nothing changes. */
-export const passes: readonly Pass[] = [expandFusedConv, expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale];
+/** What may be rewritten, and by which passes. */
+export interface Rules {
+  readonly allow: ReadonlySet<Exactness>;
+  /** Before dims are known, in order of application to each node; the list is gone through until nothing changes. */
+  readonly free: readonly Pass[];
+  /** The same, on a device that multiplies bytes faster than floats. */
+  readonly bytes: readonly Pass[];
+  /** When all shapes are known, one list after another. */
+  readonly bound: readonly (readonly Pass[])[];
+}
 
-/** When all shapes are known, one list after another. */
-export const boundPasses: readonly (readonly Pass[])[] = [
-  [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
-  [fuseConvSum, fuseNorm, fuseSoftmax, fuseRotary, fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
-  [fuseAttention, gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
-  [packHeads],
-  [mergeProjections],
-  [transposeAsReshape, mergeViews, hoistViews, sinkViews],
-];
-
-/** Before dims are known, on a device that multiplies bytes faster than floats. */
-export const bytePasses: readonly Pass[] = [moveQuantized, fuseQuantized];
-
-/** The kinds of rewrites that an option allows. */
-export const allowed = (optimize: boolean | readonly Exactness[] | undefined): ReadonlySet<Exactness> =>
-  new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
-export const allowedPasses = (list: readonly Pass[], allow: ReadonlySet<Exactness>): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
+/**
+ * The rewrites that an option allows; those for operators of a set come with the set.
+ * @param optimize true or undefined: all but 'approximate'; false: none; else of these kinds
+ */
+export async function rulesFor(optimize: boolean | readonly Exactness[] | undefined, sets: readonly SetName[]): Promise<Rules> {
+  const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
+  const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
+  const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./fuse-quantized.ts') : null;
+  const bound: readonly (readonly Pass[])[] = [
+    [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+    [fuseConvSum, fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+    [...(attention ? [attention.fuseAttention] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
+    attention ? [attention.packHeads] : [],
+    [mergeProjections],
+    [transposeAsReshape, mergeViews, hoistViews, sinkViews],
+  ];
+  const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
+  return {
+    allow,
+    free: allowed([expandFusedConv, expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale]),
+    bytes: quantized ? allowed([quantized.moveQuantized, quantized.fuseQuantized]) : [],
+    bound: bound.map(allowed),
+  };
+}
 
 /** The graph with the passes for known shapes applied. */
-export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, allow: ReadonlySet<Exactness>, device: DeviceKind, trace?: Tracer): Bound {
-  const lists = boundPasses.map((list) => allowedPasses(list, allow).filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
+export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, { bound }: Rules, device: DeviceKind, trace?: Tracer): Bound {
+  const lists = bound.map((list) => list.filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
   return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace);
 }

@@ -1,0 +1,24 @@
+/** Operators that load together, with their kernels, when a model has one of them. */
+
+/** By name, without the domain. What is in no list and no definition at hand is `rare`, or unknown. */
+export const MEMBERS = {
+  transformers: 'Attention HeadAttention FlexAttention LinearAttention QAttention MultiHeadAttention GroupQueryAttention CausalConvWithState Einsum EmbedLayerNormalization RotaryEmbedding',
+  quantized: 'QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulIntegerToFloat QGemm MatMulNBits MatMulBnb4 GatherBlockQuantized QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearConcat QLinearWhere QLinearReduceMean QLinearAveragePool QLinearGlobalAveragePool ConvInteger QLinearConv',
+  recurrent: 'If Loop Scan BatchedScan LSTM GRU RNN DynamicQuantizeLSTM',
+  uncommon: 'DeformConv Det Col2Im GridSample AffineGrid RoiAlign MaxRoiPool DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix TopK NonMaxSuppression Hardmax TensorScatter LpNormalization LRN',
+} as const;
+export type SetName = keyof typeof MEMBERS | 'rare';
+
+const setOf = new Map(Object.entries(MEMBERS).flatMap(([set, names]) => names.split(' ').map((name) => [name, set as SetName] as const)));
+
+/** The sets that a graph with these operators needs. Products around a softmax may become attention. */
+export function setsFor(names: Iterable<string>, atHand: { has(name: string): boolean }): readonly SetName[] {
+  const all = new Set(names);
+  const sets = new Set<SetName>();
+  for (const name of all) {
+    const set = setOf.get(name.slice(name.lastIndexOf('.') + 1)) ?? (atHand.has(name) ? null : 'rare');
+    if (set) sets.add(set);
+  }
+  if (all.has('MatMul') && (all.has('Softmax') || all.has('Exp'))) sets.add('transformers');
+  return [...sets].sort();
+}
