@@ -77,12 +77,17 @@ async function main(): Promise<void> {
   }
 }
 
-/** The library as an app's bundler leaves it: minified, in chunks. */
+/** The library as the bundler of an app that loads and runs models leaves it: the entry of each device, minified, in chunks. */
 async function ours(here: string): Promise<Map<string, string | Uint8Array>> {
-  const bundler = await rolldown({ input: resolve(here, 'dist/index.js'), platform: 'browser' });
-  const { output } = await bundler.generate({ minify: true });
-  await bundler.close();
-  return new Map(output.map((file) => [`/ours/${file.fileName}`, file.type === 'chunk' ? file.code : file.source]));
+  const files: [string, string | Uint8Array][] = [];
+  for (const device of ['webgpu', 'wasm']) {
+    const app = `export { Session } from ${JSON.stringify(resolve(here, 'dist', device, 'index.js'))};`;
+    const bundler = await rolldown({ input: 'app', platform: 'browser', plugins: [{ name: 'app', resolveId: (id) => (id === 'app' ? '\0app' : null), load: (id) => (id === '\0app' ? app : null) }] });
+    const { output } = await bundler.generate({ minify: true, entryFileNames: 'index.js' });
+    await bundler.close();
+    for (const file of output) files.push([`/ours/${device}/${file.fileName}`, file.type === 'chunk' ? file.code : file.source]);
+  }
+  return new Map(files);
 }
 
 async function benchModel(browser: Browser, address: string, codeAt: (path: string) => Uint8Array | string | null, one: Case, url: string, device: string): Promise<Row[]> {

@@ -16,7 +16,7 @@ function encode({ dtype, shape, data }) {
 /** Each step of a start gives what the next one needs: code, session, results. */
 const STARTS = {
   sardonyx: {
-    code: () => import('/ours/index.js'),
+    code: (device) => import(`/ours/${device}/index.js`),
     session: ({ Session }, model, device) => Session.load(model, { device }),
     run: (session, feeds) => session.run(feeds),
     values: (results) => results,
