@@ -21,6 +21,17 @@ async function openDevice(url) {
   return { session, device: session.gpuDevice };
 }
 
+/** A video that plays what is drawn on `canvas`. */
+async function playing(canvas) {
+  const video = Object.assign(document.createElement('video'), { muted: true, srcObject: canvas.captureStream(30) });
+  const draw = setInterval(() => canvasOf(picture(), canvas), 20); // a stream has a frame for each time that its canvas is drawn
+  await video.play();
+  await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+  clearInterval(draw);
+  video.pause();
+  return video;
+}
+
 /** Of each kind of image, how far its tensor from the GPU lies from the one that the CPU makes of its pixels. */
 async function images(url) {
   const { session, device } = await openDevice(url);
@@ -29,7 +40,7 @@ async function images(url) {
   const want = await tensorFromImage(image, options);
   const html = Object.assign(document.createElement('canvas'), { width: WIDTH, height: HEIGHT });
   const frame = new VideoFrame(canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)), { timestamp: 0 });
-  const sources = { ImageData: image, ImageBitmap: await createImageBitmap(image), OffscreenCanvas: canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)), HTMLCanvasElement: canvasOf(image, html), VideoFrame: frame };
+  const sources = { ImageData: image, ImageBitmap: await createImageBitmap(image), OffscreenCanvas: canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)), HTMLCanvasElement: canvasOf(image, html), VideoFrame: frame, HTMLVideoElement: await playing(html) };
   const far = {};
   for (const [name, source] of Object.entries(sources)) {
     const t = await tensorFromImage(source, { ...options, device });
