@@ -3,6 +3,7 @@ import type { Port } from 'sardonyx';
 import { attempt, byId, bytes, count, make, milliseconds, say, showError, takeFiles } from '../site/page.ts';
 import { callWorker } from '../site/worker-call.ts';
 import { kernelOf, opOf, type Place, placeOf, type Seen } from './flow.ts';
+import { roofline } from '../site/roofline.ts';
 import { graphPicture, memoryMap } from './pictures.ts';
 import type { Compared, Inspector, Kind, Planned, Ran } from './worker.ts';
 
@@ -108,7 +109,7 @@ async function run(): Promise<void> {
   try {
     const ran: Partial<Record<Kind, Ran | Error>> = {};
     for (const device of KINDS) {
-      say(`Running on ${NAMES[device]} …`);
+      say(`Running on ${NAMES[device]}, and measuring each node …`);
       ran[device] = await worker.call('run', { device, dims: dims() }).catch((e: Error) => e);
     }
     byId('ran').hidden = false;
@@ -118,6 +119,7 @@ async function run(): Promise<void> {
         ? [make('td', { textContent: r.message, colSpan: 4 })]
         : [r.load, r.first, r.median].map((t) => make('td', { className: 'number', textContent: milliseconds(t) })).concat(make('td', { className: 'number', textContent: bytes(r.bytes) }))));
     }));
+    byId('roofs').replaceChildren(...KINDS.flatMap((device) => { const r = ran[device]!; return r instanceof Error ? [] : [nearTheRoof(device, r)]; }));
     byId('differences').replaceChildren();
     const failed = KINDS.map((device) => ran[device]).find((r) => r instanceof Error);
     if (failed !== undefined) {
@@ -130,6 +132,17 @@ async function run(): Promise<void> {
   } finally {
     button.disabled = false;
   }
+}
+
+/** Nodes listed by the time they take. */
+const LISTED = 8;
+function nearTheRoof(device: Kind, { peaks, nodes }: Ran): HTMLElement {
+  const slowest = [...nodes].sort((a, b) => b.ms - a.ms).slice(0, LISTED);
+  const timed = nodes.map(({ node, op, kernels, ms, flops, bytes: moved }) => ({ name: `${op} ${node}\n${kernels.join(', ')}`, flops: flops ?? 0, bytes: moved ?? 0, ms }));
+  return make('section', { className: 'stack' }, make('h3', { textContent: `${NAMES[device]} against its roof` }),
+    make('div', { className: 'roof panel' }, roofline(timed, peaks, Math.max(280, Math.min(560, byId('ran').clientWidth / 2 - 48)))),
+    make('div', { className: 'scroll' }, make('table', {}, make('thead', {}, make('tr', {}, make('th', { textContent: 'slowest nodes' }), make('th', { className: 'number', textContent: 'time' }), make('th', { className: 'number', textContent: 'of the roof' }))),
+      make('tbody', {}, ...slowest.map((n) => make('tr', {}, make('td', { textContent: `${n.op} ${n.node}` }), make('td', { className: 'number', textContent: milliseconds(n.ms) }), make('td', { className: 'number', textContent: n.roofline === null ? '–' : `${(100 * n.roofline).toFixed(0)} %` })))))));
 }
 
 function showDifferences(all: readonly Compared[]): void {

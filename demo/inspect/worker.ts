@@ -1,13 +1,14 @@
 /** Plans and runs a model off the main thread, on the GPU and on WASM. */
 import { type Feeds, type Plan, planModel, type Port, type Results, Session, type Summary, summarize, type Tensor, tensor } from 'sardonyx';
+import { type Peaks, profile, type ProfiledNode } from 'sardonyx/tune';
 import { answerCalls } from '../site/worker-call.ts';
 import type { Seen } from './flow.ts';
 import { type FileNode, nodesOf, withOutputs } from './wire.ts';
 
 export type Kind = 'webgpu' | 'wasm';
 export interface Planned { readonly plan: Seen; readonly summary: Summary; readonly complete: boolean; readonly milliseconds: number }
-/** Milliseconds of the first run, and the median of `RUNS` more. */
-export interface Ran { readonly load: number; readonly first: number; readonly median: number; readonly bytes: number }
+/** Milliseconds of loading, of the first run and of the median of more; what the nodes took of them, each measured by itself. */
+export interface Ran { readonly load: number; readonly first: number; readonly median: number; readonly bytes: number; readonly peaks: Peaks; readonly nodes: readonly ProfiledNode[] }
 /** How far two devices are apart at what a node makes: the largest difference, relative to the value's largest magnitude. */
 export interface Compared { readonly node: string; readonly op: string; readonly output: string; readonly apart: number }
 
@@ -41,23 +42,8 @@ answerCalls({
   },
   run: async ({ device, dims }) => {
     const { bytes, ports } = opened();
-    const since = performance.now();
-    const session = await Session.load(bytes, { device });
-    try {
-      const load = performance.now() - since;
-      const given = feeds(ports, dims);
-      const time = async (): Promise<number> => {
-        const started = performance.now();
-        await session.run(given);
-        return performance.now() - started;
-      };
-      const first = await time();
-      const more: number[] = [];
-      for (let i = 0; i < RUNS; i++) more.push(await time());
-      return { load, first, median: more.sort((a, b) => a - b)[RUNS >> 1]!, bytes: session.bytes };
-    } finally {
-      await session.release();
-    }
+    const { loadMs, firstMs, runMs, deviceBytes, peaks, nodes } = await profile(bytes, feeds(ports, dims), { device, runs: RUNS });
+    return { load: loadMs, first: firstMs, median: runMs, bytes: deviceBytes, peaks, nodes };
   },
   compare: async ({ dims }) => {
     const { bytes, ports } = opened();

@@ -23,7 +23,7 @@ export function draw<K extends keyof SVGElementTagNameMap>(tag: K, attributes: R
   return element;
 }
 
-export const milliseconds = (t: number): string => (t < 10 ? `${t.toFixed(1)} ms` : t < 10_000 ? `${t.toFixed(0)} ms` : `${(t / 1000).toFixed(1)} s`);
+export const milliseconds = (t: number): string => (t < 1 ? `${(1000 * t).toFixed(0)} µs` : t < 10 ? `${t.toFixed(1)} ms` : t < 10_000 ? `${t.toFixed(0)} ms` : `${(t / 1000).toFixed(1)} s`);
 export const bytes = (n: number): string => (n < 1024 ? `${n} B` : n < 2 ** 20 ? `${(n / 1024).toFixed(n < 10_240 ? 1 : 0)} KiB` : `${(n / 2 ** 20).toFixed(1)} MiB`);
 export const count = (n: number, one: string, many = `${one}s`): string => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 export const DEVICE_NAMES = { webgpu: 'WebGPU', wasm: 'WASM', reference: 'the reference' } as const;

@@ -1,8 +1,8 @@
 /** The page that tunes: what was measured so far as a table, and against the device's roofline. */
 import type { Measured, TuneProgress, TuningRecord } from 'sardonyx/tune';
-import { attempt, byId, count, make, say, takeFiles } from '../site/page.ts';
+import { attempt, byId, count, make, milliseconds, say, takeFiles } from '../site/page.ts';
 import { callWorker } from '../site/worker-call.ts';
-import { roofline } from './roofline.ts';
+import { roofline } from '../site/roofline.ts';
 import type { Tuner } from './worker.ts';
 
 const worker = callWorker<Tuner, TuneProgress>(new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }));
@@ -17,8 +17,6 @@ worker.onEvent = ({ done, of, problem, seconds: spent, record: found }) => {
   show(found);
 };
 
-const microseconds = (ms: number): string => (ms < 1 ? `${(1000 * ms).toFixed(0)} µs` : `${ms.toFixed(2)} ms`);
-
 function show(found: TuningRecord): void {
   record = found;
   const { entries, peaks, device, adapter } = found;
@@ -29,12 +27,12 @@ function show(found: TuningRecord): void {
   ];
   byId('figures').replaceChildren(...figures.map(([name, value]) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value, title: value }))));
   const row = (e: Measured): HTMLElement => make('tr', { className: e.gain > 1.02 ? 'marked' : '' },
-    make('td', { textContent: `${e.group} ${e.sizes.join('×')}` }), make('td', { textContent: e.kernel }), make('td', { textContent: e.untuned.kernel }),
-    make('td', { className: 'number', textContent: microseconds(e.ms) }), make('td', { className: 'number', textContent: `×${e.gain.toFixed(2)}` }), make('td', { className: 'number', textContent: `${(100 * e.roofline).toFixed(0)} %` }));
+    make('td', { textContent: `${e.group} ${e.sizes.join('×')}` }), make('td', {}, e.kernel, ...(e.untuned.kernel === e.kernel ? [] : [make('span', { className: 'quiet', textContent: ` was ${e.untuned.kernel}` })])),
+    make('td', { className: 'number', textContent: milliseconds(e.ms) }), make('td', { className: 'number', textContent: `×${e.gain.toFixed(2)}` }), make('td', { className: 'number', textContent: `${(100 * e.roofline).toFixed(0)} %` }));
   byId('entries').replaceChildren(...entries.map(row));
   byId('found').hidden = false;
   const roof = byId('roof');
-  roof.replaceChildren(roofline(found, Math.max(280, roof.clientWidth - 2 * parseFloat(getComputedStyle(roof).paddingLeft))));
+  roof.replaceChildren(roofline(entries.map((e) => ({ ...e, name: `${e.group} ${e.sizes.join('×')}\n${e.kernel}` })), peaks, Math.max(280, roof.clientWidth - 2 * parseFloat(getComputedStyle(roof).paddingLeft))));
 }
 
 async function tune(model: Uint8Array | null, dims: Readonly<Record<string, number>> = {}): Promise<void> {
