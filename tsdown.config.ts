@@ -20,6 +20,9 @@ function oneChunkEach(entry = 'src/index.ts') {
   return {
     plugins: [{
       name: 'chunks',
+      /** A shader from its own file, not from the list of all: else each would lie in the chunk that has the list. */
+      transform: { filter: { code: /wgsl\/index\.gen\.ts'/ }, handler: (code: string) => code.replace(/import \{ ([^}]+) \} from '([./]+wgsl)\/index\.gen\.ts';/g, (_, names: string, folder: string) =>
+        names.split(', ').map((name) => `import { ${name} } from '${folder}/gen/${name.split(' ')[0]!.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)}.gen.ts';`).join(' ')) },
       buildEnd(this: { getModuleIds(): IterableIterator<string>; getModuleInfo(id: string): { importedIds: readonly string[] } | null }) {
         const reach = (from: string, seen: Set<string>): Set<string> => {
           if (seen.has(from)) return seen;
