@@ -109,6 +109,8 @@ function lacks(wanted: Caps, caps: Caps): string | null {
   const [need, has] = [wanted as GpuCaps, caps as GpuCaps];
   const feature = need.features.find((f) => !has.features.includes(f));
   if (feature !== undefined) return `the feature ${feature}`;
+  if (need.dot4 && !has.dot4) return 'packed dot products in WGSL';
+  if (need.subgroupSizes && need.subgroupSizes[1] !== has.subgroupSizes?.[1]) return `subgroups of up to ${need.subgroupSizes[1]}`;
   const limit = (Object.keys(need.limits) as (keyof GpuCaps['limits'])[]).find((l) => (l.startsWith('min') ? has.limits[l] > need.limits[l] : has.limits[l] < need.limits[l]));
   return limit === undefined ? null : `${limit} ${need.limits[limit]}, where this one has ${has.limits[limit]}`;
 }

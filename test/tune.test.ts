@@ -184,6 +184,13 @@ describe('on a device', () => {
     expect(tuned.params).toEqual([2]);
     expect(plain.params).not.toEqual([2]);
     expect(disagreement([tuned.z as never], [plain.z as never], 1e-5)).toBeNull();
+    // Variants that the planner never takes by itself load with a table that names one.
+    if (!gpu.caps.subgroups) return;
+    const named = (kernel: string): TuningTable => ({ ...forced, entries: [{ ...forced.entries[0]!, kernel, params: {} }] });
+    await using session = await Session.load(model, { device: gpu.device, tuning: named('matmul.lanes') });
+    const { z } = await session.run({ x });
+    expect(session.plans[0]!.steps.flatMap((s) => (s.run === 'gpu' ? [s.kernel] : []))).toContain('matmul.lanes');
+    expect(disagreement([z as never], [plain.z as never], 1e-5)).toBeNull();
   }, 120_000);
   it('stops when asked', async () => {
     await expect(tuneModel(encodeModel({ inputs: [{ name: 'x', dtype: 'float32', shape: [64, 64] }], outputs: [{ name: 'y', dtype: 'float32', shape: [64, 64] }], weights: [], nodes: [{ op: 'Softmax', name: 's', inputs: ['x'], outputs: ['y'], attrs: [] }] }, { '': 17 }), { device: gpu.device, signal: AbortSignal.abort() })).rejects.toThrow(/aborted/);

@@ -22,9 +22,10 @@ import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKern
 import { eyeKernel, fillKernel, oneHotKernel, rangeKernel, reverseKernel, triluKernel } from './make.ts';
 import { mapKernel } from './map.ts';
 import { gatedKernels } from './matmul-gated.ts';
-import { gemmKernels, matmulKernels } from './matmul.ts';
+import { gemmProduct, matmulProduct } from './matmul.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './pool.ts';
+import { productKernels } from './product-kernels.ts';
 import { positionKernel, reduceKernel, type Reduction, scanKernel } from './reduce.ts';
 import { resizeKernel } from './resize.ts';
 import { normKernels, softmaxKernels } from './rows.ts';
@@ -32,8 +33,13 @@ import type { SetName } from '../sets.ts';
 
 const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
 const casts = [castKernel];
-const products = matmulKernels((call) => matmulShape(shapeOf(call, 0), shapeOf(call, 1)));
-const fusedProducts = matmulKernels((call) => fusedMatmulShape(shapeOf(call, 0), shapeOf(call, 1), call.attrs), (call) => call.attrs.alpha);
+/** What products operators form, for all their variants. */
+export const formed = {
+  MatMul: matmulProduct((call) => matmulShape(shapeOf(call, 0), shapeOf(call, 1))),
+  fused: matmulProduct((call) => fusedMatmulShape(shapeOf(call, 0), shapeOf(call, 1), call.attrs), (call) => call.attrs.alpha),
+  Gemm: gemmProduct((call) => gemmShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs)),
+};
+const fusedProducts = productKernels('matmul', formed.fused);
 const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
 const poolWindow = (call: Call) => poolShape(shapeOf(call, 0), call.attrs).window;
@@ -45,9 +51,9 @@ const reductions: readonly Reduction[] = ['Sum', 'Mean', 'Max', 'Min', 'Prod', '
 export const common: KernelTable<GpuKernel> = {
   'sardonyx.Map': [mapKernel],
   // products
-  MatMul: products, 'sardonyx.GatedMatMul': gatedKernels,
+  MatMul: productKernels('matmul', formed.MatMul), 'sardonyx.GatedMatMul': gatedKernels,
   'com.microsoft.FusedMatMul': fusedProducts, 'com.microsoft.TransposeMatMul': fusedProducts,
-  Gemm: gemmKernels((call) => gemmShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs)),
+  Gemm: productKernels('gemm', formed.Gemm),
   // convolution and pooling
   Conv: convKernels((call) => ({ window: convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: false })),
   'sardonyx.ConvSum': convSumKernels,
@@ -91,5 +97,12 @@ const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTab
   uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
-/** The kernels of common operators and of these sets. */
-export const gpuKernels = async (sets: readonly SetName[]): Promise<KernelTable<GpuKernel>> => Object.assign({}, common, ...(await Promise.all(sets.map(async (name) => (await load[name]()).kernels))));
+/** Is it a kernel of `variants.ts`? */
+export const isVariant = (kernel: string): boolean => /\.(lanes|winograd|matrix)$/.test(kernel);
+
+/** The kernels of common operators and of these sets; `variants`: and those that only a tuning table chooses. */
+export async function gpuKernels(sets: readonly SetName[], variants = false): Promise<KernelTable<GpuKernel>> {
+  const [more, ...tables] = await Promise.all([variants ? import('./variants.ts') : null, ...sets.map(async (name) => (await load[name]()).kernels)]);
+  const table: KernelTable<GpuKernel> = Object.assign({}, common, ...tables);
+  return more ? more.withVariants(table) : table;
+}

@@ -1,12 +1,11 @@
 /** MatMul, Gemm and FusedMatMul as products. */
 import { sizeOf } from '../../src/core/tensor.ts';
-import type { GpuCaps } from '../../src/core/plan.ts';
 import type { Call } from '../define.ts';
 import type { MatMulShape } from '../matmul-shape.ts';
 import { elemOf } from './elem.ts';
 import type { Addend } from './finish.ts';
 import { matrixOf, type Product, productKind } from './product.ts';
-import { productKernels } from './product-kernels.ts';
+import type { ProductOf } from './product-kernels.ts';
 
 /** The product of inputs 0 and 1 of a call, as its shapes describe it. Batch strides are those of the broadcast dims. */
 export function productOf(call: Call, s: MatMulShape, alpha: number, addends: readonly Addend[]): Product | null {
@@ -24,13 +23,12 @@ export function productOf(call: Call, s: MatMulShape, alpha: number, addends: re
 }
 
 /** `shape` gives the sizes of a call, `alpha` its factor. */
-export const matmulKernels = (shape: (call: Call) => MatMulShape, alpha: (call: Call) => number = () => 1): ReturnType<typeof productKernels> =>
-  productKernels('matmul', (call: Call, _caps: GpuCaps) => productOf(call, shape(call), alpha(call), []));
+export const matmulProduct = (shape: (call: Call) => MatMulShape, alpha: (call: Call) => number = () => 1): ProductOf => (call) => productOf(call, shape(call), alpha(call), []);
 
 /** Gemm: input 2, if given, is added. */
-export const gemmKernels = (shape: (call: Call) => MatMulShape): ReturnType<typeof productKernels> => productKernels('gemm', (call: Call, _caps: GpuCaps) => {
+export const gemmProduct = (shape: (call: Call) => MatMulShape): ProductOf => (call) => {
   const { alpha, beta } = call.attrs as { alpha: number; beta: number };
   const c = call.inputs[2];
   const addends = c && beta !== 0 && sizeOf(c.shape) > 0 ? [{ input: 2, shape: c.shape, times: beta }] : [];
   return productOf(call, shape(call), alpha, addends);
-});
+};

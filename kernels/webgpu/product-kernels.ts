@@ -12,10 +12,11 @@ import { directTile, sharedTile, smallTile, tileBytes, type TileShape, tileThrea
 export type ProductOf = (call: Call, caps: GpuCaps) => Product | null;
 
 const MAX_RANK = 4;
-const MAX_GROUPS = 65535;
-const batches = (p: Product): number => sizeOf(p.batch);
+export const MAX_GROUPS = 65535;
+export const batches = (p: Product): number => sizeOf(p.batch);
 
-function product(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
+/** The product that a call is, with as few batch dims as may be; null where shaders cannot form and finish it. */
+export function product(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
   const p = of(call, caps);
   if (p === null || !finishFits(call, caps, PRODUCT_BINDINGS, p.addends, p.kind)) return null;
   // Software adapters compile slowly: there, fewer shaders count for more than a constant bound.
@@ -62,7 +63,7 @@ const slicesOf = (p: Product, s: TileShape): number => {
 };
 
 /** Shared by the variants that only float products have. */
-const tileable = (p: Product | null, caps: GpuCaps): p is Product => p !== null && p.kind === 'f32' && p.k > 0 && storable(p, caps);
+export const tileable = (p: Product | null, caps: GpuCaps): p is Product => p !== null && p.kind === 'f32' && p.k > 0 && storable(p, caps);
 
 /** Kernels of one operator, in the order in which they are asked. `family` names them. */
 export function productKernels(family: string, of: ProductOf): readonly GpuKernel[] {

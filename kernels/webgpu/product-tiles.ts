@@ -75,6 +75,32 @@ ${each(p.m, (i) => `  sums[part * 16u + x] = c${i};
 }`;
 }
 
+/** TM rows by four columns, in one invocation; the lanes of a subgroup hold quads of depths of those rows, and hand them round. */
+export function lanesTile(p: Product, TM: number): string {
+  const K = numberText(p.k, p.fixedDepth, 'u.k'), K4 = numberText(p.k >> 2, p.fixedDepth, '(u.k >> 2u)');
+  return `fn tile(a0: u32, b0: u32, y0: u32, row: u32, column: u32, lane: u32, lanes: u32) {
+  let n = min(column, (u.n - 1u) & ~3u);
+${each(TM, (i) => `  let m${i} = min(row + ${i}u, u.m - 1u); let o${i} = a0 + m${i} * u.a_row; var c${i} = vec4f(0.0);`)}
+  for (var q = 0u; q < ${K4}; q += lanes) {
+    let own = min(q + lane, ${K4} - 1u) * 4u;
+${each(TM, (i) => `    let h${i} = take_a(o${i}, own, m${i});`)}
+    let held = min(lanes, ${K4} - q);
+    for (var r = 0u; r < held; r++) {
+      let k = (q + r) * 4u;
+      let v0 = take_b(b0, k, n); let v1 = take_b(b0, k + 1u, n); let v2 = take_b(b0, k + 2u, n); let v3 = take_b(b0, k + 3u, n);
+${each(TM, (i) => `      { let v = subgroupShuffle(h${i}, r); c${i} += v.x * v0 + v.y * v1 + v.z * v2 + v.w * v3; }`)}
+    }
+  }
+  for (var k = ${K4} * 4u; k < ${K}; k++) {
+    let v = take_b(b0, k, n);
+${each(TM, (i) => `    c${i} += one_a(o${i}, k, m${i}) * v;`)}
+  }
+  if (column < u.n) {
+${storeRows(TM, 'row', 'u.m', (i) => `c${i}`, (i) => `put(y0 + (row + ${i}) * u.n + n, v, u.n - n);`)}
+  }
+}`;
+}
+
 /** A tile of a workgroup: BM by BN, BK deep at a time; each invocation owns BM / TY rows, TY apart, and BN / (4 TX) quads of columns, TX apart. */
 export interface TileShape { readonly BM: number; readonly BN: number; readonly BK: number; readonly TX: number; readonly TY: number }
 

@@ -125,6 +125,10 @@ export interface GpuCaps {
   readonly software: boolean;
   readonly f16: boolean;
   readonly subgroups: boolean;
+  /** The least and the greatest size of subgroups, where the adapter tells. */
+  readonly subgroupSizes?: readonly [least: number, most: number];
+  /** WGSL here has dot products of four bytes in a word (`packed_4x8_integer_dot_product`). */
+  readonly dot4?: boolean;
 }
 export interface WasmCaps {
   readonly kind: 'wasm';

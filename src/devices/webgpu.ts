@@ -1,5 +1,6 @@
 /** The GPU and the kernels it runs. */
-import { gpuKernels } from '../../kernels/webgpu/index.ts';
+import { gpuKernels, isVariant } from '../../kernels/webgpu/index.ts';
+import { shipped } from '../3-plan/shipped-tuning.ts';
 import { tuningFor } from '../3-plan/tuning.ts';
 import { webgpuBackend } from '../4-run/webgpu/backend.ts';
 import type { GpuCaps } from '../core/plan.ts';
@@ -9,5 +10,13 @@ export { gpuKernels };
 /** @throws device_unavailable */
 export async function openGpu(device?: GPUDevice, options?: { readonly allowSoftware?: boolean }): Promise<OpenDevice> {
   const backend = await webgpuBackend(device, options);
-  return { backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets) }), tuningFor: (tables) => tuningFor(backend.caps as GpuCaps, tables) };
+  let variants = false;
+  return {
+    backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, variants) }),
+    tuningFor: (tables) => {
+      const tuning = tuningFor(backend.caps as GpuCaps, tables);
+      variants = [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
+      return tuning;
+    },
+  };
 }

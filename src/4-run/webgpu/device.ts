@@ -59,7 +59,7 @@ async function open({ powerPreference, toggles, base }: GpuRequest): Promise<Gpu
   const requiredFeatures = base ? [] : FEATURES.filter((f) => adapter.features.has(f));
   try {
     const device = await adapter.requestDevice({ label: 'sardonyx', requiredLimits, requiredFeatures });
-    return { device, caps: capsOf(device, adapter.info) };
+    return { device, caps: capsOf(device, adapter.info, gpu) };
   } catch (cause) {
     throw new SardonyxError('device_unavailable', `the WebGPU adapter gave no device: ${cause instanceof Error ? cause.message : String(cause)}`, [], { cause });
   }
@@ -78,14 +78,14 @@ async function entryPoint(toggles: readonly string[] | undefined): Promise<GPU> 
 }
 
 /** What the planner may know of a device: its limits and features as they were granted. */
-export function capsOf(device: GPUDevice, info: GPUAdapterInfo | undefined = device.adapterInfo): GpuCaps {
-  const { limits } = device;
+export function capsOf(device: GPUDevice, info: GPUAdapterInfo | undefined = device.adapterInfo, gpu: GPU | undefined = globalThis.navigator?.gpu): GpuCaps {
+  const { limits } = device, subgroups = device.features.has('subgroups');
   const vendor = info?.vendor ?? '';
   const architecture = info?.architecture ?? '';
   return {
     kind: 'webgpu', features: [...device.features].sort(), vendor, architecture,
     software: info?.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software|warp/i.test(`${architecture} ${info?.device ?? ''} ${info?.description ?? ''}`),
-    f16: device.features.has('shader-f16'), subgroups: device.features.has('subgroups'),
+    f16: device.features.has('shader-f16'), subgroups, ...(subgroups && info?.subgroupMinSize ? { subgroupSizes: [info.subgroupMinSize, info.subgroupMaxSize!] } : {}), dot4: gpu?.wgslLanguageFeatures?.has('packed_4x8_integer_dot_product') === true,
     limits: {
       maxComputeWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension, maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
       maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize, maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize, maxBufferSize: limits.maxBufferSize,

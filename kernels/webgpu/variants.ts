@@ -1,0 +1,61 @@
+/**
+ * Kernels that the planner takes only where a tuning table names them: they need a feature, or win on some hardware and lose on other. They stand
+ * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
+ */
+import type { GpuKernel, KernelTable, Launch } from '../define.ts';
+import { matmulLanes } from '../../wgsl/index.gen.ts';
+import type { GpuCaps } from '../../src/core/plan.ts';
+import { formed } from './index.ts';
+import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './product-kernels.ts';
+import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
+import { lanesTile } from './product-tiles.ts';
+
+/** Do subgroups fill workgroups of WG, whatever size the driver takes? */
+const filled = (caps: GpuCaps, WG: number): boolean => caps.subgroups && caps.subgroupSizes !== undefined && WG % caps.subgroupSizes[1] === 0;
+
+/** A product whose left operand goes from lane to lane of a subgroup. */
+const lanesKernel = (family: string, of: ProductOf): GpuKernel => ({
+  name: `${family}.lanes`,
+  accepts: (call, caps) => {
+    const p = product(of, call, caps);
+    return filled(caps, 64) && tileable(p, caps) && p.k >= 4 && batches(p) <= MAX_GROUPS && p.m <= MAX_GROUPS;
+  },
+  tunables: { WG: [32, 64, 128], TM: [2, 4, 8] },
+  launch: (call, caps, tuned) => {
+    const p = product(of, call, caps)!;
+    const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m), WG = filled(caps, tuned.WG ?? 64) ? (tuned.WG ?? 64) : 64;
+    return productLaunch(p, matmulLanes, { WG, TM }, [Math.ceil(p.n / (4 * WG)), Math.ceil(p.m / TM), batches(p)], sourceA(p, caps, false), sourceB(p, caps, false), lanesTile(p, TM), putRows(p)(caps));
+  },
+});
+
+// The sum over a subgroup is that of its first lane's cell, all other cells being neutral: which invocations share a subgroup does not matter.
+const group = (name: string, merge: string, neutral: string): string => {
+  const all = `subgroup${name === 'sum' ? 'Add' : 'Max'}`;
+  return `fn group_${name}(v: f32, lid: u32) -> f32 {
+  workgroupBarrier();
+  let whole = ${all}(v);
+  shared_f32[lid] = select(${neutral}, whole, subgroupExclusiveAdd(1u) == 0u);
+  workgroupBarrier();
+  let lanes = subgroupAdd(1u);
+  var t = ${neutral};
+  for (var i = subgroupExclusiveAdd(1u); i < WG; i += lanes) { ${merge} }
+  return ${all}(t);
+}`;
+};
+const GROUPS = `var<workgroup> shared_f32: array<f32, WG>;\n${group('sum', 't += shared_f32[i];', '0.0')}\n${group('max', 't = max(t, shared_f32[i]);', 'LOWEST_F32')}`;
+
+/** A kernel that shares a row among a workgroup, adding up by subgroups what it otherwise adds up in workgroup memory. */
+const rowsKernel = (kernel: GpuKernel): GpuKernel => ({
+  ...kernel, name: kernel.name.replace(/group$/, 'lanes'),
+  accepts: (call, caps) => caps.subgroups && kernel.accepts!(call, caps),
+  launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (/^(softmax|norm(_skip)?)_group$/.test(l.module.name) ? { ...l, slots: { ...l.slots, lanes: GROUPS } } : l)),
+});
+
+const more: KernelTable<GpuKernel> = {
+  MatMul: [lanesKernel('matmul', formed.MatMul)], 'com.microsoft.FusedMatMul': [lanesKernel('matmul', formed.fused)], 'com.microsoft.TransposeMatMul': [lanesKernel('matmul', formed.fused)],
+  Gemm: [lanesKernel('gemm', formed.Gemm)],
+};
+
+/** A table with the variants of its operators. */
+export const withVariants = (table: KernelTable<GpuKernel>): KernelTable<GpuKernel> => Object.fromEntries(Object.entries(table).map(([op, kernels]) =>
+  [op, [...kernels, ...kernels.filter((k) => /^(softmax|(skip-)?(layer|rms|instance|group)norm)\.group$/.test(k.name)).map(rowsKernel), ...(more[op] ?? [])]]));
