@@ -4,13 +4,12 @@ import { defineConfig } from 'tsdown';
 const common = {
   platform: 'neutral', // one build for browsers and Node; what only Node has is imported where it is used
   target: 'es2022',
-  deps: { neverBundle: [/^node:/, 'rolldown', 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', /^onnxruntime-web/, 'puppeteer-core', '@sparticuz/chromium'], onlyBundle: [] },
+  deps: { neverBundle: [/^node:/, 'rolldown', 'webgpu', 'sardonyx', 'pngjs', 'jpeg-js', 'onnxruntime-common', /^onnxruntime-web/, 'puppeteer-core', '@sparticuz/chromium'], onlyBundle: [] },
   inputOptions: { checks: { pluginTimings: false } },
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
-const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
-const GRADIENT = /\b2-optimize\/gradient\.ts$/; // loaded with the rare ones
+const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|uncommon|rare)\.ts$/;
 
 /**
  * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
@@ -37,7 +36,7 @@ function oneChunkEach(entry = 'src/index.ts') {
         const cpu = reach(ids.find((id) => id.endsWith('/src/devices/wasm.ts')) ?? '', new Set());
         const parts = new Map<string, Set<string>>();
         for (const id of ids) {
-          const [set, wasm, name] = SET.exec(id) ?? (GRADIENT.test(id) ? ['', undefined, 'rare'] : []);
+          const [set, wasm, name] = SET.exec(id) ?? [];
           if (set === undefined || first.has(id)) continue;
           const part = `${wasm ?? ''}${name}`.replace('/', '-');
           for (const m of reach(id, new Set())) parts.set(m, (parts.get(m) ?? new Set()).add(part));
@@ -70,12 +69,12 @@ const onlyWith = (backend: string) => {
 };
 
 export default defineConfig([
-  { ...common, ...oneChunkEach(), entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
-  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', tune: 'src/tune/index.ts' }, dts: { emitDtsOnly: true } },
+  { ...common, ...oneChunkEach(), entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
+  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts' }, dts: { emitDtsOnly: true } },
   { ...common, ...oneChunkEach('src/plan.ts'), entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
   { ...common, entry: { index: 'src/run.ts' }, outDir: 'dist/run', dts: false, hash: false },
   onlyWith('webgpu'),
   onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', operators: 'bench/operators.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

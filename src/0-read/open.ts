@@ -166,7 +166,7 @@ function bytesOfGiven(file: string, given: DataSource, reading: Reading): Bytes 
   if (given instanceof Uint8Array) return inMemory(file, given);
   if (given instanceof ArrayBuffer) return inMemory(file, new Uint8Array(given));
   if (given instanceof Blob) return ofBlob(file, given);
-  if (given instanceof URL) return openUrl(given, reading, 1, 'external_data_missing');
+  if (given instanceof URL) return isPath(String(given)) ? import('./file-node.ts').then(({ openFile }) => openFile(String(given))) : openUrl(given, reading, 1, 'external_data_missing');
   if (given !== null && typeof given === 'object' && 'read' in given) return ranged(file, given.size, (offset, length) => given.read(offset, length));
   return fail('option_invalid', `externalData ${JSON.stringify(file)} must be bytes, a Blob, a URL or { size, read(offset, length) }`);
 }
