@@ -93,6 +93,17 @@ describe.each([['wasm'], ['webgpu']] as const)('InferenceSession on %s', (provid
     await near.release();
   });
 
+  it('takes an empty tensor whose other dims do not fit, as ONNX Runtime does', async () => {
+    const session = await ort.InferenceSession.create(encode({ input: [port('x', ['batch', 2]), port('past', ['batch', 'before'])], output: [port('y', ['batch', 'all'])], node: [node('Concat', ['past', 'x'], ['y'], { axis: 1 })] }), options);
+    const past = (dims: number[]): Common.Tensor => new ort.Tensor('float32', new Float32Array(dims[0]! * dims[1]!), dims);
+    const feeds = { x: new ort.Tensor('float32', [1, 2], [1, 2]) };
+    expect((await session.run({ ...feeds, past: past([0, 0]) })).y!.dims).toEqual([1, 2]);
+    expect((await session.run({ ...feeds, past: past([1, 1]) })).y!.dims).toEqual([1, 3]);
+    await expect(session.run({ ...feeds, past: past([2, 1]) })).rejects.toThrow(/\[1,2\].*\[2,1\]/);
+    await expect(session.run({ ...feeds, past: past([0, 1]) })).rejects.toThrow(/shape_mismatch/);
+    await session.release();
+  });
+
   it('refuses by name what it would otherwise pass over', async () => {
     for (const [wrong, message] of [
       [{ enableProfiling: true }, /enableProfiling .*profile\(\)/], [{ optimizedModelFilePath: 'a' }, /optimizedModelFilePath/], [{ extra: { session: { a: '1' } } }, /extra/],

@@ -31,12 +31,26 @@ function storageOf(t: Tensor): Own['data'] {
 }
 
 /** A tensor as a session takes it. @throws option_invalid for a place that no session reads */
-function fed(t: Tensor, device: GPUDevice | null): Own | GpuTensor {
-  const shape = [...t.dims];
+function fed(t: Tensor, shape: readonly number[], device: GPUDevice | null): Own | GpuTensor {
   if (t.location === 'cpu' || t.location === 'cpu-pinned') return { dtype: t.type as DType, shape, data: storageOf(t) } as Own;
   if (t.location !== 'gpu-buffer') throw refused(`a tensor in a ${t.location} cannot be fed; give one on the CPU or in a GPUBuffer`);
   if (device === null) throw refused('a tensor in a GPUBuffer can only be fed to a session on WebGPU; read it with getData()');
   return gpuTensor(t.type as DType, shape, t.gpuBuffer as GPUBuffer, { device });
+}
+
+/**
+ * Shapes of the feeds. ONNX Runtime takes an empty tensor whatever its other dims are, and transformers.js feeds the caches of a first step so; its named dims
+ * are made those of the feeds that hold something, where it stays empty.
+ */
+function shapesOf(feeds: Readonly<Record<string, Tensor>>, ports: readonly Port[]): Readonly<Record<string, readonly number[]>> {
+  const sizes = new Map<string, number>();
+  for (const { name, shape } of ports) if (feeds[name]?.size) shape?.forEach((d, i) => { if (typeof d === 'string' && !sizes.has(d)) sizes.set(d, feeds[name]!.dims[i]!); });
+  return Object.fromEntries(Object.entries(feeds).map(([name, { dims, size }]) => {
+    const declared = ports.find((p) => p.name === name)?.shape;
+    if (size > 0 || declared?.length !== dims.length) return [name, [...dims]];
+    const shape = dims.map((d, i) => sizes.get(declared[i] as string) ?? d);
+    return [name, shape.includes(0) ? shape : [...dims]];
+  }));
 }
 
 /** A result as the caller gets it; it owns its buffer, if it has one. */
@@ -97,7 +111,8 @@ async function createHandler(kind: 'webgpu' | 'wasm', source: string | Uint8Arra
   const run: Handler['run'] = async (feeds, fetches, { terminate }) => {
     if (terminate) throw new SardonyxError('aborted', 'the run was given terminate: true');
     const onGpu = (name: string): boolean => (fetches[name]?.location ?? places[name]) === 'gpu-buffer' || (session.gpuDevice !== null && !(name in fetches));
-    const values: Feeds = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, fed(t, session.gpuDevice)]));
+    const shapes = shapesOf(feeds, session.inputs);
+    const values: Feeds = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, fed(t, shapes[name]!, session.gpuDevice)]));
     const results: Record<string, Value | GpuTensor> = await session.run(values, { outputs: Object.fromEntries(session.outputs.map(({ name }) => [name, onGpu(name) ? 'gpu' : 'cpu'])) });
     for (const [name, value] of Object.entries(results)) if (!(name in fetches) && 'buffer' in value) value.dispose();
     return Object.fromEntries(await Promise.all(Object.entries(fetches).map(async ([name, target]) => [name, target === null ? given(name, results[name]!) : await into(target, name, results[name]!)])));
