@@ -5,9 +5,8 @@
  */
 import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
-import { fuse } from './2-optimize/fuse.ts';
-import { orderForMemory } from './2-optimize/order.ts';
-import { type Rules, simplify } from './2-optimize/passes/index.ts';
+import { optimize, type Recipe } from './2-optimize/optimize.ts';
+import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
@@ -60,6 +59,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   const roots = new Map<string, Segment>();
   const bodies = new Map<Graph, Runner>();
 
+  const recipes: Recipe[] = [];
   const whole: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
 
   /** Facts of what was fed last: those that say the same stay the same, so that nothing is learned from them again. */
@@ -156,7 +156,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   }
 
   async function makeSegment(work: Work): Promise<Segment> {
-    const request = segmentRequest(work, ops, around.rules, backend.caps, around.trace);
+    const request = segmentRequest(work, ops, around.rules, backend.caps, around.trace, recipes);
     const { plan, constants } = draft(request, around.model, ops, backend.caps, around.planning);
     around.planned(plan);
     const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
@@ -174,23 +174,28 @@ export interface SegmentRequest {
   readonly outputs: readonly ValueId[];
   readonly hostNodes: readonly Node[];
   readonly nameOf: (v: ValueId) => string;
+  /** How the nodes were found, where the same was done before at other dims. */
+  readonly recipe?: Recipe;
 }
 
-/** Quantised layers as products of bytes: the CPU has kernels for them. */
-function inBytes(work: Work, ops: ReadonlyMap<string, Op>, { bytes }: Rules, caps: Caps, trace?: Tracer): Work {
-  return caps.kind !== 'wasm' || bytes.length === 0 || !work.nodes.some((n) => n.op.endsWith('QuantizeLinear')) ? work : rewriteNodes(work, new Set(work.outputs), bytes, ops, trace);
+/** Graphs with quantised layers as products of bytes, which the CPU has kernels for, by the nodes they were made of. */
+const BYTES = new WeakMap<readonly Node[], Pick<Work, 'nodes' | 'values'>>();
+function inBytes(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer): Work {
+  if (caps.kind !== 'wasm' || rules.bytes.length === 0 || !work.nodes.some((n) => n.op.endsWith('QuantizeLinear'))) return work;
+  let made = BYTES.get(work.nodes);
+  if (made === undefined) BYTES.set(work.nodes, (made = rewriteNodes<Pick<Work, 'nodes' | 'values'>>(work, new Set(work.outputs), rules.bytes, ops, trace)));
+  return { ...work, nodes: made.nodes, values: made.values };
 }
 
 /** Binds, fuses, and says what the plan of this part reads and makes. */
-export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer): SegmentRequest {
+export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer, recipes?: Recipe[]): SegmentRequest {
   const specialized = specialize(inBytes(work, ops, rules, caps, trace), ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
-  const fused = fuse(simplify(specialized, wanted, ops, rules, caps.kind, trace), wanted, ops, caps, rules.allow);
-  const { nodes, facts, values } = rules.allow.size > 0 && caps.kind !== 'reference' ? orderForMemory(fused, wanted, ops) : fused;
+  const { nodes, facts, values, recipe } = optimize(specialized, wanted, ops, rules, caps, trace, recipes);
   const made = new Set(nodes.flatMap((n) => n.outputs));
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));
-  return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}` };
+  return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}`, ...(recipe ? { recipe } : {}) };
 }
 
 export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, planning: Planning = {}): Planned {

@@ -36,6 +36,12 @@ const NARROW = /^(b?float16)$/;
 /** A node of the result, while it may still be taken in by others. */
 interface Item {
   node: Node;
+  /** What was merged into it, itself included; none: it is as it came. */
+  parts: readonly Node[];
+  /** The node whose attributes an epilogue joined. */
+  base: Node | null;
+  /** Values that must have one shape. */
+  equal: readonly (readonly [ValueId, ValueId])[];
   /** Of a map: the expression over `inputs`. */
   expr: Ex | null;
   inputs: readonly ValueId[];
@@ -43,9 +49,12 @@ interface Item {
   gone: boolean;
 }
 
+/** What was merged into what, so that the same can be done at other dims. */
+export interface Fusion { readonly from: Bound; readonly to: Bound; readonly items: readonly Readonly<Pick<Item, 'node' | 'parts' | 'base' | 'equal'>>[] }
+
 /** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
-export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Bound {
-  if (caps.kind === 'reference') return graph;
+export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Fusion {
+  if (caps.kind === 'reference') return { from: graph, to: graph, items: [] };
   const facts = new Map(graph.facts);
   const values: GraphValue[] = [...graph.values];
   const addConstant = (name: string, c: Constant): ValueId => {
@@ -61,7 +70,8 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
 
   const items = graph.nodes.map((node): Item => {
     const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant) ?? (caps.kind === 'wasm' ? lowerQuantized(node, facts) : null);
-    return lowered === null ? { node, expr: null, inputs: readsOf(node), label: [node.op], gone: false } : { node, ...lowered, gone: false };
+    const item = { node, parts: [], base: null, equal: [], gone: false };
+    return lowered === null ? { ...item, expr: null, inputs: readsOf(node), label: [node.op] } : { ...item, ...lowered, parts: [node] };
   });
   const makers = new Map<ValueId, Item>();
   const readers = new Map<ValueId, Set<Item>>();
@@ -86,8 +96,8 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     for (const item of items) if (item.expr !== null) grow(item);
     for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
-  const nodes = items.filter((i) => !i.gone).map((i) => (i.expr === null ? i.node : mapNode(i, i.expr, facts)));
-  return { nodes, facts, values };
+  const left = items.filter((i) => !i.gone).map(({ node, expr, inputs, label, parts, base, equal }) => ({ node: expr === null ? node : mapNode(node, inputs, label, expr, facts), parts, base, equal }));
+  return { from: graph, to: { nodes: left.map((i) => i.node), facts, values }, items: left };
 
   /** Takes in the makers of the map's inputs; then gives the map to the convolution or product that makes one of them. */
   function grow(item: Item): void {
@@ -131,13 +141,13 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   }
 
   /** `outer` with its input `v` replaced by the expression that makes it; null where the result would be too big. */
-  function join(outer: Item, v: ValueId, inner: Item): Pick<Item, 'expr' | 'inputs' | 'label'> | null {
+  function join(outer: Item, v: ValueId, inner: Item): Pick<Item, 'expr' | 'inputs' | 'label' | 'parts'> | null {
     const inputs = outer.inputs.filter((u) => u !== v);
     for (const u of inner.inputs) if (!inputs.includes(u)) inputs.push(u);
     const at = (u: ValueId): Ex => input(inputs.indexOf(u), kindOf(factOf(u).dtype)!);
     const innerExpr = substitute(inner.expr!, inner.inputs.map(at));
     const expr = substitute(outer.expr!, outer.inputs.map((u) => (u === v ? innerExpr : at(u))));
-    return inputs.length <= MAX_OPERANDS && fits(expr) ? { expr, inputs, label: [...inner.label, ...outer.label] } : null;
+    return inputs.length <= MAX_OPERANDS && fits(expr) ? { expr, inputs, label: [...inner.label, ...outer.label], parts: [...inner.parts, ...outer.parts] } : null;
   }
   function fits(expr: Ex): boolean {
     const { cost, tree }: Measure = measure(expr);
@@ -155,7 +165,11 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       if (fused === null || !runs(fused, from!.node)) continue;
       leave(from!);
       from!.gone = true;
-      change(item, { node: fused, expr: null, inputs: readsOf(fused), label: fused.attrs.label as readonly string[] });
+      const { base, parts, equal } = from!;
+      change(item, {
+        node: fused, expr: null, inputs: readsOf(fused), label: fused.attrs.label as readonly string[],
+        base: base ?? (fused.op === GATED ? null : from!.node), parts: [...parts, ...item.parts], equal: [...equal, [v, y]],
+      });
       return;
     }
   }
@@ -179,7 +193,10 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       leave(f);
       f.gone = true;
     }
-    change(item, { node, expr: null, inputs: readsOf(node), label });
+    change(item, {
+      node, expr: null, inputs: readsOf(node), label, base: null, parts: [...from.flatMap((f) => [...f!.parts, f!.base ?? f!.node]), ...item.parts],
+      equal: [...from.flatMap((f) => f!.equal), ...item.inputs.map((v): [ValueId, ValueId] => [v, y])],
+    });
     return true;
   }
 
@@ -212,6 +229,47 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     };
     return takes(fused) || !takes(plain);
   }
+}
+
+/**
+ * The same merged again in the same graph at other dims: `graph` has what `fusion.from` has in its places. Null where an expression could be another
+ * now, since a constant or an attribute is, or where shapes no longer match.
+ */
+export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | null {
+  const facts = new Map(graph.facts);
+  const values = [...graph.values];
+  for (let v = from.values.length; v < to.values.length; v++) {
+    values[v] = to.values[v]!;
+    facts.set(v, to.facts.get(v)!);
+  }
+  const now = new Map(from.nodes.map((n, i) => [n, graph.nodes[i]!]));
+  const nodes: Node[] = [];
+  for (const { node, parts, base, equal } of items) {
+    if (parts.length === 0) {
+      nodes.push(now.get(node)!);
+      continue;
+    }
+    const whole = node.op === MAP ? null : node.op;
+    if (!parts.every((n) => sameMeaning(n, now.get(n)!, from.facts, graph.facts, n.op === 'BatchNormalization' || whole === GATED))) return null;
+    if (!equal.every(([a, b]) => String(facts.get(a)!.shape) === String(facts.get(b)!.shape))) return null;
+    const { shape } = facts.get(node.outputs[0]!)!, after = base && now.get(base)!;
+    if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
+    else if (after === null || after === base) nodes.push(node);
+    else nodes.push({ ...node, attrs: { ...after.attrs, epilogue: node.attrs.epilogue!, operandsFrom: node.attrs.operandsFrom!, label: node.attrs.label! } });
+  }
+  return { nodes, facts, values };
+}
+
+/** Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those with one element only. */
+function sameMeaning(a: Node, b: Node, then: ReadonlyMap<ValueId, Fact>, now: ReadonlyMap<ValueId, Fact>, whole: boolean): boolean {
+  if (a !== b && (a.op !== b.op || JSON.stringify(a.attrs) !== JSON.stringify(b.attrs))) return false;
+  return [...readsOf(a), ...a.outputs].every((v) => {
+    if (v === null) return true;
+    const [f, g] = [then.get(v)!, now.get(v)!];
+    if (f === g) return true;
+    if (f.dtype !== g.dtype) return false;
+    return f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)));
+  });
 }
 
 function callOf(node: Node, factOf: (v: ValueId) => Fact): Call {
@@ -280,10 +338,10 @@ function scalarOf(fact: Fact): number | bigint | null {
 }
 
 /** The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an attribute. */
-function mapNode(item: Item, expr: Ex, facts: ReadonlyMap<ValueId, Fact>): Node {
+function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[], expr: Ex, facts: ReadonlyMap<ValueId, Fact>): Node {
   const used = inputsOf(expr);
-  const y = facts.get(item.node.outputs[0]!)!;
+  const y = facts.get(node.outputs[0]!)!;
   const order = new Map(used.map((i, k) => [i, k]));
-  const renumbered = substitute(expr, item.inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
-  return { ...item.node, op: MAP, inputs: used.map((i) => item.inputs[i]!), outputs: [item.node.outputs[0]!], attrs: { expr: JSON.stringify(renumbered), dtype: y.dtype, shape: y.shape, label: item.label } };
+  const renumbered = substitute(expr, inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
+  return { ...node, op: MAP, inputs: used.map((i) => inputs[i]!), outputs: [node.outputs[0]!], attrs: { expr: JSON.stringify(renumbered), dtype: y.dtype, shape: y.shape, label } };
 }

@@ -67,21 +67,80 @@ export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readon
 /** Nodes of which all shapes are known. */
 export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: ReadonlyMap<ValueId, Fact> }
 
-/** Applies the lists of passes, each until nothing changes; facts of new values are inferred. */
-export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Bound {
+/** Applies the lists of passes, each until nothing changes; facts of new values are inferred. `log` gets what was done. */
+export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): Bound {
   const facts = new Map(graph.facts);
-  return { ...applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, lists, ops, trace), facts };
+  const found = applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, lists, ops, trace, log);
+  if (log) log.end = found;
+  return { ...found, facts };
 }
+
+/** What was done to a graph, in order, and what came of it. */
+export interface Log {
+  readonly done: (Rewritten | { readonly dead: readonly Node[] })[];
+  end?: { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] };
+}
+interface Rewritten {
+  readonly pass: Pass;
+  readonly at: Node;
+  readonly patch: Patch;
+  /** How many values there were when the pass looked. */
+  readonly values: number;
+  /** Readers that read something else instead, and what became of them. */
+  readonly renamed: Renamed;
+}
+type Renamed = readonly (readonly [reader: Node, other: Node])[];
+
+/**
+ * The rewrites of a log made again for the same nodes at other dims: each pass is shown the node that it rewrote, and no other. So all that is done
+ * is right at these dims, and nothing is searched for. Nodes and values get the numbers they have in the log. Null where a pass now finds something else.
+ */
+export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done, end }: Log, ops: ReadonlyMap<string, Op>): Bound | null {
+  const facts = new Map(graph.facts);
+  const { view, values, connect, leave, apply } = editing({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, ops);
+  const now = new Map<Node, Node>();
+  const here = (n: Node): Node => now.get(n) ?? n;
+  connect(graph.nodes);
+  for (const entry of done) {
+    if ('dead' in entry) {
+      for (const n of entry.dead) leave(here(n));
+      continue;
+    }
+    if (values.length > entry.values) return null;
+    values.length = entry.values; // what passes added that found nothing in the end has no readers
+    const was = entry.patch, patch = entry.pass.rewrite(here(entry.at), view);
+    if (patch === null || patch.remove.length !== was.remove.length || patch.remove.some((n, i) => n !== here(was.remove[i]!))) return null;
+    if (patch.add.length !== was.add.length || patch.add.some((n, i) => !sameWires(n, was.add[i]!)) || String(patch.instead) !== String(was.instead)) return null;
+    patch.add.forEach((n, i) => now.set(was.add[i]!, n));
+    const renamed = apply(patch);
+    if (renamed.length !== entry.renamed.length) return null;
+    const others = new Map(renamed);
+    for (const [reader, other] of entry.renamed) now.set(other, others.get(here(reader)) ?? other);
+  }
+  if (values.length > end!.values.length) return null;
+  values.length = end!.values.length;
+  return { nodes: end!.nodes.map(here), values, facts };
+}
+const sameWires = (a: Node, b: Node): boolean => a.op === b.op && String(a.inputs) === String(b.inputs) && String(a.outputs) === String(b.outputs);
 
 interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: Map<ValueId, Fact> | null }
 
 /** A patch makes the graph smaller or its nodes more canonical; the bound stops passes that undo each other. */
 const ROUNDS = 24;
 
-/** Applies lists of passes one after another, each until nothing changes, and drops what no one wants. */
-function applied({ nodes: start, values: given, outputs, facts }: Start, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer): { nodes: readonly Node[]; values: readonly GraphValue[] } {
+interface Editing {
+  readonly view: GraphView;
+  readonly values: GraphValue[];
+  /** Learns who makes and who reads what, anew. */
+  connect(nodes: readonly Node[]): void;
+  leave(n: Node): void;
+  /** Does what the patch says, and tells which nodes became others. */
+  apply(patch: Patch): Renamed;
+}
+
+/** A graph while patches are applied to it. */
+function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<string, Op>): Editing {
   const values: GraphValue[] = [...given];
-  let nodes = start;
   let makers: (Node | undefined)[] = [];
   let readers: (Node[] | undefined)[] = [];
   const enter = (n: Node): void => {
@@ -96,10 +155,28 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, lists: 
     for (const v of readsOf(n)) readers[v] = readers[v]?.filter((r) => r !== n);
     for (const v of n.outputs) if (v !== null && makers[v] === n) makers[v] = undefined;
   };
-  const connect = (): void => {
+  const connect = (nodes: readonly Node[]): void => {
     makers = new Array<undefined>(values.length).fill(undefined);
     readers = new Array<undefined>(values.length).fill(undefined);
     nodes.forEach(enter);
+  };
+  const apply = (patch: Patch): Renamed => {
+    patch.remove.forEach(leave);
+    for (const n of patch.add) {
+      enter(n);
+      if (facts) learn(n, facts, ops);
+    }
+    const renamed: [Node, Node][] = [];
+    for (const [from, to] of patch.instead ?? []) {
+      for (const reader of [...(readers[from] ?? [])]) {
+        if (patch.add.includes(reader)) continue;
+        const other = reading(reader, from, to);
+        leave(reader);
+        enter(other);
+        renamed.push([reader, other]);
+      }
+    }
+    return renamed;
   };
   const view: GraphView = {
     ops,
@@ -117,6 +194,13 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, lists: 
     },
     nameOf: (v) => values[v]!.name,
   };
+  return { view, values, connect, leave, apply };
+}
+
+/** Applies lists of passes one after another, each until nothing changes, and drops what no one wants. */
+function applied(start: Start, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): { nodes: readonly Node[]; values: readonly GraphValue[] } {
+  const { view, values, connect, apply } = editing(start, ops);
+  let { nodes } = start;
   /** One look at every node; whether something changed. */
   const round = (passesOf: (op: string) => readonly Pass[]): boolean => {
     let changed = false;
@@ -132,43 +216,32 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, lists: 
     for (const old of nodes) {
       const node = newest(old);
       if (gone.has(node)) continue;
-      let patch: Patch | null = null;
+      let patch: Patch | null = null, by: Pass | undefined, before = 0;
       for (const pass of passesOf(node.op)) {
+        before = values.length;
         patch = pass.rewrite(node, view);
         if (patch === null) continue;
-        trace?.({ pass: pass.name, reason: patch.reason, removed: patch.remove.map((n) => n.name), added: patch.add.map((n) => n.name) });
+        by = pass;
         break;
       }
-      if (patch === null) {
+      if (patch === null || by === undefined) {
         next.push(node);
         continue;
       }
+      trace?.({ pass: by.name, reason: patch.reason, removed: patch.remove.map((n) => n.name), added: patch.add.map((n) => n.name) });
       changed = true;
-      for (const n of patch.remove) {
-        gone.add(n);
-        leave(n);
-      }
-      for (const n of patch.add) {
-        enter(n);
-        if (facts) learn(n, facts, ops);
-      }
+      for (const n of patch.remove) gone.add(n);
+      const others = apply(patch);
+      log?.done.push({ pass: by, at: node, patch, values: before, renamed: others });
       next.push(...patch.add);
       if (!patch.remove.includes(node)) next.push(node);
-      for (const [from, to] of patch.instead ?? []) {
-        for (const reader of [...(readers[from] ?? [])]) {
-          if (patch.add.includes(reader)) continue;
-          const other = reading(reader, from, to);
-          leave(reader);
-          enter(other);
-          renamed.set(reader, other);
-        }
-      }
+      for (const [reader, other] of others) renamed.set(reader, other);
     }
     if (changed) nodes = sortNodes(next.map(newest).filter((n) => !gone.has(n)));
     return changed;
   };
 
-  connect();
+  connect(nodes);
   for (const passes of lists) {
     const relevant = new Map<string, readonly Pass[]>();
     const passesOf = (name: string): readonly Pass[] => {
@@ -179,13 +252,17 @@ function applied({ nodes: start, values: given, outputs, facts }: Start, lists: 
     let changed = false;
     for (let i = 0; i < ROUNDS && round(passesOf); i++) {
       changed = true;
-      connect();
+      connect(nodes);
     }
     if (!changed && passes !== lists.at(-1)) continue;
-    const live = withoutDead(nodes, outputs);
+    const live = withoutDead(nodes, start.outputs);
     if (live.length === nodes.length) continue;
+    if (log) {
+      const alive = new Set(live);
+      log.done.push({ dead: nodes.filter((n) => !alive.has(n)) });
+    }
     nodes = live;
-    connect();
+    connect(nodes);
   }
   return { nodes, values };
 }

@@ -2,7 +2,7 @@ import type { Op } from '../../../kernels/define.ts';
 import type { SetName } from '../../../kernels/sets.ts';
 import type { ValueId } from '../../core/graph.ts';
 import type { DeviceKind } from '../../core/plan.ts';
-import { type Bound, EXACTNESS, type Exactness, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
+import { type Bound, EXACTNESS, type Exactness, type Log, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
 import { expandFusedConv, expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
 import { foldBatchNorm } from './fold-batchnorm.ts';
@@ -59,7 +59,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
 }
 
 /** The graph with the passes for known shapes applied. */
-export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, { bound }: Rules, device: DeviceKind, trace?: Tracer): Bound {
+export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, { bound }: Rules, device: DeviceKind, trace?: Tracer, log?: Log): Bound {
   const lists = bound.map((list) => list.filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
-  return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace);
+  return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace, log);
 }
