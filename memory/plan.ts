@@ -21,7 +21,11 @@ export interface MemoryPlan {
   readonly total: number;
   /** The most bytes live at one step; no plan can do with less. */
   readonly lowerBound: number;
+  /** How the blocks were placed: for a plan of the same blocks with other sizes. */
+  readonly way: Way;
 }
+/** The order in which blocks are placed, and how a slab is chosen. */
+interface Way { readonly order: Int32Array; readonly choice: Choice }
 export interface Place { readonly slab: number; readonly offset: number }
 
 export interface SlabOptions {
@@ -31,6 +35,8 @@ export interface SlabOptions {
   readonly alignment?: number;
   /** No slab grows past this, except for one block that is larger by itself. */
   readonly maxSlabBytes?: number;
+  /** Where as many blocks went before, with other sizes: its way is taken where it comes as near to the bound as it did then. */
+  readonly like?: MemoryPlan;
   /** Orders to evaluate after the first few; the time is linear in it. Default 60, and 12 for a heap, where the first few are mostly as good. */
   readonly effort?: number;
 }
@@ -38,17 +44,19 @@ export interface SlabOptions {
 /** Places blocks in slabs so that the two blocks of a conflict never share one. */
 export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
   const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
-  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, SLAB_SLACK);
+  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, SLAB_SLACK, options.like);
 }
 
 /** What is this much above the lower bound, or this many bytes, is not worth a search: a plan is made for every new set of dims. */
 const HEAP_SLACK = 1.02;
 const SLAB_SLACK = 1.01;
 const FEW_BYTES = 4096;
+/** A known way may be this much farther from the bound than it was. */
+const AS_NEAR = 1.01;
 
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
-export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort'> = {}): MemoryPlan {
-  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 12, HEAP_SLACK);
+export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort' | 'like'> = {}): MemoryPlan {
+  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 12, HEAP_SLACK, options.like);
 }
 
 /** Bytes live at each step. */
@@ -75,7 +83,7 @@ interface Problem {
 }
 interface Layout { readonly slabOf: Int32Array; readonly offsetOf: Float64Array; readonly slabs: number[]; readonly total: number }
 
-function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number, slack: number): MemoryPlan {
+function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number, slack: number, like?: MemoryPlan): MemoryPlan {
   const size = Float64Array.from(blocks, (b) => align(b.bytes, alignment));
   const rivals: number[][] = blocks.map(() => []);
   for (const [a, b] of conflicts) {
@@ -85,10 +93,11 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   const problem: Problem = { size, meets: meetings(blocks), rivals: rivals.map((r) => Int32Array.from(r)), maxSlabBytes };
   const live = liveBytes(blocks, size);
   const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
-  const starts = orders(blocks, size, live);
-  const best = climb(problem, starts, counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, Math.max(lowerBound * slack, lowerBound + FEW_BYTES));
+  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES);
+  const known = like?.way.order.length === blocks.length ? greedy(problem, like.way.order, like.way.choice, Math.max(enough, (AS_NEAR * lowerBound * like.total) / Math.max(1, like.lowerBound))) : null;
+  const { best, way } = known && like ? { best: known, way: like.way } : climb(problem, orders(blocks, size, live), counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, enough);
   const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
-  return { slabs: best.slabs, place, total: best.total, lowerBound };
+  return { slabs: best.slabs, place, total: best.total, lowerBound, way };
 }
 
 /** Sweeps over the steps, with the set of live blocks. */
@@ -179,12 +188,12 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
 const MANY = 64;
 
 /** The best start, then a walk from order to order that never gets worse, until `enough`. */
-function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): Layout {
-  let order = starts[0]!;
-  let best = greedy(problem, order, choices[0]!, Infinity)!;
+function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): { best: Layout; way: Way } {
+  let order = starts[0]!, by = choices[0]!;
+  let best = greedy(problem, order, by, Infinity)!;
   for (const start of starts) for (const choice of choices) {
     const found = best.total > enough ? greedy(problem, start, choice, best.total - 1) : null;
-    if (found) { best = found; order = start; }
+    if (found) { best = found; order = start; by = choice; }
   }
   const n = order.length;
   const random = generator(n);
@@ -199,10 +208,10 @@ function climb(problem: Problem, starts: readonly Int32Array[], choices: readonl
     if (to < from) next.copyWithin(to + 1, to, from);
     else next.copyWithin(from, from + 1, to + 1);
     next[to] = order[from]!;
-    const found = greedy(problem, next, choices[i % choices.length]!, best.total);
-    if (found) { best = found; order = next; }
+    const choice = choices[i % choices.length]!, found = greedy(problem, next, choice, best.total);
+    if (found) { best = found; order = next; by = choice; }
   }
-  return best;
+  return { best, way: { order, choice: by } };
 }
 
 /** Uniform in [0, 1): mulberry32. */

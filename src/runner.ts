@@ -8,7 +8,7 @@ import { specialize, type Specialized, type Work } from './2-optimize/specialize
 import { optimize, type Recipe } from './2-optimize/optimize.ts';
 import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
-import { makePlan, type Planned, type PlanRequest } from './3-plan/make-plan.ts';
+import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
@@ -199,7 +199,15 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: 
 }
 
 export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, planning: Planning = {}): Planned {
-  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...planning }, ops));
+  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...planning, ...(request.recipe ? { memory: memoryOf(request.recipe) } : {}) }, ops));
+}
+
+/** What the last plan of each recipe learned of its kernels. */
+const MEMORIES = new WeakMap<Recipe, PlanMemory>();
+function memoryOf(recipe: Recipe): PlanMemory {
+  let memory = MEMORIES.get(recipe);
+  if (memory === undefined) MEMORIES.set(recipe, (memory = { made: new Map() }));
+  return memory;
 }
 
 const factOfHeld = (held: Held): Fact | null =>

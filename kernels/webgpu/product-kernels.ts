@@ -15,8 +15,14 @@ const MAX_RANK = 4;
 export const MAX_GROUPS = 65535;
 export const batches = (p: Product): number => sizeOf(p.batch);
 
+/** The call that was last asked about, since all kernels of an operator ask the same of it. */
+let last: { readonly of: ProductOf; readonly call: Call; readonly caps: GpuCaps; readonly p: Product | null } | undefined;
 /** The product that a call is, with as few batch dims as may be; null where shaders cannot form and finish it. */
 export function product(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
+  if (last === undefined || last.call !== call || last.of !== of || last.caps !== caps) last = { of, call, caps, p: productAnew(of, call, caps) };
+  return last.p;
+}
+function productAnew(of: ProductOf, call: Call, caps: GpuCaps): Product | null {
   const p = of(call, caps);
   if (p === null || !finishFits(call, caps, PRODUCT_BINDINGS, p.addends, p.kind)) return null;
   // Software adapters compile slowly: there, fewer shaders count for more than a constant bound.

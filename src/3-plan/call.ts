@@ -11,6 +11,14 @@ export function callOf(node: Node, fact: (v: ValueId) => Fact): Call {
   const outputs = node.outputs.map((v) => (v === null ? null : fact(v)));
   if (typeof node.attrs.epilogue !== 'string') return { inputs: facts, outputs, attrs: node.attrs };
   const from = node.attrs.operandsFrom as number;
-  const epilogue: Epilogue = { expr: JSON.parse(node.attrs.epilogue) as Ex, operands: facts.slice(from) as Fact[] };
+  const epilogue: Epilogue = { expr: parsed(node.attrs), operands: facts.slice(from) as Fact[] };
   return { inputs: facts.slice(0, from), outputs, attrs: node.attrs, epilogue };
+}
+
+const EXPRESSIONS = new WeakMap<Node['attrs'], Ex>();
+/** The epilogue of a node with these attributes, read once. */
+function parsed(attrs: Node['attrs']): Ex {
+  let expr = EXPRESSIONS.get(attrs);
+  if (expr === undefined) EXPRESSIONS.set(attrs, (expr = JSON.parse(attrs.epilogue as string) as Ex));
+  return expr;
 }

@@ -6,8 +6,9 @@ import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
-import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCode, Weight } from '../core/plan.ts';
+import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
+import { sameCall, sameText } from './alike.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { packUniforms } from './uniforms.ts';
@@ -26,7 +27,18 @@ export interface PlanRequest {
   readonly tuning?: Tuning;
   /** Called with every node that is placed on a device, as its kernel sees it. */
   readonly placed?: (node: Node, call: Call) => void;
+  /** What kernels made of the same nodes at other dims; this plan's takes its place. */
+  readonly memory?: PlanMemory;
 }
+export interface PlanMemory {
+  /** By the first output of a node: how it was last placed. A call that says the same as then is not asked about again, and a shader that is put together alike is the same. */
+  readonly made: Map<ValueId, Made>;
+  /** Where blocks went, and where they went when all that can share slabs did. */
+  layout?: MemoryPlan;
+  tight?: MemoryPlan;
+}
+interface Made { readonly call: Call; readonly gpu?: Chosen<GpuKernel, Launch> | undefined; readonly wasm?: Chosen<WasmKernel, WasmLaunch> | undefined; readonly shaders: PlannedShader[] }
+interface Chosen<K, L> { readonly kernel: K; readonly scratch: readonly number[]; readonly launches: readonly L[] }
 /**
  * The kernel and parameters that measurement found best for a call on a GPU; null where there is none, and the kernels' order and defaults decide. A kernel
  * that cannot run the call is passed over, so is a parameter that the kernel does not offer.
@@ -199,17 +211,19 @@ class Draft {
     const odd = facts.find((f) => !this.hasDeviceForm(f));
     if (odd !== undefined) return this.runOnHost(node, this.formless(node, odd));
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
-    if (caps.kind === 'webgpu') {
-      const choice = this.request.tuning?.(node.op, call, caps) ?? null;
-      const kernel = chosenKernel(op.webgpu ?? [], call, caps, choice);
-      if (kernel !== undefined) return this.dispatch(node, kernel, call, kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {});
-      if (call.epilogue !== undefined) return this.placeApart(node);
-      return this.runOnHost(node, op.webgpu === undefined ? 'no WebGPU kernel' : 'no WebGPU kernel for these types or attributes');
-    }
-    const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);
-    if (kernel !== undefined) return this.callWasm(node, kernel, call);
+    const id = node.outputs.find((v) => v !== null)!, last = this.request.memory?.made.get(id);
+    const known = last && sameCall(last.call, call) ? last : undefined;
+    const made: Made = known ?? { call, shaders: last?.shaders ?? [], ...(caps.kind === 'webgpu' ? { gpu: this.chooseGpu(op, call, caps) } : { wasm: chooseWasm(op, call, caps) }) };
+    if (known === undefined) this.request.memory?.made.set(id, made);
+    if (made.gpu) return this.dispatch(node, made.gpu, call, made.shaders, last?.gpu?.launches);
+    if (made.wasm) return this.callWasm(node, made.wasm, call);
     if (call.epilogue !== undefined) return this.placeApart(node);
-    this.runOnHost(node, op.wasm === undefined ? 'no WASM kernel' : 'no WASM kernel for these types or attributes');
+    this.runOnHost(node, (caps.kind === 'webgpu' ? op.webgpu : op.wasm) === undefined ? `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel` : `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel for these types or attributes`);
+  }
+  chooseGpu(op: Op, call: Call, caps: GpuCaps): Chosen<GpuKernel, Launch> | undefined {
+    const choice = this.request.tuning?.(op.op, call, caps) ?? null;
+    const kernel = chosenKernel(op.webgpu ?? [], call, caps, choice);
+    return kernel && { kernel, scratch: kernel.scratch?.(call, caps) ?? [], launches: ([] as Launch[]).concat(kernel.launch(call, caps, kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {})) };
   }
 
   /** Why a value cannot be on the device. */
@@ -286,31 +300,33 @@ class Draft {
     return { value: this.device(v) };
   }
 
-  dispatch(node: Node, kernel: GpuKernel, call: Call, params: Readonly<Record<string, number>>): void {
+  /** `shaders` are those of the launches `last`, if there were any; they become those of these. */
+  dispatch(node: Node, { kernel, scratch, launches }: Chosen<GpuKernel, Launch>, call: Call, shaders: PlannedShader[], last: readonly Launch[] = []): void {
     const caps = this.request.caps as GpuCaps;
     this.request.placed?.(node, call);
-    const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
-    const launches = ([] as Launch[]).concat(kernel.launch(call, caps, params) as Launch | Launch[]);
-    const steps = launches.map((launch): { step: Step; reads: number[]; writes: number[] } => {
+    const bound = this.bindings(node, scratch);
+    const steps = launches.map((launch, i): { step: Step; reads: number[]; writes: number[] } => {
       const refs = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)];
       const places = refs.map((r): Place => ('fault' in r ? { fault: this.faults.push(`node ${node.name} (${node.op})`) - 1 } : this.resolve(r, node, bound)));
-      const writable = launch.module.bindings.map((b) => b.access === 'read_write');
-      const shader = assembled(launch, caps.f16);
+      const shader = last[i] && sameText(last[i], launch) ? shaders[i]! : (shaders[i] = assembled(launch, caps.f16));
       const n = this.shader(shader);
       const { bind, uniforms } = arrange(shader.layout, places, launch);
       if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
-      const rooted = (i: number): number | null => { const p = places[i]!; return 'value' in p ? this.root(p.value) : null; };
-      const at = (wanted: boolean): number[] => [...new Set(places.map((_, i) => ((writable[i] ?? false) === wanted ? rooted(i) : null)).filter((x): x is number => x !== null))];
-      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at(false), writes: at(true) };
+      const at: [reads: number[], writes: number[]] = [[], []];
+      places.forEach((p, i) => {
+        if (!('value' in p)) return;
+        const root = this.root(p.value), list = at[launch.module.bindings[i]?.access === 'read_write' ? 1 : 0];
+        if (!list.includes(root)) list.push(root);
+      });
+      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at[0], writes: at[1] };
     });
     for (const { step, reads, writes } of steps) this.addStep(step, { reads, writes });
   }
 
-  callWasm(node: Node, kernel: WasmKernel, call: Call): void {
-    const caps = this.request.caps as Extract<Caps, { kind: 'wasm' }>;
+  callWasm(node: Node, { kernel, scratch, launches }: Chosen<WasmKernel, WasmLaunch>, call: Call): void {
+    const caps = this.request.caps as WasmCaps;
     this.request.placed?.(node, call);
-    const bound = this.bindings(node, kernel.scratch?.(call, caps) ?? []);
-    const launches = ([] as WasmLaunch[]).concat(kernel.launch(call, caps) as WasmLaunch | WasmLaunch[]);
+    const bound = this.bindings(node, scratch);
     const outputs = bound.outputs.filter((v): v is number => v !== null);
     for (const launch of launches) {
       const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : 'fault' in a ? fail('internal', 'WASM kernels return their faults') : this.resolve(a, node, bound)));
@@ -339,11 +355,13 @@ class Draft {
     const accesses = [begin, ...this.accesses.map((a) => ({ ...a, reads: a.reads.filter(inSlab) }))];
     const { blocks, conflicts, blockOf } = lifetimes(accesses, bytes, { kept });
     const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
-    const pack = (pairs: typeof conflicts): MemoryPlan => planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity });
-    let layout = request.caps.kind === 'webgpu' ? pack(conflicts) : planHeap(blocks, { alignment: 64 });
+    const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu';
+    const pack = (pairs: typeof conflicts, like?: MemoryPlan): MemoryPlan =>
+      planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity, ...(like ? { like } : {}) });
+    let layout = memory.layout = gpu ? pack(conflicts, memory.layout) : planHeap(blocks, { alignment: 64, ...(memory.layout ? { like: memory.layout } : {}) });
     let steps: readonly Step[] = this.steps;
-    if (request.caps.kind === 'webgpu' && isWasteful(layout)) {
-      const tight = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt));
+    if (gpu && isWasteful(layout)) {
+      const tight = memory.tight = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), memory.tight);
       if (tight.total < layout.total) {
         layout = tight;
         steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
@@ -372,6 +390,11 @@ function chosenKernel(kernels: readonly GpuKernel[], call: Call, caps: GpuCaps, 
   const named = choice && kernels.find((k) => k.name === choice.kernel);
   return named && ableKernels([named], call, caps).length > 0 ? named : kernels.find((k) => k.accepts?.(call, caps) ?? true);
 }
+function chooseWasm(op: Op, call: Call, caps: WasmCaps): Chosen<WasmKernel, WasmLaunch> | undefined {
+  const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);
+  return kernel && { kernel, scratch: kernel.scratch?.(call, caps) ?? [], launches: ([] as WasmLaunch[]).concat(kernel.launch(call, caps)) };
+}
+
 /** The parameters that the kernel offers and the device has room for. */
 const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
   Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
@@ -425,7 +448,7 @@ function assembled({ module, types, params, slots, extra, extraUniforms }: Launc
 
 /** Emitted modules of this process: an emitter is pure, and its spec and the features are all that it sees. */
 const MODULES = new Map<string, Uint8Array<ArrayBuffer>>();
-function emitted(key: string, launch: WasmLaunch, caps: Extract<Caps, { kind: 'wasm' }>): Uint8Array<ArrayBuffer> {
+function emitted(key: string, launch: WasmLaunch, caps: WasmCaps): Uint8Array<ArrayBuffer> {
   const full = `${caps.fma} ${caps.shared} ${key}`;
   let bytes = MODULES.get(full);
   if (bytes === undefined) MODULES.set(full, (bytes = launch.emit.build(launch.spec, caps)));
