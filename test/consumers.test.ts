@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -144,6 +144,25 @@ describe('an app', () => {
     copyFileSync(join(app, 'main.js'), join(app, 'plain/main.js'));
     writeFileSync(join(app, 'plain/index.html'), page('./main.js', '<script type="importmap">{ "imports": { "sardonyx": "../node_modules/sardonyx/dist/index.js" } }</script>'));
     await answers('plain');
+  }, 60_000);
+
+  it.each(['esbuild', 'rolldown', 'webpack'])('of onnxruntime-web runs on sardonyx/ort, bundled by %s', async (bundler) => {
+    const folder = `ort-${bundler}`;
+    const aliases = { 'onnxruntime-web/webgpu': 'sardonyx/ort', 'onnxruntime-web': 'sardonyx/ort' };
+    cpSync(join(root, 'node_modules/onnxruntime-common'), join(app, 'node_modules/onnxruntime-common'), { recursive: true });
+    // As transformers.js does: the runtime as a namespace, and the tensor from onnxruntime-common.
+    writeFileSync(join(app, 'ort.js'), `import * as ort from 'onnxruntime-web/webgpu'; import { Tensor } from 'onnxruntime-common';
+      globalThis.answer = async (model, device, values) => {
+        const session = await ort.InferenceSession.create(model, { executionProviders: [device] });
+        const { y } = await session.run({ x: new Tensor('float32', Float32Array.from(values), [2, 2, 8, 8]) });
+        return { device, y: Array.from(y.data) };
+      };`);
+    if (bundler === 'esbuild') await esbuild({ absWorkingDir: app, entryPoints: { main: 'ort.js' }, bundle: true, splitting: true, format: 'esm', minify: true, outdir: folder, alias: aliases, logLevel: 'silent' });
+    else if (bundler === 'rolldown') await (await rolldown({ cwd: app, input: { main: './ort.js' }, platform: 'browser', resolve: { alias: aliases } })).write({ dir: join(app, folder), minify: true });
+    else await new Promise<void>((done, fail) => { webpack({ mode: 'production', context: app, entry: './ort.js', output: { path: join(app, folder), filename: 'main.js' }, resolve: { alias: aliases }, optimization: { minimize: false } }, (error, stats) => (error ?? stats?.hasErrors() ? fail(error ?? new Error(stats!.toString())) : done())); });
+    withPage(folder);
+    checkBundle(folder);
+    await answers(folder);
   }, 60_000);
 
   const inNode = async (script: string, ...flags: string[]): Promise<string> => (await run(process.execPath, [...flags, '-e', script], { cwd: app, env: { ...process.env, NODE_OPTIONS: '' } })).stdout.trim();
