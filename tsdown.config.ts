@@ -9,7 +9,8 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
-const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|uncommon|rare)\.ts$/;
+const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
+const GRADIENT = /\b2-optimize\/gradient\.ts$/; // loaded with the rare ones
 
 /**
  * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
@@ -36,7 +37,7 @@ function oneChunkEach(entry = 'src/index.ts') {
         const cpu = reach(ids.find((id) => id.endsWith('/src/devices/wasm.ts')) ?? '', new Set());
         const parts = new Map<string, Set<string>>();
         for (const id of ids) {
-          const [set, wasm, name] = SET.exec(id) ?? [];
+          const [set, wasm, name] = SET.exec(id) ?? (GRADIENT.test(id) ? ['', undefined, 'rare'] : []);
           if (set === undefined || first.has(id)) continue;
           const part = `${wasm ?? ''}${name}`.replace('/', '-');
           for (const m of reach(id, new Set())) parts.set(m, (parts.get(m) ?? new Set()).add(part));
@@ -76,5 +77,5 @@ export default defineConfig([
   onlyWith('webgpu'),
   onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { cpu: 'bench/cpu.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', operators: 'bench/operators.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

@@ -1,19 +1,22 @@
 /**
  * `npm run bench:cpu`: Sardonyx on WASM beside onnxruntime-web's WASM provider, model by model, in one process. They take turns, round by
- * round, so that a machine that slows down slows both alike; with --cold each start gets a process of its own.
+ * round, so that a machine that slows down slows both alike; with threads each waits until the other's are at rest. With --cold each start gets
+ * a process of its own.
  */
 import { spawn } from 'node:child_process';
-import { cpus, loadavg } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { setFlagsFromString } from 'node:v8';
-import { type Case, findCases } from '../src/cli/cases.ts';
+import { deserialize, serialize, setFlagsFromString } from 'node:v8';
+import type { Case } from '../src/cli/cases.ts';
 import { number, print, printJson, progress } from '../src/cli/command.ts';
 import { errorText } from '../src/cli/verify.ts';
 import { casesOf, disagreement, feedsOf, save } from './cases.ts';
 import { type ColdResult, type CpuReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './cpu-report.ts';
-import { type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
-import { geometricMean, sample, type Spent, spread, timed, warmUp } from './timing.ts';
+import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
+import { geometricMean, sample, settle, type Spent, spread, timed, warmUp } from './timing.ts';
 
 const USAGE = `npm run bench:cpu -- [options]
 
@@ -37,7 +40,7 @@ const WARM_MS = 400;
 
 const { values: given } = parseArgs({ options: {
   models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
-  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, starts: { type: 'string' },
+  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, feeds: { type: 'string' }, starts: { type: 'string' },
 } });
 const threads = number(given, 'threads', 1) ?? 1;
 const coldStarts = number(given, 'starts', 1) ?? 5;
@@ -86,11 +89,20 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
       loaded.push({ runtime, model, load, first, repeats: 1, samples: [], results });
     }
     const wrong = disagreement(loaded.map(({ model, results }) => model.values(results)));
-    for (const l of loaded) l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);
+    for (const l of loaded) {
+      if (threads > 1) await settle();
+      l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);
+    }
     const until = performance.now() + 1000 * (number(given, 'budget') ?? 6);
     const rounds = number(given, 'rounds', 1) ?? 15;
     for (let r = 0; r < rounds && (r < 3 || performance.now() < until); r++) {
-      for (const l of r % 2 === 0 ? loaded : [...loaded].reverse()) l.samples.push(await sample(() => l.model.run(feeds), l.repeats));
+      for (const l of r % 2 === 0 ? loaded : [...loaded].reverse()) {
+        if (threads > 1) {
+          await settle();
+          await l.model.run(feeds);
+        }
+        l.samples.push(await sample(() => l.model.run(feeds), l.repeats));
+      }
     }
     const figures = loaded.map(({ runtime, load, first, samples, repeats }) => ({
       runtime: runtime.name, load, first, rounds: samples.length, repeats, wall: spread(samples.map((s) => s.wall)), cpu: spread(samples.map((s) => s.cpu)),
@@ -98,7 +110,7 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
     // Processor time is what one thread costs, whoever else runs; with more threads the clock counts.
     const cost = (f: (typeof figures)[number]): number => (threads === 1 ? f.cpu.median : f.wall.median);
     const [ours, peer] = figures;
-    const cold = given.cold ? await startEachCold(one, runtimes) : undefined;
+    const cold = given.cold ? await startEachCold(one, feeds, runtimes) : undefined;
     return {
       model: one.name, runtimes: figures, onHost: loaded[0]!.model.onHost(),
       ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
@@ -111,16 +123,23 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
 }
 
 // ── cold starts ──
-async function startEachCold(one: Case, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
+async function startEachCold(one: Case, feeds: Feeds, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
   const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
-  for (let i = 0; i < coldStarts; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one));
+  const folder = await mkdtemp(join(tmpdir(), 'sardonyx-bench-'));
+  try {
+    const file = join(folder, 'feeds');
+    await writeFile(file, serialize(feeds));
+    for (let i = 0; i < coldStarts; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one, file));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
   const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
   const [ours, peer] = figures;
   return { runtimes: figures, ...(peer ? { ratio: peer.cpu.median / ours!.cpu.median } : {}) };
 }
 
-function inNewProcess(name: RuntimeName, one: Case): Promise<Spent> {
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+function inNewProcess(name: RuntimeName, one: Case, feeds: string): Promise<Spent> {
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--feeds', feeds, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.on('data', (chunk: Buffer) => { text += chunk; });
   return new Promise((resolve, reject) => {
@@ -129,13 +148,12 @@ function inNewProcess(name: RuntimeName, one: Case): Promise<Spent> {
   });
 }
 
-/** In a process of its own: import, load and one run. */
+/** In a process of its own, which knows neither runtime before: import, load and one run. */
 async function startCold(name: RuntimeName): Promise<void> {
-  const [one] = findCases(given.data![0]!);
-  const feeds = await feedsOf(one!);
+  const feeds = deserialize(await readFile(given.feeds!)) as Feeds;
   const { spent } = await timed(async () => {
     const runtime = await openRuntime(name, threads);
-    const model = await runtime.load(one!.model);
+    const model = await runtime.load(given.data![0]!);
     await model.run(feeds);
   });
   print(JSON.stringify(spent));

@@ -1,7 +1,7 @@
 /** One WASM kernel on one call, set up in a memory of its own, so that it can be timed without a session. */
 import { type InferCall, type Op, parseAttrs, type Ref, type WasmKernel, type WasmLaunch } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
-import { packers } from '../kernels/pack.ts';
+import { packed as packWeight } from '../kernels/pack.ts';
 import { fail } from '../src/core/errors.ts';
 import { type AttrValue, constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';
@@ -45,7 +45,7 @@ export function prepare(call: KernelCall, caps: WasmCaps): Prepared {
     if (ref.pack === undefined) return inputAt[ref.input]!;
     const key = JSON.stringify(ref);
     let at = packed.get(key);
-    if (at === undefined) packed.set(key, (at = take(ref.pack.bytes, (packers.get(ref.pack.name) ?? fail('internal', `no packer ${ref.pack.name}`))(call.inputs[ref.input]!, ref.pack.args))));
+    if (at === undefined) packed.set(key, (at = take(ref.pack.bytes, packWeight(call.inputs[ref.input]!, ref.pack))));
     return at;
   };
   const args = launches.map((l) => l.args.map((a) => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : address(a))));

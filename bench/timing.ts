@@ -31,6 +31,17 @@ export async function warmUp(run: () => unknown, ms: number, sampleMs: number): 
   return Math.max(1, Math.ceil(sampleMs / Math.max(last, 1e-3)));
 }
 
+/**
+ * Waits until no thread of this process is busy, 500 ms at most. Threads of some runtimes spin for a while after a run, on cores that whoever
+ * comes next needs.
+ */
+export async function settle(): Promise<void> {
+  for (let step = 0; step < 50; step++) {
+    const { spent } = await timed(() => new Promise<void>((resolve) => { setTimeout(resolve, 10); }));
+    if (spent.cpu < 0.1 * spent.wall) return;
+  }
+}
+
 export interface Spread { readonly median: number; readonly p10: number; readonly p90: number }
 export function spread(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);

@@ -4,7 +4,7 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, tensor, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, int, type NormalizeCall, type Normalized, type Op, type OutFact } from './define.ts';
 import { without } from './elementwise.ts';
-import { generator } from './random.ts';
+import { generator } from './generator.ts';
 import { sameAs } from './shapes.ts';
 
 /** https://onnx.ai/onnx/operators/onnx__Identity.html */

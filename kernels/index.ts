@@ -2,18 +2,21 @@
 import type { GpuKernel, KernelTable, Op, WasmKernel } from './define.ts';
 import { equip, families as common } from './operators.ts';
 import type { SetName } from './sets.ts';
+import * as indexed from './sets/indexed.ts';
 import * as quantized from './sets/quantized.ts';
 import * as rare from './sets/rare.ts';
 import * as recurrent from './sets/recurrent.ts';
 import * as transformers from './sets/transformers.ts';
 import * as uncommon from './sets/uncommon.ts';
 import * as wasm from './wasm/index.ts';
+import * as wasmIndexed from './wasm/sets/indexed.ts';
 import * as wasmQuantized from './wasm/sets/quantized.ts';
 import * as wasmRare from './wasm/sets/rare.ts';
 import * as wasmRecurrent from './wasm/sets/recurrent.ts';
 import * as wasmTransformers from './wasm/sets/transformers.ts';
 import * as wasmUncommon from './wasm/sets/uncommon.ts';
 import * as gpu from './webgpu/index.ts';
+import * as gpuIndexed from './webgpu/sets/indexed.ts';
 import * as gpuQuantized from './webgpu/sets/quantized.ts';
 import * as gpuRare from './webgpu/sets/rare.ts';
 import * as gpuRecurrent from './webgpu/sets/recurrent.ts';
@@ -26,6 +29,7 @@ export const sets: Readonly<Record<SetName, { readonly families: readonly (reado
   transformers: { ...transformers, webgpu: gpuTransformers.kernels, wasm: wasmTransformers.kernels },
   quantized: { ...quantized, webgpu: gpuQuantized.kernels, wasm: wasmQuantized.kernels },
   recurrent: { ...recurrent, webgpu: gpuRecurrent.kernels, wasm: wasmRecurrent.kernels },
+  indexed: { ...indexed, webgpu: gpuIndexed.kernels, wasm: wasmIndexed.kernels },
   uncommon: { ...uncommon, webgpu: gpuUncommon.kernels, wasm: wasmUncommon.kernels },
   rare: { ...rare, webgpu: gpuRare.kernels, wasm: wasmRare.kernels },
 };

@@ -9,7 +9,6 @@ import { slice } from './slice.ts';
 import { pad } from './pad.ts';
 import { convolution } from './conv.ts';
 import { gather } from './gather.ts';
-import { select } from './select.ts';
 import { unaries } from './unary.ts';
 import { activations } from './activation.ts';
 import { binaries } from './binary.ts';
@@ -36,7 +35,6 @@ export const families: readonly (readonly Op[])[] = [
   slice,
   pad,
   gather,
-  select,
   unaries,
   activations,
   binaries,
@@ -58,7 +56,7 @@ const common: Definitions = new Map(named(families));
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly (readonly Op[])[] }>>> = {
   transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** The definitions that a graph with these operators needs, and the sets that had to be loaded for it. */

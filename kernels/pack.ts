@@ -2,7 +2,9 @@
  * Rearrangements of constants, made once when a model is loaded; a plan names them (`Pack` in src/core/plan.ts).
  * Each is a pure function of the tensor and of numbers.
  */
+import { fail } from '../src/core/errors.ts';
 import { numbers } from '../src/core/numbers.ts';
+import type { Pack } from '../src/core/plan.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import { packTaps } from './webgpu/resize.ts';
 
@@ -151,7 +153,7 @@ const convQuads: Packer = (t, args, into) => {
 };
 
 /** Every packer by its name. */
-export const packers: ReadonlyMap<string, Packer> = new Map([
+const packers: ReadonlyMap<string, Packer> = new Map([
   ['resize.taps', (_, args, into) => {
     const taps = packTaps(args[0] as string);
     into?.set(taps);
@@ -160,3 +162,11 @@ export const packers: ReadonlyMap<string, Packer> = new Map([
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
   ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);
+
+/** What a plan's `pack` makes of a constant: in `into` if given, which is `pack.bytes` long. @throws internal if there is no such packer, or it made something else, or elsewhere */
+export function packed(t: Tensor, { name, args, bytes: size }: Pack, into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const made = (packers.get(name) ?? fail('internal', `no packer ${name}`))(t, args, into);
+  if (made.byteLength !== size) fail('internal', `packer ${name} made ${made.byteLength} bytes of ${t.dtype}[${t.shape}], announced ${size}`);
+  if (into && (made.buffer !== into.buffer || made.byteOffset !== into.byteOffset)) fail('internal', `packer ${name} wrote ${t.dtype}[${t.shape}] to memory of its own`);
+  return made;
+}

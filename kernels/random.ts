@@ -4,21 +4,8 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { type AttrSchema, defineOp, FLOAT, float, int, ints, NUMERIC, type Op, required } from './define.ts';
 import { sized } from './elements.ts';
+import { generator } from './generator.ts';
 import { rankOf } from './shapes.ts';
-
-/** Uniform numbers in [0, 1) from a seed of any size: xorshift of 32 bits (Marsaglia, "Xorshift RNGs", 2003), after mixing the seed's bits. */
-export function generator(seed: number): () => number {
-  const bits = new Uint32Array(new Float64Array([seed]).buffer);
-  let s = Math.imul(bits[0]! ^ Math.imul(bits[1]!, 0x9e3779b1), 0x85ebca6b) ^ 0x6d2b79f5 || 1;
-  const next = (): number => {
-    s ^= s << 13;
-    s ^= s >>> 17;
-    s ^= s << 5;
-    return s >>> 0;
-  };
-  for (let i = 0; i < 8; i++) next();
-  return () => next() / 2 ** 32;
-}
 
 /** A standard normal number, by Box and Muller's transform. */
 const normal = (random: () => number): number => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());

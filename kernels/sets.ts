@@ -5,7 +5,8 @@ export const MEMBERS = {
   transformers: 'Attention HeadAttention FlexAttention LinearAttention QAttention MultiHeadAttention GroupQueryAttention CausalConvWithState Einsum EmbedLayerNormalization RotaryEmbedding',
   quantized: 'QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulIntegerToFloat QGemm MatMulNBits MatMulBnb4 GatherBlockQuantized QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearConcat QLinearWhere QLinearReduceMean QLinearAveragePool QLinearGlobalAveragePool ConvInteger QLinearConv',
   recurrent: 'If Loop Scan BatchedScan LSTM GRU RNN DynamicQuantizeLSTM',
-  uncommon: 'DeformConv Det Col2Im GridSample AffineGrid RoiAlign MaxRoiPool DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix TopK NonMaxSuppression Hardmax TensorScatter LpNormalization LRN',
+  indexed: 'GatherElements GatherND ScatterElements Scatter ScatterND TensorScatter NonZero Compress Unique TopK NonMaxSuppression ArgMax ArgMin CumSum CumProd OneHot EyeLike Trilu ReverseSequence',
+  uncommon: 'DeformConv Det Col2Im GridSample AffineGrid RoiAlign MaxRoiPool DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix Hardmax LpNormalization LRN MeanVarianceNormalization ImageScaler GroupNorm SkipGroupNorm',
 } as const;
 export type SetName = keyof typeof MEMBERS | 'rare';
 

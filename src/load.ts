@@ -4,7 +4,6 @@ import { goOn } from './0-read/bytes.ts';
 import type { SetName } from '../kernels/sets.ts';
 import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
 import { type Model, parseModel } from './1-parse/model.ts';
-import { expandGradients } from './2-optimize/gradient.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import { type Rules, rulesFor } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
@@ -54,7 +53,8 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     const parsed = edit(model.graph);
     const { definitions, sets } = await definitionsFor(operatorsIn(parsed));
     const rules = await rulesFor(options.optimize, sets);
-    const graph = expandGradients(normalize(parsed, definitions));
+    const normal = normalize(parsed, definitions);
+    const graph = sets.includes('rare') ? (await import('./2-optimize/gradient.ts')).expandGradients(normal) : normal;
     return {
       model: { ...model, graph: rewrite(graph, rules.free, definitions, options.trace) }, name, definitions, sets, rules, bytesRead,
       planned: (made) => {

@@ -1,5 +1,5 @@
 /** `sardonyx/plan`: plans without a device, to read, or to write into a file that `sardonyx/run` runs. */
-import { packers } from '../kernels/pack.ts';
+import { packed } from '../kernels/pack.ts';
 import { fail } from './core/errors.ts';
 import { BASE_GPU, BASE_WASM } from './core/plan.ts';
 import { writeCompiled } from './plan-file.ts';
@@ -24,5 +24,5 @@ export type { ModelSource } from './0-read/open.ts';
 export async function compile(model: ModelSource, options: PlanOptions & { readonly device?: 'webgpu' | 'wasm' } = {}): Promise<Uint8Array<ArrayBuffer>> {
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : BASE_GPU);
   const { plan, constants } = await planModel(model, { ...options, caps, graphOnly: false });
-  return writeCompiled({ plan, constants, caps }, (constant, pack) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args));
+  return writeCompiled({ plan, constants, caps }, packed);
 }

@@ -1,6 +1,6 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
 import { equip } from '../kernels/operators.ts';
-import { packers } from '../kernels/pack.ts';
+import { packed } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { goOn } from './0-read/bytes.ts';
 import { isRemote, type ModelSource } from './0-read/open.ts';
@@ -387,7 +387,7 @@ function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): HostWork 
       if (typeof step.attrs.epilogue !== 'string') return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
       return runWithEpilogue(ops, op, step, inputs);
     },
-    pack: (constant, pack, into) => (packers.get(pack.name) ?? fail('internal', `no packer ${pack.name}`))(constant, pack.args, into),
+    pack: packed,
   };
 }
 

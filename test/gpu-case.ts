@@ -7,7 +7,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import type { Gpu } from '../src/4-run/webgpu/device.ts';
 import { type Call, type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
-import { packers } from '../kernels/pack.ts';
+import { packed } from '../kernels/pack.ts';
 import { callWith, pipelineOf, runGpuKernel, shadersOf } from './gpu-harness.ts';
 
 export interface Case {
@@ -53,7 +53,7 @@ export async function check(gpu: Gpu, c: Case): Promise<void> {
     const key = JSON.stringify(shadersOf(kernel, call, caps).map(({ shader, launch }) => [shader.code, launch.uniforms, launch.workgroups]));
     if (seen.has(key)) continue;
     seen.add(key);
-    const got = await runGpuKernel(gpu.device, caps, kernel, call, c.inputs, [], {}, ({ name, args }, t) => packers.get(name)!(t, args));
+    const got = await runGpuKernel(gpu.device, caps, kernel, call, c.inputs, [], {}, (made, t) => packed(t, made));
     expected.forEach((e, n) => { if (e !== null) compare(got[n]!, e, c.rtol ?? 1e-6, c.atol ?? 0, `${kernel.name} output ${n}`); });
   }
   if (seen.size === 0) throw new Error(`no kernel of ${c.op} accepts ${describeCase(c)}`);

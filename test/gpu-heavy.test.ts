@@ -5,7 +5,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
 import { constant, input, x } from '../kernels/expr.ts';
 import { ops } from '../kernels/index.ts';
-import { packers } from '../kernels/pack.ts';
+import { packed } from '../kernels/pack.ts';
 import { type Case, compare, describeCase, validate } from './gpu-case.ts';
 import { FORCED, HEAVY, rough } from './gpu-cases-heavy.ts';
 import { openNullDevice, callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';
@@ -13,7 +13,7 @@ import { openNullDevice, callWith, type Packer, runGpuKernel, shadersOf } from '
 let gpu: Gpu;
 beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
 
-const pack: Packer = ({ name, args }, t) => packers.get(name)!(t, args);
+const pack: Packer = (made, t) => packed(t, made);
 
 /** Runs a case by kernels that a software adapter would take, and by `forced` ones whatever they accept by size. */
 async function run(c: Case, kernels: (all: readonly GpuKernel[]) => readonly GpuKernel[], software: boolean, tuned: Readonly<Record<string, number>> = {}): Promise<number> {

@@ -4,7 +4,7 @@ import { constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';
 import { byteLength, bytesOfTensor, type Tensor, tensorOver } from '../src/core/tensor.ts';
 import type { Call, Epilogue, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../kernels/define.ts';
-import { packers } from '../kernels/pack.ts';
+import { packed as packWeight } from '../kernels/pack.ts';
 
 const GUARD = 64;
 const MARK = 0xa5;
@@ -65,8 +65,8 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
     const key = JSON.stringify(ref);
     let at = packedAt.get(key);
     if (at === undefined) {
-      const bytes = packers.get(ref.pack.name)!(inputs[ref.input]!, ref.pack.args);
-      if (bytes.byteLength !== ref.pack.bytes) throw Error(`${ref.pack.name} made ${bytes.byteLength} bytes, announced ${ref.pack.bytes}`);
+      const bytes = packWeight(inputs[ref.input]!, ref.pack), filled = new Uint8Array(bytes.length).fill(MARK);
+      if (packWeight(inputs[ref.input]!, ref.pack, filled).some((b, i) => b !== bytes[i])) throw Error(`${ref.pack.name} writes other bytes into memory that it is given`);
       packedAt.set(key, at = place(bytes.byteLength, bytes));
     }
     return at;

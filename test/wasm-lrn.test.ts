@@ -1,9 +1,9 @@
 import { test } from 'vitest';
-import { channelNorms } from '../kernels/norm-channel.ts';
+import { otherNorms } from '../kernels/norm-other.ts';
 import { agree, CAPS, source } from './wasm-device.ts';
 
 test('LRN, over any planes, windows and exponents', async () => {
-  const s = source(), lrn = channelNorms.find((o) => o.op === 'LRN')!;
+  const s = source(), lrn = otherNorms.find((o) => o.op === 'LRN')!;
   for (let n = 0; n < 60; n++) {
     const d = s.pick(['float32', 'float16'] as const);
     const x = s.tensor(d, [s.int(1, 2), s.int(1, 9), s.int(1, 5), ...(n % 2 ? [s.int(1, 7)] : [])], 3);

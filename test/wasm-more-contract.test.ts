@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import type { Tensor } from '../src/core/tensor.ts';
-import { convolution } from '../kernels/conv.ts';
+import { quantizedConvolution } from '../kernels/conv-quantized.ts';
 import type { Op } from '../kernels/define.ts';
 import { einsum } from '../kernels/einsum.ts';
 import { quantizedMatmul } from '../kernels/quantize-matmul.ts';
@@ -47,11 +47,11 @@ test('convolution of bytes', async () => {
     const dims = kernel.map((k, i) => (k - 1) * dilations[i]! + 1 + s.int(0, known ? 11 : 4)), a = s.pick(['uint8', 'int8'] as const), b = s.pick(['uint8', 'int8'] as const), y = s.pick(['uint8', 'int8'] as const);
     const window = { group, dilations, strides, pads, ...(n % 6 === 0 ? { auto_pad: 'SAME_UPPER', pads: [] } : {}) };
     const w = s.tensor(b, [filters, per, ...kernel]), zero = (d: DType, count: number | null) => s.tensor(d, count === null ? [] : [count]);
-    await agree(op(convolution, 'ConvInteger'), { attrs: window, inputs: [s.tensor(a, [batch, group * per, ...dims]), w, n % 2 ? zero(a, null) : null, n % 3 ? zero(b, n % 4 ? filters : 1) : null], constants: known ? [1, 3] : [], caps: caps(n), ...EXACT }, `trial ${n}`);
+    await agree(op(quantizedConvolution, 'ConvInteger'), { attrs: window, inputs: [s.tensor(a, [batch, group * per, ...dims]), w, n % 2 ? zero(a, null) : null, n % 3 ? zero(b, n % 4 ? filters : 1) : null], constants: known ? [1, 3] : [], caps: caps(n), ...EXACT }, `trial ${n}`);
     const microsoft = n % 2 === 0, last = microsoft && n % 4 === 0, scale = (count: number | null) => fromNumbers('float32', count === null ? [] : [count], Array.from({ length: count ?? 1 }, () => 0.05 + s.next() / 4));
     const x = s.tensor(a, last ? [batch, ...dims, group * per] : [batch, group * per, ...dims]), bias = n % 3 ? ints([filters], Array.from({ length: filters }, () => s.int(-9999, 9999)), 'int32') : null;
     const inputs = [x, scale(null), zero(a, null), w, scale(n % 2 ? filters : null), zero(b, n % 5 ? null : filters), scale(null), zero(y, null), bias];
-    await agree(op(convolution, microsoft ? 'com.microsoft.QLinearConv' : 'QLinearConv'), { attrs: { ...window, ...(last ? { channels_last: 1 } : {}) }, inputs, constants: known ? [3, 5] : [], caps: caps(n), ...EXACT }, `trial ${n}`);
+    await agree(op(quantizedConvolution, microsoft ? 'com.microsoft.QLinearConv' : 'QLinearConv'), { attrs: { ...window, ...(last ? { channels_last: 1 } : {}) }, inputs, constants: known ? [3, 5] : [], caps: caps(n), ...EXACT }, `trial ${n}`);
   }
 });
 test('depthwise convolution of bytes', async () => {
@@ -61,7 +61,7 @@ test('depthwise convolution of bytes', async () => {
     const pads = [...kernel, ...kernel].map(() => s.int(0, 2)), dims = kernel.map((k, i) => (k - 1) * dilations[i]! + 1 + s.int(0, 19)), [a, b, y] = ['', '', ''].map(() => s.pick(['uint8', 'int8'] as const)) as ['uint8', 'uint8', 'uint8'];
     const scale = (count: number | null) => fromNumbers('float32', count === null ? [] : [count], Array.from({ length: count ?? 1 }, () => 0.02 + s.next() / 8)), many = n % 2 ? group : null;
     const inputs = [s.tensor(a, [batch, group, ...dims]), scale(null), s.tensor(a, []), s.tensor(b, [group, 1, ...kernel]), scale(many), s.tensor(b, many === null ? [] : [many]), scale(null), s.tensor(y, []), n % 3 ? ints([group], Array.from({ length: group }, () => s.int(-9999, 9999)), 'int32') : null];
-    const ran = await agree(op(convolution, 'QLinearConv'), { attrs: { group, dilations, strides, pads }, inputs, constants: [3, 5], caps: caps(n), ...EXACT }, `trial ${n}`);
+    const ran = await agree(op(quantizedConvolution, 'QLinearConv'), { attrs: { group, dilations, strides, pads }, inputs, constants: [3, 5], caps: caps(n), ...EXACT }, `trial ${n}`);
     expect(ran.kernel).toBe('conv.quantized_depthwise');
   }
 });

@@ -5,7 +5,7 @@ import type { Tensor } from '../src/core/tensor.ts';
 import { attentions } from '../kernels/attention.ts';
 import { causalConv } from '../kernels/conv-causal.ts';
 import type { Op } from '../kernels/define.ts';
-import { gather } from '../kernels/gather.ts';
+import { gatherScatter } from '../kernels/gather-scatter.ts';
 import { grid } from '../kernels/grid.ts';
 import { rotary } from '../kernels/rotary.ts';
 import { slice } from '../kernels/slice.ts';
@@ -79,9 +79,9 @@ test('TensorScatter', async () => {
     shape[axis] = s.int(1, 7);
     const short = s.int(n % 9 ? 1 : 0, shape[axis]!), d = s.pick(['float32', 'int8', 'int64', 'float16'] as const);
     const at = n % 3 ? ints([shape[0]!], Array.from({ length: shape[0]! }, () => s.int(0, circular ? 30 : shape[axis]! - short))) : null;
-    await agree(op(gather, 'TensorScatter'), { attrs: { axis: n % 4 ? axis : axis - rank, mode: circular ? 'circular' : 'linear' }, inputs: [s.tensor(d, shape), s.tensor(d, shape.map((v, i) => (i === axis ? short : v))), at], caps: caps(n), ...EXACT }, `trial ${n}`);
+    await agree(op(gatherScatter, 'TensorScatter'), { attrs: { axis: n % 4 ? axis : axis - rank, mode: circular ? 'circular' : 'linear' }, inputs: [s.tensor(d, shape), s.tensor(d, shape.map((v, i) => (i === axis ? short : v))), at], caps: caps(n), ...EXACT }, `trial ${n}`);
   }
-  for (const bad of [-1, 3, 2 ** 40]) expect(runOp(op(gather, 'TensorScatter'), { inputs: [s.tensor('float32', [1, 4, 2]), s.tensor('float32', [1, 2, 2]), ints([1], [bad])] }).status).toBe(1);
+  for (const bad of [-1, 3, 2 ** 40]) expect(runOp(op(gatherScatter, 'TensorScatter'), { inputs: [s.tensor('float32', [1, 4, 2]), s.tensor('float32', [1, 2, 2]), ints([1], [bad])] }).status).toBe(1);
 });
 test('ReverseSequence', async () => {
   const s = source();

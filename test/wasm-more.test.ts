@@ -5,7 +5,7 @@ import { type Tensor, tensorOver } from '../src/core/tensor.ts';
 import { casts } from '../kernels/cast.ts';
 import { create } from '../kernels/create.ts';
 import { losses } from '../kernels/loss.ts';
-import { channelNorms } from '../kernels/norm-channel.ts';
+import { otherNorms } from '../kernels/norm-other.ts';
 import { slice } from '../kernels/slice.ts';
 import { softmax } from '../kernels/softmax.ts';
 import { sort } from '../kernels/sort.ts';
@@ -80,7 +80,7 @@ describe('lines', () => {
       if (n % 17 === 3) shape[0] = 0;
       const name = ['Hardmax', 'Softmax', 'LogSoftmax', 'LpNormalization'][n % 4]!;
       const t = s.tensor(d, shape, 30);
-      await agree([...softmax, ...channelNorms].find((o) => o.op === name)!, { attrs: name === 'LpNormalization' ? { axis, p: s.int(1, 2) } : { axis, flatten: Number(n % 5 === 0) }, inputs: [t], caps: caps(n), ...(d === 'float64' || name === 'Hardmax' ? {} : tolerance(d)), ...(d === 'float64' ? { atol: 1e-12, rtol: 1e-12 } : {}) }, `trial ${n}`);
+      await agree([...softmax, ...otherNorms].find((o) => o.op === name)!, { attrs: name === 'LpNormalization' ? { axis, p: s.int(1, 2) } : { axis, flatten: Number(n % 5 === 0) }, inputs: [t], caps: caps(n), ...(d === 'float64' || name === 'Hardmax' ? {} : tolerance(d)), ...(d === 'float64' ? { atol: 1e-12, rtol: 1e-12 } : {}) }, `trial ${n}`);
     }
   });
   test('TopK', async () => {

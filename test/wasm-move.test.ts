@@ -2,12 +2,13 @@ import { describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { type Tensor, tensor } from '../src/core/tensor.ts';
 import { gather } from '../kernels/gather.ts';
+import { gatherScatter } from '../kernels/gather-scatter.ts';
 import { pad } from '../kernels/pad.ts';
 import { slice } from '../kernels/slice.ts';
 import { transpose } from '../kernels/transpose.ts';
 import { agree, DIMS, runOp, SHARED, type Source, source } from './wasm-device.ts';
 
-const op = (name: string) => [...transpose, ...slice, ...pad, ...gather].find((o) => o.op === name)!;
+const op = (name: string) => [...transpose, ...slice, ...pad, ...gather, ...gatherScatter].find((o) => o.op === name)!;
 const TYPES: readonly DType[] = ['float32', 'int64', 'uint8', 'float16', 'int32', 'bool', 'complex128'];
 const exact = { atol: 0, rtol: 0 };
 const ints = (v: readonly number[]): Tensor => tensor('int64', [v.length], v);

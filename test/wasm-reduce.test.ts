@@ -2,10 +2,11 @@ import { describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { type Tensor, tensor } from '../src/core/tensor.ts';
+import { alongAxis } from '../kernels/along.ts';
 import { reductions } from '../kernels/reduce.ts';
 import { agree, CAPS, DIMS, runOp, SHARED, source } from './wasm-device.ts';
 
-const op = (name: string) => reductions.find((o) => o.op === name)!;
+const op = (name: string) => [...reductions, ...alongAxis].find((o) => o.op === name)!;
 const ints = (v: readonly number[]): Tensor => tensor('int64', [v.length], v);
 const FLOATS: readonly DType[] = ['float32', 'float16', 'bfloat16', 'float64'];
 const INTS: readonly DType[] = ['int32', 'uint32', 'int64', 'uint64', 'int8', 'uint8', 'int16', 'uint16'];

@@ -1,10 +1,10 @@
-/** What fewer models use and devices do run: signals, grids, regions, deformations, determinants, sorting. */
+/** What fewer models use and devices do run: signals, grids, regions, deformations, determinants, some norms. */
 import { deformConv } from '../conv-deform.ts';
 import type { Op } from '../define.ts';
 import { det } from '../det.ts';
 import { grid } from '../grid.ts';
+import { otherNorms } from '../norm-other.ts';
 import { roi } from '../roi.ts';
 import { signal } from '../signal.ts';
-import { sort } from '../sort.ts';
 
-export const families: readonly (readonly Op[])[] = [[deformConv], det, grid, roi, signal, sort];
+export const families: readonly (readonly Op[])[] = [[deformConv], det, grid, roi, signal, otherNorms];

@@ -7,7 +7,7 @@
  */
 import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Window } from '../conv-window.ts';
-import { type Fn, i32, i32x4, type I32, type Local, memory, type Mod, v128 } from './asm.ts';
+import { type Fn, f32x4, i32, i32x4, type I32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec } from './conv-finish.ts';
 import { context } from './float.ts';
 import { i32s, locals, loop, mac, storeLanes, type Tile, tileOf } from './gemm-core.ts';
@@ -109,9 +109,9 @@ export interface ConvSpec {
   readonly source: Source;
   readonly store: StoreSpec | null;
 }
-/** Outputs whose inputs a block keeps near, and k's of them; the channels in it are so many that their pages fit the first TLB. */
+/** Outputs whose inputs a block keeps near, and k's of them, each block a sum of its own; the channels in it are so many that their pages fit the first TLB. */
 const BLOCK_OUTPUTS = 64;
-const BLOCK_K = 256;
+const BLOCK_K = 128;
 const BLOCK_PAGES = 48;
 export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
   const given = source === 'float32' ? (caps.tile ? tileOf(caps) : [4, 8]) : [4, 8];
@@ -126,8 +126,8 @@ export function blockOf(g: Geometry): { k: number; rows: number } {
 }
 
 /** How the pass over some k's of a tile begins and ends. */
-const ADDS = 1; // to what the passes before it left, rather than to the bias
-const ENDS = 2; // the sum is complete
+const ADDS = 1; // to what the passes before it left
+const ENDS = 2; // with the bias, the sum is complete
 
 /**
  * (x, table, w, K, out, outPlane, bias, pass, lanes, …operands): K steps of a tile of outputs. `bias`: the address of one value per row, or 0.
@@ -139,13 +139,6 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, nv: number, part: boolea
     const [x, table, w, K, out, outPlane, bias, pass, lanes] = Array.from({ length: 9 }, (_, i) => f.arg('i32', i)) as [L, L, L, L, L, L, L, L, L];
     const acc = locals(f, 'v128', rows * nv), b = locals(f, 'v128', nv), a = f.local('v128');
     const at = f.local('i32'), end = f.local('i32');
-    f.iff(i32.and(pass, ADDS), () => {
-      f.set(at, out);
-      for (let i = 0; i < rows; i++) {
-        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, v128.load(at, 16 * j));
-        if (i < rows - 1) f.inc(at, outPlane);
-      }
-    }, () => f.iff(bias, () => { for (let i = 0; i < rows; i++) for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, j ? acc[i * nv]! : v128.load32splat(bias, 4 * i)); }));
     f.set(end, i32.add(table, i32.shl(K, 2)));
     f.whileLoop(() => i32.ne(table, end), () => {
       f.set(at, i32.add(x, i32.load(table)));
@@ -157,6 +150,15 @@ function convTile(m: Mod, caps: WasmCaps, rows: number, nv: number, part: boolea
       f.inc(w, 4 * rows);
       f.inc(table, 4);
     });
+    const plus = (v: V, w: V): V => (source === 'float32' ? f32x4.add(v, w) : i32x4.add(v, w));
+    f.iff(i32.and(pass, ADDS), () => {
+      f.set(at, out);
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, plus(acc[i * nv + j]!, v128.load(at, 16 * j)));
+        if (i < rows - 1) f.inc(at, outPlane);
+      }
+    });
+    f.iff(i32.and(pass, ENDS), () => f.iff(bias, () => { for (let i = 0; i < rows; i++) { f.set(a, v128.load32splat(bias, 4 * i)); for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, plus(acc[i * nv + j]!, a)); } }));
     const put = (v: Local<'v128'>, j: number): void => {
       if (!part || j < nv - 1) return f.emit(v128.store(at, v, 16 * j));
       f.iff(i32.eq(lanes, 4), () => storeLanes(f, at, v, 4, 16 * j), () => f.iff(i32.eq(lanes, 3), () => storeLanes(f, at, v, 3, 16 * j), () => f.iff(i32.eq(lanes, 2), () => storeLanes(f, at, v, 2, 16 * j), () => storeLanes(f, at, v, 1, 16 * j))));

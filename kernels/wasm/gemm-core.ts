@@ -2,8 +2,8 @@
  * The register-tiled product C (+)= A × B that matmul, convolution and recurrent kernels are made of.
  *
  * A tile of `mr` rows × `nv` vectors of 4 columns stays in registers while k runs; A values are splat straight from memory, B is read as
- * vectors. k is not unrolled: older V8 versions then spill the accumulators. Each element of C is one chain in ascending k, cut only
- * at multiples of `KC`, so results do not depend on the tile.
+ * vectors. k is not unrolled: older V8 versions then spill the accumulators. Each element of C is a sum of chains of `CHAIN` steps, in ascending k:
+ * results do not depend on the tile, and the rounding error of a long sum grows with the length of its chains and with their number, not with K.
  */
 import type { WasmCaps } from '../../src/core/plan.ts';
 import { type Fn, f32, f32x4, i32, type I32, type Local, leaf, type Mod, type Num, type V, v128, type VT } from './asm.ts';
@@ -18,9 +18,10 @@ export const TILES: { readonly fma: readonly Tile[]; readonly plain: readonly Ti
 /** The tile for this machine: the calibrated one, or the default. */
 export const tileOf = (caps: WasmCaps): Tile => caps.tile ?? (caps.fma ? TILES.fma : TILES.plain)[0]!;
 
-/** Rows of A that are worked on while B passes by, and depth of one pass over k. */
+/** Rows of A that are worked on while B passes by, depth of one pass over k, and steps of one chain of sums. */
 const MC = 48;
-export const KC = 768;
+const KC = 768;
+const CHAIN = 128;
 
 /** acc + a·b, in one rounding where the machine has it. */
 export const mac = (fma: boolean, a: V, b: V, acc: V): V => (fma ? f32x4.rmadd(a, b, acc) : f32x4.add(acc, f32x4.mul(a, b)));
@@ -52,7 +53,7 @@ export function storeLanes(f: Fn, p: I32, v: Local<'v128'>, n: number, off = 0):
 
 /**
  * A micro-kernel: (a, aRow, aStep, b, bStep, k, c, cRow, init): mr × cols of C from k steps, strides in bytes.
- * `init`: 0 adds to C, 1 starts from zero, otherwise the address of one float per row to start from.
+ * `init`: 0 adds the sums to C, 1 stores them.
  * `exactB`: B has no room behind its last column, so a part vector is read lane by lane.
  */
 export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exactB: boolean) => `tile_${mr}x${cols}`, () => i32s(9), (f, fma, mr, cols, exactB) => {
@@ -65,22 +66,26 @@ export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exact
   const rows = [a, ...locals(f, 'i32', mr - 1)];
   const end = f.local('i32');
   const at = f.local('i32');
-  const each = (visit: (i: number, j: number, x: Local<'v128'>) => void): void => { for (let i = 0; i < mr; i++) for (let j = 0; j < nv; j++) visit(i, j, acc[i * nv + j]!); };
   const byRow = (visit: (i: number) => void): void => { f.set(at, c); for (let i = 0; i < mr; i++) { visit(i); if (i < mr - 1) f.inc(at, cRow); } };
-  f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, loadLanes(at, lanes(j), 16 * j)); }),
-    () => f.iff(i32.gtu(init, 1), () => each((i, j, x) => f.set(x, j ? acc[i * nv]! : v128.load32splat(init, 4 * i)))));
   for (let i = 1; i < mr; i++) f.set(rows[i]!, i32.add(rows[i - 1]!, aRow));
-  f.set(end, i32.add(b, i32.mul(k, bStep)));
-  f.iff(k, () => f.doWhile(() => {
-    for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
-    for (let i = 0; i < mr; i++) {
-      f.set(av, v128.load32splat(rows[i]!));
-      for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, mac(fma, av, bv[j]!, acc[i * nv + j]!));
-      f.inc(rows[i]!, aStep);
-    }
-    f.inc(b, bStep);
-  }, () => i32.ne(b, end)));
-  byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
+  f.doWhile(() => {
+    f.set(end, i32.add(b, i32.mul(i32.select(i32.gtu(k, CHAIN), i32.const(CHAIN), k), bStep)));
+    f.iff(k, () => f.doWhile(() => {
+      for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
+      for (let i = 0; i < mr; i++) {
+        f.set(av, v128.load32splat(rows[i]!));
+        for (let j = 0; j < nv; j++) f.set(acc[i * nv + j]!, mac(fma, av, bv[j]!, acc[i * nv + j]!));
+        f.inc(rows[i]!, aStep);
+      }
+      f.inc(b, bStep);
+    }, () => i32.ne(b, end)));
+    f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) { const x = acc[i * nv + j]!; f.set(x, f32x4.add(x, loadLanes(at, lanes(j), 16 * j))); } }));
+    byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
+    f.iff(i32.leu(k, CHAIN), () => f.returnNow());
+    for (const x of acc) f.set(x, v128.zero());
+    f.inc(k, -CHAIN);
+    f.set(init, i32.const(0));
+  }, () => k);
 });
 
 /** What of a problem is baked into the code: the tile, and what is left over of N. M and K may be any, as dims of inputs are. */
@@ -160,13 +165,13 @@ export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   });
 }
 
-/** (a, aStep, b, c, K): one row of A against `n` panels of `nv` vectors at once. */
-const rowPanels = leaf((_fma: boolean, _nv: number, n: number) => `row_x${n}`, () => i32s(5), (f, fma, nv, n) => {
-  const { a, aStep, b, c, K } = params(f, 'a', 'aStep', 'b', 'c', 'K');
+/** (a, aStep, b, pitch, c, K): one chain of one row of A against `n` panels of `nv` vectors, `pitch` bytes apart, at once. */
+const rowPanels = leaf((_fma: boolean, _nv: number, n: number) => `row_x${n}`, () => i32s(6), (f, fma, nv, n) => {
+  const { a, aStep, b, pitch, c, K } = params(f, 'a', 'aStep', 'b', 'pitch', 'c', 'K');
   const acc = locals(f, 'v128', n * nv);
   const bs = [b, ...locals(f, 'i32', n - 1)];
   const av = f.local('v128');
-  for (let g = 1; g < n; g++) f.set(bs[g]!, i32.add(bs[g - 1]!, i32.mul(K, 16 * nv)));
+  for (let g = 1; g < n; g++) f.set(bs[g]!, i32.add(bs[g - 1]!, pitch));
   f.times(K, () => {
     f.set(av, v128.load32splat(a));
     for (let g = 0; g < n; g++) {
@@ -189,9 +194,26 @@ function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   const tail = nTail ? microKernel(m, caps.fma, 1, nTail, false) : null;
   return m.fn('gemm', i32s(10), [], false, (f) => {
     const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
+    const [a, b, left] = locals(f, 'i32', 3) as [L, L, L];
+    const pitch = f.let(i32.mul(p.K, nr * 4));
+    const before = locals(f, 'v128', together * nv);
     const run = (fn: Fn, n: number): void => {
-      f.call(fn, p.a, p.aStep, p.b, p.c, p.K);
-      f.inc(p.b, i32.mul(p.K, n * nr * 4));
+      const chain = f.let(i32.select(i32.gtu(p.K, CHAIN), i32.const(CHAIN), p.K));
+      const sums = before.slice(0, n * nv);
+      f.call(fn, p.a, p.aStep, p.b, pitch, p.c, chain);
+      f.set(a, p.a);
+      f.set(b, p.b);
+      f.set(left, i32.sub(p.K, chain));
+      f.whileLoop(() => left, () => { // added here: V8 keeps sums in memory that are more than stored behind their loop
+        sums.forEach((x, j) => f.set(x, v128.load(p.c, 16 * j)));
+        f.inc(a, i32.mul(chain, p.aStep));
+        f.inc(b, i32.mul(chain, nr * 4));
+        f.iff(i32.ltu(left, chain), () => f.set(chain, left));
+        f.call(fn, a, p.aStep, b, pitch, p.c, chain);
+        sums.forEach((x, j) => f.emit(v128.store(p.c, f32x4.add(x, v128.load(p.c, 16 * j)), 16 * j)));
+        f.inc(left, i32.sub(0, chain));
+      });
+      f.inc(p.b, i32.mul(pitch, n));
       f.inc(p.c, n * nr * 4);
     };
     f.times(i32.divu(p.N, nr * together), () => run(many, together));

@@ -5,9 +5,9 @@ import { groupNormForm, instanceNormForm } from '../norm-channel.ts';
 import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
 import { unpoolShape } from '../pool.ts';
-import { knownAxes, knownAxis, ownAxis } from '../reduce.ts';
+import { knownAxes } from '../reduce.ts';
 import { changedAxes } from '../resize.ts';
-import { axesOf, axisOf } from '../shapes.ts';
+import { axisOf } from '../shapes.ts';
 import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
@@ -15,18 +15,16 @@ import { castKernel, copyKernel } from './cast.ts';
 import { logSumExpWasm } from './contract.ts';
 import { convTransposeWasm } from './conv-transpose.ts';
 import { convWasm } from './conv.ts';
-import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './gather.ts';
+import { gatherKernel } from './gather.ts';
 import { matmulScalar } from './gemm-scalar.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from './gemm.ts';
 import { withHalf } from './half.ts';
 import { lineKernel } from './lines.ts';
-import { eyeWasm, oneHotWasm, triluWasm } from './make.ts';
 import { mapKernel } from './map.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
-import { batchNormWasm, meanVarianceWasm } from './norm-each.ts';
+import { batchNormWasm } from './norm-each.ts';
 import { poolWasm } from './pool.ts';
-import { reverseSequenceWasm } from './recurrent.ts';
-import { positionKernel, reduceKernel, scanKernel } from './reduce.ts';
+import { reduceKernel } from './reduce.ts';
 import { resizeKernel } from './resize.ts';
 import { normKernels, softmaxKernels } from './rows.ts';
 import { maxUnpoolWasm } from './windows.ts';
@@ -37,8 +35,6 @@ const casts = [castKernel];
 const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
 const resizes = [resizeKernel(changedAxes)];
-const scatters = [scatterElementsKernel];
-const trilus = [triluWasm];
 const softmaxes = (log: boolean) => [...softmaxKernels(log, linesOf), lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)];
 const reductions = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'] as const;
 
@@ -61,10 +57,7 @@ export const common: KernelTable<WasmKernel> = {
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
   InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
   BatchNormalization: [batchNormWasm],
-  MeanVarianceNormalization: [meanVarianceWasm((call) => axesOf(call.attrs.axes, shapeOf(call, 0).length))],
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes), ...(how === 'LogSumExp' ? [logSumExpWasm(knownAxes)] : [])]])),
-  ArgMax: [positionKernel(true, ownAxis)], ArgMin: [positionKernel(false, ownAxis)],
-  CumSum: [scanKernel(false, knownAxis)], CumProd: [scanKernel(true, knownAxis)],
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
   Split: stridedKernels('split', splitViews, [1]),
@@ -73,18 +66,14 @@ export const common: KernelTable<WasmKernel> = {
   Tile: stridedKernels('tile', tileViews, [1, 2]), Expand: stridedKernels('expand', expandViews, [1]),
   Concat: [concatKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
   Pad: [padKernel('pad', padGeometry, [1, 3], 2)], CenterCropPad: [padKernel('crop', cropGeometry, [1])],
-  ReverseSequence: [reverseSequenceWasm],
-  Trilu: trilus, 'com.microsoft.Trilu': trilus,
-  Gather: [gatherKernel], GatherElements: [gatherElementsKernel], GatherND: [gatherNDKernel],
-  ScatterElements: scatters, Scatter: scatters, ScatterND: [scatterNDKernel],
+  Gather: [gatherKernel],
   // types and values
   Cast: casts, CastLike: casts, BitCast: [copyKernel],
-  EyeLike: [eyeWasm], OneHot: [oneHotWasm((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
 };
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<WasmKernel> }>>> = {
   transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** The kernels of common operators and of these sets. */

@@ -3,8 +3,9 @@ import type { Fact } from '../../src/core/graph.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
-import type { Launch, Ref } from '../define.ts';
+import type { Call, Launch, Ref } from '../define.ts';
 import { input, kindOf, x } from '../expr.ts';
+import { axisOf } from '../shapes.ts';
 import { elemOf, isPacked } from './elem.ts';
 import { grid } from './grid.ts';
 import { mapLaunch } from './map.ts';
@@ -42,3 +43,8 @@ export const extraOf = (...list: readonly (readonly [name: string, elem: Elem, b
 
 /** Four numbers, innermost first, the missing ones 1. */
 export const inward = (list: readonly number[], fill = 1): number[] => [...list].reverse().concat(Array.from({ length: 4 - list.length }, () => fill));
+
+/** Lines along an axis, `inner` elements apart. */
+export interface Lines { readonly outer: number; readonly n: number; readonly inner: number }
+/** The lines along a call's axis. */
+export const linesAlong = (call: Call): Lines => { const { shape } = call.inputs[0]!; const axis = axisOf(call.attrs.axis, shape.length); return { outer: sizeOf(shape.slice(0, axis)), n: shape[axis]!, inner: sizeOf(shape.slice(axis + 1)) }; };

@@ -8,9 +8,9 @@ import { groupNormForm, instanceNormForm } from '../norm-channel.ts';
 import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
 import { poolShape } from '../pool.ts';
-import { knownAxes, knownAxis, ownAxis } from '../reduce.ts';
+import { knownAxes } from '../reduce.ts';
 import { changedAxes } from '../resize.ts';
-import { axesOf, axisOf } from '../shapes.ts';
+import { axisOf } from '../shapes.ts';
 import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
@@ -18,15 +18,15 @@ import { castKernel, copyKernel } from './cast.ts';
 import { convSumKernels } from './conv-sum.ts';
 import { convKernels, convTransposeKernels } from './conv.ts';
 import { dropoutKernel } from './dropout.ts';
-import { gatherElementsKernel, gatherKernel, gatherNDKernel, scatterElementsKernel, scatterNDKernel } from './gather.ts';
-import { eyeKernel, fillKernel, oneHotKernel, rangeKernel, reverseKernel, triluKernel } from './make.ts';
+import { gatherKernel } from './gather.ts';
+import { fillKernel, rangeKernel } from './make.ts';
 import { mapKernel } from './map.ts';
 import { gatedKernels } from './matmul-gated.ts';
 import { gemmProduct, matmulProduct } from './matmul.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './pool.ts';
 import { productKernels } from './product-kernels.ts';
-import { positionKernel, reduceKernel, type Reduction, scanKernel } from './reduce.ts';
+import { reduceKernel, type Reduction } from './reduce.ts';
 import { resizeKernel } from './resize.ts';
 import { normKernels, softmaxKernels } from './rows.ts';
 import type { SetName } from '../sets.ts';
@@ -44,8 +44,6 @@ const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
 const poolWindow = (call: Call) => poolShape(shapeOf(call, 0), call.attrs).window;
 const resizes = [resizeKernel(changedAxes)];
-const scatters = [scatterElementsKernel];
-const trilus = [triluKernel];
 const reductions: readonly Reduction[] = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'];
 
 export const common: KernelTable<GpuKernel> = {
@@ -71,8 +69,6 @@ export const common: KernelTable<GpuKernel> = {
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
   InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes)]])),
-  ArgMax: [positionKernel(true, ownAxis)], ArgMin: [positionKernel(false, ownAxis)],
-  CumSum: [scanKernel(false, knownAxis)], CumProd: [scanKernel(true, knownAxis)],
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
   Split: stridedKernels('split', splitViews, [1]),
@@ -81,20 +77,16 @@ export const common: KernelTable<GpuKernel> = {
   Tile: stridedKernels('tile', tileViews, [1, 2]), Expand: stridedKernels('expand', expandViews, [1]),
   Concat: [concatKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
   Pad: [padKernel('pad', padGeometry, [1, 3], 2)], CenterCropPad: [padKernel('crop', cropGeometry, [1])],
-  ReverseSequence: [reverseKernel((call) => axesOf([call.attrs.batch_axis], shapeOf(call, 0).length)[0]!)],
-  Trilu: trilus, 'com.microsoft.Trilu': trilus,
-  Gather: [gatherKernel], GatherElements: [gatherElementsKernel], GatherND: [gatherNDKernel],
-  ScatterElements: scatters, Scatter: scatters, ScatterND: [scatterNDKernel],
+  Gather: [gatherKernel],
   // types and values
   Cast: casts, CastLike: casts, BitCast: [copyKernel],
-  ConstantOfShape: [fillKernel((call) => call.attrs.value ?? ZERO)], EyeLike: [eyeKernel], Range: [rangeKernel],
-  OneHot: [oneHotKernel((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
+  ConstantOfShape: [fillKernel((call) => call.attrs.value ?? ZERO)], Range: [rangeKernel],
   Dropout: [dropoutKernel],
 };
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<GpuKernel> }>>> = {
   transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** Is it a kernel of `variants.ts`? */

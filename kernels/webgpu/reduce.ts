@@ -1,9 +1,9 @@
-/** Reductions over axes, positions of extremes, running sums. */
+/** Reductions over axes. */
 import { BITS } from '../../src/core/dtype.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
-import { reduceGroup, reduceLane, scanLane } from '../../wgsl/index.gen.ts';
+import { reduceGroup, reduceLane } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { literal, WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
 import { constant, type Ex, input, type Kind, kindOf, x } from '../expr.ts';
@@ -12,15 +12,15 @@ import { elemOf, isPacked } from './elem.ts';
 import { grid, groups } from './grid.ts';
 import { mapLaunch } from './map.ts';
 
-type Number = Exclude<Kind, 'f64' | 'bool'>;
+export type Number = Exclude<Kind, 'f64' | 'bool'>;
 export type Reduction = 'Sum' | 'Mean' | 'Max' | 'Min' | 'Prod' | 'L1' | 'L2' | 'SumSquare' | 'LogSum' | 'LogSumExp';
 
 /** A reduction as text: type A of what is merged, and the functions on it. `part`: the functions of a second pass over what the first left. */
-interface Steps { readonly A: string; readonly first: string; readonly pre: string; readonly merge: string; readonly post: string; readonly Y: string }
+export interface Steps { readonly A: string; readonly first: string; readonly pre: string; readonly merge: string; readonly post: string; readonly Y: string }
 
-const body = (head: string, e: Ex, names: readonly string[]): string => `fn ${head} {\n${wgslBody(e, (i) => names[i]!)}\n}`;
+export const body = (head: string, e: Ex, names: readonly string[]): string => `fn ${head} {\n${wgslBody(e, (i) => names[i]!)}\n}`;
 
-function stepsOf(op: Reduction, kind: Number, n: number, least: Ex, greatest: Ex): Steps {
+export function stepsOf(op: Reduction, kind: Number, n: number, least: Ex, greatest: Ex): Steps {
   const T = WGSL_TYPE[kind];
   const [a, b] = [input(0, kind), input(1, kind)];
   const value = (e: Ex): string => body(`pre(v: ${T}, k: u32) -> ${T}`, e, ['v']);
@@ -48,8 +48,8 @@ function stepsOf(op: Reduction, kind: Number, n: number, least: Ex, greatest: Ex
 const ONLY_FLOATS: ReadonlySet<Reduction> = new Set(['Mean', 'L2', 'LogSum', 'LogSumExp']);
 
 /** The elements that a call reduces: dims and strides of what stays and of what goes, merged, innermost last. */
-interface Space { readonly shape: readonly number[]; readonly strides: readonly number[]; readonly depths: readonly number[]; readonly steps: readonly number[]; readonly n: number; readonly count: number }
-function spaceOf(shape: readonly number[], axes: readonly number[]): Space {
+export interface Space { readonly shape: readonly number[]; readonly strides: readonly number[]; readonly depths: readonly number[]; readonly steps: readonly number[]; readonly n: number; readonly count: number }
+export function spaceOf(shape: readonly number[], axes: readonly number[]): Space {
   const strides = stridesOf(shape);
   const pick = (inside: boolean): { shape: number[]; strides: number[] } => {
     const dims = shape.map((_, i) => i).filter((i) => axes.includes(i) === inside);
@@ -62,7 +62,7 @@ function spaceOf(shape: readonly number[], axes: readonly number[]): Space {
 
 /** How the work is divided: a workgroup or an invocation an element, each in `parts` that a second dispatch merges. */
 interface Division { readonly group: boolean; readonly parts: number }
-function divide(s: Space, caps: GpuCaps): Division {
+export function divide(s: Space, caps: GpuCaps): Division {
   if (caps.software) return { group: false, parts: 1 };
   const rows = (s.steps.at(-1) ?? 0) === 1;
   if (rows && s.n > 32 && !(s.n <= 128 && s.count >= 16384)) return { group: true, parts: s.count < 64 && s.n > 16384 ? Math.min(256, Math.ceil(s.n / 8192)) : 1 };
@@ -70,10 +70,10 @@ function divide(s: Space, caps: GpuCaps): Division {
 }
 
 const reversed = (list: readonly number[]): number[] => (list.length === 0 ? [0] : [...list].reverse());
-const WG = 64;
+export const WG = 64;
 const pow2 = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
 
-function launchOf(s: Space, d: { readonly group: boolean; readonly parts: number }, steps: Steps, types: { readonly x: Elem; readonly y: Elem }, packed: boolean, from: Ref, to: Ref, caps: GpuCaps): Launch {
+export function launchOf(s: Space, d: { readonly group: boolean; readonly parts: number }, steps: Steps, types: { readonly x: Elem; readonly y: Elem }, packed: boolean, from: Ref, to: Ref, caps: GpuCaps): Launch {
   const count = s.count * d.parts;
   const chunk = Math.max(1, Math.ceil(s.n / d.parts));
   const uniforms = { count, n: s.n, parts: d.parts, chunk, dims: reversed(s.shape), strides: reversed(s.strides), depths: reversed(s.depths), steps: reversed(s.steps) };
@@ -89,15 +89,15 @@ function launchOf(s: Space, d: { readonly group: boolean; readonly parts: number
   return { module: reduceLane, types, params: { ...params, WG, PER }, uniforms, slots: { ...slots, write }, workgroups: grid(Math.ceil(count / PER), WG), bind: [from, to] };
 }
 
-const WIDE: Readonly<Record<Number, Elem>> = { f32: 'f32', i32: 'i32', u32: 'u32', i64: 'i64', u64: 'u64' };
-const WIDE_DTYPE = { f32: 'float32', i32: 'int32', u32: 'uint32', i64: 'int64', u64: 'uint64' } as const;
+export const WIDE: Readonly<Record<Number, Elem>> = { f32: 'f32', i32: 'i32', u32: 'u32', i64: 'i64', u64: 'u64' };
+export const WIDE_DTYPE = { f32: 'float32', i32: 'int32', u32: 'uint32', i64: 'int64', u64: 'uint64' } as const;
 /** Kind in which a dtype is reduced: bools as numbers 0 and 1. */
-const reducible = (call: Call): Number | null => {
+export const reducible = (call: Call): Number | null => {
   const { dtype } = call.inputs[0]!;
   const kind = dtype === 'bool' ? 'u32' : kindOf(dtype);
   return kind === undefined || kind === 'f64' || kind === 'bool' || elemOf(dtype) === undefined ? null : kind;
 };
-const storage = (dtype: Call['inputs'][0] & object): Elem => (dtype.dtype === 'bool' ? 'u8' : elemOf(dtype.dtype)!);
+export const storage = (dtype: Call['inputs'][0] & object): Elem => (dtype.dtype === 'bool' ? 'u8' : elemOf(dtype.dtype)!);
 
 /** Of nothing, the greatest is the least that the type has, and the least the greatest. */
 function ends(call: Call, kind: Number): { least: Ex; greatest: Ex } {
@@ -149,73 +149,6 @@ export const reduceKernel = (op: Reduction, axesOf: (call: Call) => readonly num
         launchOf(s, d, { ...all, post: keep }, { x: from, y: WIDE[kind] }, false, { input: 0 }, { scratch: 0 }, caps),
         launchOf(second, { group: false, parts: 1 }, { ...all, pre: `fn pre(v: ${all.A}, k: u32) -> ${all.A} { return v; }`, post: whole }, { x: WIDE[kind], y: to }, packed, { scratch: 0 }, { output: 0 }, caps),
       ];
-    },
-  };
-};
-
-/** ArgMax and ArgMin: the place of the extreme as int64. Of equals the first, or the last if asked. */
-export const positionKernel = (greatest: boolean, axisOf: (call: Call) => number): GpuKernel<{ readonly select_last_index: number }> => ({
-  name: greatest ? 'reduce.argmax' : 'reduce.argmin',
-  accepts: (call) => reducible(call) !== null && spaceOf(call.inputs[0]!.shape, [axisOf(call)]).shape.length <= 8,
-  launch: (call, caps) => {
-    const kind = reducible(call)!;
-    const s = spaceOf(call.inputs[0]!.shape, [axisOf(call)]);
-    const T = WGSL_TYPE[kind];
-    const [a, b] = [input(0, kind), input(1, kind)];
-    const none = '0xffffffffu';
-    const steps: Steps = {
-      A: 'Place', Y: 'vec2u', first: `struct Place { v: ${T}, k: u32 }\nfn first() -> Place { return Place(${T}(), ${none}); }`,
-      pre: `fn pre(v: ${T}, k: u32) -> Place { return Place(v, k); }`,
-      merge: `${body(`better(a: ${T}, b: ${T}) -> bool`, greatest ? x.lt(b, a) : x.lt(a, b), ['a', 'b'])}\n${body(`same(a: ${T}, b: ${T}) -> bool`, x.eq(a, b), ['a', 'b'])}\n`
-        + `fn merge(a: Place, b: Place) -> Place {\n  if (a.k == ${none}) { return b; }\n  if (b.k == ${none}) { return a; }\n  if (better(b.v, a.v)) { return b; }\n  if (same(a.v, b.v) && ${call.attrs.select_last_index ? 'b.k > a.k' : 'b.k < a.k'}) { return b; }\n  return a;\n}`,
-      post: 'fn post(a: Place) -> vec2u { return vec2u(a.k, 0u); }',
-    };
-    return launchOf(s, { group: divide(s, caps).group, parts: 1 }, steps, { x: storage(call.inputs[0]!), y: 'i64' }, false, { input: 0 }, { output: 0 }, caps);
-  },
-});
-
-interface ScanAttrs { readonly exclusive: number; readonly reverse: number }
-/** CumSum and CumProd; `axisOf` is null while the axis is not known. */
-export const scanKernel = (product: boolean, axisOf: (call: Call) => number | null): GpuKernel<ScanAttrs> => {
-  const of = (call: Call, caps: GpuCaps): { rows: number; n: number; inner: number; parts: number; chunk: number; kind: Number; packed: boolean } => {
-    const { shape, dtype } = call.inputs[0]!;
-    const axis = axisOf(call)!;
-    const [n, inner] = [shape[axis]!, sizeOf(shape.slice(axis + 1))];
-    const rows = sizeOf(shape.slice(0, axis)) * inner;
-    const most = caps.software || rows >= 4096 || n < 256 ? 1 : Math.min(256, Math.ceil(n / 64), Math.ceil(16384 / rows));
-    let parts = most;
-    if (call.attrs.reverse) while (n % parts !== 0) parts--; // chunks from either end must be the same
-    return { rows, n, inner, parts, chunk: Math.max(1, Math.ceil(n / parts)), kind: reducible(call)!, packed: isPacked(elemOf(dtype)!, caps) };
-  };
-  return {
-    name: product ? 'scan.product' : 'scan.sum',
-    accepts: (call) => axisOf(call) !== null && reducible(call) !== null,
-    scratch: (call, caps) => {
-      const { rows, parts, kind, packed } = of(call, caps);
-      const width = kind === 'i64' || kind === 'u64' ? 8 : 4;
-      return [...(packed ? [sizeOf(call.inputs[0]!.shape) * 4] : []), ...(parts > 1 ? [rows * parts * width] : [])];
-    },
-    launch: (call, caps) => {
-      const { rows, n, inner, parts, chunk, kind, packed } = of(call, caps);
-      const { shape, dtype } = call.inputs[0]!;
-      const { exclusive, reverse } = call.attrs;
-      const { first, merge, pre, A, Y } = stepsOf(product ? 'Prod' : 'Sum', kind, n, constant(0, kind), constant(0, kind));
-      const elem = elemOf(dtype)!;
-      const sums: Ref = { scratch: packed ? 1 : 0 };
-      const launches: Launch[] = [];
-      if (parts > 1) {
-        const s: Space = { shape: inner > 1 ? [rows / inner, inner] : [rows], strides: inner > 1 ? [n * inner, 1] : [n], depths: [n], steps: [inner], n, count: rows };
-        launches.push(launchOf(s, { group: false, parts }, { A, Y, first, merge, pre, post: `fn post(a: ${A}) -> ${A} { return a; }` }, { x: elem, y: WIDE[kind] }, false, { input: 0 }, sums, caps));
-      }
-      const carried = parts === 1 ? 'fn carried(row: u32, part: u32) -> A { return first(); }'
-        : `fn carried(row: u32, part: u32) -> A { var a = first(); for (var p = 0u; p < part; p++) { a = merge(a, load_sums(row * u.parts + ${reverse ? 'u.parts - 1u - p' : 'p'})); } return a; }`;
-      launches.push({
-        module: scanLane, types: { x: elem, y: packed ? WIDE[kind] : elem, ...(parts > 1 ? { sums: WIDE[kind] } : {}) }, params: { WG, EXCLUSIVE: exclusive ? 1 : 0, REVERSE: reverse ? 1 : 0 },
-        uniforms: { count: rows * parts, n, inner, parts, chunk }, slots: { carried, first: `alias A = ${A};\n${first}`, merge },
-        workgroups: grid(rows * parts, WG), bind: [{ input: 0 }, packed ? { scratch: 0 } : { output: 0 }], ...(parts > 1 ? { extra: [{ name: 'sums', bind: sums }] } : {}),
-      });
-      if (packed) launches.push(mapLaunch(input(0, kind), call.outputs[0]!, { output: 0 }, [{ fact: { dtype: WIDE_DTYPE[kind], shape }, bind: { scratch: 0 } }]));
-      return launches;
     },
   };
 };

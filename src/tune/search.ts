@@ -5,7 +5,7 @@
  */
 import type { GpuKernel } from '../../kernels/define.ts';
 import { ops } from '../../kernels/index.ts';
-import { packers } from '../../kernels/pack.ts';
+import { packed } from '../../kernels/pack.ts';
 import { ableKernels } from '../3-plan/make-plan.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';
@@ -41,7 +41,7 @@ export interface Measured extends TuningEntry {
 /** The device that is tuned, and what it can do. */
 export interface Tuned { readonly device: GPUDevice; readonly caps: GpuCaps; readonly gauge: Gauge }
 
-export const pack: Packer = ({ name, args }, t) => (packers.get(name) ?? fail('internal', `no packer ${name}`))(t, args);
+export const pack: Packer = (made, t) => packed(t, made);
 
 export interface Variant { readonly kernel: GpuKernel; readonly params: Params }
 const nameOf = ({ kernel, params }: Variant): string => [kernel.name, ...Object.entries(params).map(([k, v]) => `${k}=${v}`)].join(' ');

@@ -4,9 +4,10 @@ import type { Call, GpuKernel, KernelTable } from '../../define.ts';
 import { blocksOf } from '../../det.ts';
 import { dftOf, stftOf } from '../../signal.ts';
 import { linesOf } from '../../softmax.ts';
+import { linesAlong } from '../element.ts';
 import { affineKernel, col2ImKernel, deformKernel, detKernel, lrnKernel } from '../image.ts';
-import { lineKernel, linesAlong, topKernel } from '../lines.ts';
-import { roiAlignKernel, tensorScatterKernel } from '../scatter.ts';
+import { lineKernel } from '../lines.ts';
+import { roiAlignKernel } from '../roi.ts';
 import { dftKernel, stftKernel } from '../signal.ts';
 import { givenCall } from '../unit.ts';
 
@@ -15,14 +16,12 @@ const shapeIf = (call: Call, i: number): readonly number[] | null => call.inputs
 
 export const kernels: KernelTable<GpuKernel> = {
   Hardmax: [lineKernel(() => 'hardmax', linesOf)],
-  TensorScatter: [tensorScatterKernel],
   Det: [detKernel],
   DeformConv: [deformKernel((call) => deformShape(shapeOf(call, 0), shapeOf(call, 1), shapeOf(call, 2), shapeIf(call, 3), shapeIf(call, 4), call.attrs).window)],
   RoiAlign: [roiAlignKernel],
   AffineGrid: [affineKernel],
   Col2Im: [col2ImKernel((call) => { const { blocks, begins, dilations, strides } = blocksOf(givenCall(call)); return { output: blocks, pads: begins, dilations, strides }; })],
   LpNormalization: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), linesAlong)],
-  TopK: [topKernel],
   LRN: [lrnKernel],
   DFT: [dftKernel(dftOf)], STFT: [stftKernel(stftOf)],
 };
