@@ -72,6 +72,13 @@ const gemmPairs: Packer = (t, args, into) => {
   for (let i = 0; i < matrices; i++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[i * matrix + (((n >> 3) * half + (k >> 1)) * 8 + (n & 7)) * 2 + (k & 1)] = from[i * K * N + k * row + n * col]!;
   return bytes(out);
 };
+/** "bytes.quads" [K, N, row, col, matrices, flip]: 8-bit values, `flip` changed by XOR, [k / 4][column][k & 3], columns up to a multiple of 4; 4 divides K. */
+const bytesQuads: Packer = (t, args, into) => {
+  const [K, N, row, col, matrices, flip] = ints(args) as [number, number, number, number, number, number];
+  const from = numbers(t), wide = up(N, 4) * 4, out = cells(Uint8Array, (matrices * K * wide) / 4, into, N % 4 === 0);
+  for (let i = 0; i < matrices; i++) for (let k = 0; k < K; k++) for (let n = 0; n < N; n++) out[(i * (K >> 2) + (k >> 2)) * wide + n * 4 + (k & 3)] = from[i * K * N + k * row + n * col]! ^ flip;
+  return bytes(out);
+};
 /**
  * "conv.pairs" [mr, groups, filters, channels, taps, zero point, or one of each filter …]: 8-bit weights [groups, filters, channels, taps] less their zero points as int16,
  * [group][tile of mr filters][pair of channels][tap][filter][2]; a channel that a last pair lacks is 0.
@@ -160,7 +167,7 @@ const packers: ReadonlyMap<string, Packer> = new Map([
     return into ?? taps;
   }],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
-  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['bytes.quads', bytesQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);
 
 /** What a plan's `pack` makes of a constant: in `into` if given, which is `pack.bytes` long. @throws internal if there is no such packer, or it made something else, or elsewhere */

@@ -95,4 +95,33 @@ const einsums: Case[] = (['float32', 'float16', 'int32'] as const).flatMap((d): 
   ['i,i->', [9], [9]], ['...ij,...jk->...ik', [2, 1, 3, 4], [5, 4, 2]], ['ii->i', [5, 5]], ['ij->', [4, 5]], ['ab,bc,cd->ad', [2, 3], [3, 4], [4, 5]], ['ijk,kl->jil', [3, 1, 4], [4, 2]], ['ab,ab->b', [3, 8], [1, 8]],
 ] as const).map(([equation, ...shapes]): Case => ({ op: 'Einsum', inputs: shapes.map((s, i) => counted(d, s, d === 'int32' ? 1 : 1 / 16 / (i + 1))), attrs: { equation }, ...coarse(d === 'float16' ? 'float16' : 'float32'), ...(d === 'float16' ? { atol: 0.05 } : {}) })));
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept, einsums };
+const cycle = (dtype: DType, shape: readonly number[], values: readonly number[]): Tensor => fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => values[(i * 7 + (i >> 3)) % values.length]!));
+const wide = (dtype: DType, shape: readonly number[]): Tensor => cycle(dtype, shape, dtype === 'int8' ? [-128, 127, 3, -77, 0, 91, -1, 64, 1, -33, 125] : [0, 255, 3, 177, 128, 91, 1, 64, 200, 33, 127]);
+const scale = (v: number): Tensor => fromNumbers('float32', [], [v]);
+const BYTES = ['uint8', 'int8'] as const;
+/** Scales that keep results off ties. */
+const quantized: Case[] = BYTES.flatMap((a) => BYTES.flatMap((b): Case[] => {
+  const [za, zb] = [fromNumbers(a, [], [a === 'int8' ? -7 : 119]), fromNumbers(b, [], [b === 'int8' ? 5 : 131])], per = (n: number): Tensor => wide(b, [n]), scales = (n: number): Tensor => cycle('float32', [n], [0.0131, 0.0073, 0.0217]);
+  return [
+    ...(a === b ? [[1, 8, 5], [5, 35, 4]] : [[13, 36, 20], [3, 0, 5]]).flatMap(([m, k, n]): Case[] => [
+      { op: 'MatMulInteger', inputs: [wide(a, [m!, k!]), wide(b, [k!, n!]), za, zb], known: [1, 2, 3] }, { op: 'MatMulInteger', inputs: [wide(a, [2, m!, k!]), wide(b, [k!, n!]), wide(a, [m!]), per(n!)], known: [1] },
+      { op: 'MatMulInteger', inputs: [wide(a, [3, m!, k!]), wide(b, [3, k!, n!]), null, null], known: [1] },
+      { op: 'QLinearMatMul', inputs: [wide(a, [m!, k!]), scale(0.0123), za, wide(b, [k!, n!]), scale(0.0371), zb, scale(1.93), za], known: [3] },
+      { op: 'QLinearMatMul', inputs: [wide(a, [m!, k!]), cycle('float32', [m!], [0.011, 0.0057]), za, wide(b, [k!, n!]), scales(n!), per(n!), scale(0.83), zb], known: [3, 4] },
+      { op: 'com.microsoft.QGemm', inputs: [wide(a, [m!, k!]), scale(0.0123), za, wide(b, [n!, k!]), scales(n!), per(n!), counted('int32', [n!], 37), scale(1.31), zb], known: [3], attrs: { transB: 1, alpha: 0.7 } },
+      { op: 'com.microsoft.QGemm', inputs: [wide(a, [k!, m!]), scale(0.0123), za, wide(b, [k!, n!]), scale(0.0051), zb, null, null, null], attrs: { transA: 1 }, ...close },
+    ]),
+    ...[null, za].flatMap((zx): Case[] => [
+      { op: 'ConvInteger', inputs: [wide(a, [2, 4, 7, 5]), wide(b, [6, 2, 3, 3]), zx, zx && per(6)], known: [1], attrs: { group: 2, pads: [1, 1, 0, 1], strides: [2, 1] } }, { op: 'ConvInteger', inputs: [wide(a, [1, 3, 9]), wide(b, [5, 3, 2]), zx, zx && zb], attrs: { dilations: [2] } },
+      { op: 'ConvInteger', inputs: [wide(a, [2, 3, 4, 4]), wide(b, [5, 3, 1, 1]), zx, null] },
+    ]),
+    { op: 'QLinearConv', inputs: [wide(a, [2, 4, 7, 7]), scale(0.0123), za, wide(b, [6, 4, 3, 3]), scales(6), per(6), scale(1.31), zb, counted('int32', [6], 51)], known: [3], attrs: { pads: [1, 1, 1, 1] } },
+    { op: 'com.microsoft.QLinearConv', inputs: [wide(a, [1, 6, 5, 8]), scale(0.0123), za, wide(b, [6, 1, 3, 1]), scale(0.0371), zb, scale(0.57), za], attrs: { group: 6 } },
+  ];
+}));
+const samples: Case[] = REALS.flatMap((d) => ['nearest', 'linear', 'cubic'].flatMap((mode) => ['zeros', 'border', 'reflection'].flatMap((padding_mode) => [0, 1].flatMap((align_corners): Case[] => {
+  const attrs = { mode, padding_mode, align_corners }, grid = (...shape: number[]): Tensor => cycle(d, shape, [0.1875, -1.4375, 0.53125, 1, -0.71875, 2.8125, -0.03125, 0.96875, -1]);
+  return [{ op: 'GridSample', inputs: [rough(d, [2, 3, 5, 7]), grid(2, 4, 3, 2)], attrs, ...coarse(d) }, { op: 'GridSample', inputs: [rough(d, [1, 2, 3, 4, 1]), grid(1, 2, 3, 2, 3)], attrs, ...coarse(d) }, { op: 'GridSample', inputs: [rough(d, [2, 1, 6]), grid(2, 5, 1)], attrs, ...coarse(d) }];
+}))));
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept, einsums, quantized, samples };

@@ -9,10 +9,10 @@ import { built } from './browser/chromium.ts';
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
-  { entry: 'index.js', first: 138_500, all: 332_500 },
-  { entry: 'webgpu/index.js', first: 137_800, all: 244_500 },
+  { entry: 'index.js', first: 138_500, all: 335_000 },
+  { entry: 'webgpu/index.js', first: 137_800, all: 246_500 },
   { entry: 'run/index.js', first: 16_800, all: 16_800 },
-  { entry: 'plan/index.js', first: 121_500, all: 315_000 },
+  { entry: 'plan/index.js', first: 121_500, all: 317_500 },
   { entry: 'wasm/index.js', first: 152_500, all: 248_000 },
 ];
 /** Chunks that only Node asks for. */

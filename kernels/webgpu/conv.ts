@@ -20,9 +20,9 @@ const MAX_GROUPS = 65535;
 const biasOf = (call: Call): Addend[] => (call.inputs[2] ? [{ input: 2, shape: [sizeOf(call.inputs[2].shape), ...call.inputs[0]!.shape.slice(2).map(() => 1)], times: 1 }] : []);
 const computes = (call: Call, caps: GpuCaps): boolean => productKind(elemOf(call.inputs[0]!.dtype)) === 'f32' && productKind(elemOf(call.inputs[1]!.dtype)) === 'f32' && finishFits(call, caps, BINDINGS, biasOf(call));
 
-interface Sizes { readonly images: number; readonly groups: number; readonly channels: number; readonly filters: number; readonly size: readonly number[]; readonly out: readonly number[]; readonly fixed: boolean }
+export interface Sizes { readonly images: number; readonly groups: number; readonly channels: number; readonly filters: number; readonly size: readonly number[]; readonly out: readonly number[]; readonly fixed: boolean }
 /** `channels` and `filters` are a group's. */
-function sizesOf(call: Call, { window }: ConvCall): Sizes {
+export function sizesOf(call: Call, { window }: ConvCall): Sizes {
   const x = call.inputs[0]!.shape, y = call.outputs[0]!.shape;
   return { images: x[0]!, groups: window.group, channels: x[1]! / window.group, filters: y[1]! / window.group, size: x.slice(2), out: y.slice(2), fixed: call.inputs[1]!.constant !== undefined };
 }
@@ -42,8 +42,8 @@ function productOf(call: Call, caps: GpuCaps, conv: ConvCall, unfolded: boolean)
   };
 }
 
-/** `take_b(o, k, n)`: entry k = (channel, tap) of the windows at output positions n .. n+3, 0 in the padding. */
-const unfold = (w: Window, size: readonly number[], out: readonly number[]) => (p: Product): Source => {
+/** `take_b(o, k, n)`: entry k = (channel, tap) of the windows at output positions n .. n+3, 0 in the padding; `minus` is taken from the others. */
+export const unfold = (w: Window, size: readonly number[], out: readonly number[], minus = '') => (p: Product): Source => {
   const rank = size.length, taps = sizeOf(w.kernel);
   const dims = size.map((_, d) => d).reverse();
   const lines = dims.map((d, n) => {
@@ -56,8 +56,8 @@ const unfold = (w: Window, size: readonly number[], out: readonly number[]) => (
   const params = size.map((_, d) => `k${d}: u32`).join(', '), args = size.map((_, d) => `k${d}`).join(', ');
   return {
     ref: p.b.ref, types: { b: p.b.elem },
-    text: `fn unfolded(base: u32, ${params}, position: u32) -> f32 { var p = position; ${lines.join(' ')} let inside = ${inside}; return select(0.0, load_b(base + select(0u, ${at}, inside)), inside); }
-fn take_b(o: u32, k: u32, n: u32) -> vec4f { let ch = k / ${taps}u; var t = k - ch * ${taps}u; ${taken} let base = o + ch * u.b_row; let last = u.n - 1u; return vec4f(${[0, 1, 2, 3].map((j) => `unfolded(base, ${args}, ${j === 0 ? 'n' : `min(n + ${j}u, last)`})`).join(', ')}); }`,
+    text: `fn unfolded(base: u32, ${params}, position: u32) -> ${p.kind} { var p = position; ${lines.join(' ')} let inside = ${inside}; return select(${p.kind}(0), ${p.kind}(load_b(base + select(0u, ${at}, inside)))${minus}, inside); }
+fn take_b(o: u32, k: u32, n: u32) -> vec4<${p.kind}> { let ch = k / ${taps}u; var t = k - ch * ${taps}u; ${taken} let base = o + ch * u.b_row; let last = u.n - 1u; return vec4<${p.kind}>(${[0, 1, 2, 3].map((j) => `unfolded(base, ${args}, ${j === 0 ? 'n' : `min(n + ${j}u, last)`})`).join(', ')}); }`,
     extraUniforms: size.flatMap((s, d) => [{ name: `size${d}`, type: 'u32' as const, value: s }, { name: `out${d}`, type: 'u32' as const, value: out[d]! }]),
   };
 };

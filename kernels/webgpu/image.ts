@@ -1,7 +1,7 @@
-/** LRN, AffineGrid, Col2Im, DeformConv and Det: an element of the output an invocation. */
+/** LRN, AffineGrid, GridSample, Col2Im, DeformConv and Det: an element of the output an invocation. */
 import { integers } from '../../src/core/numbers.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
-import { affineGrid, col2im, deformConv, det, lrn } from '../../wgsl/index.gen.ts';
+import { affineGrid, col2im, deformConv, det, gridSample, lrn } from '../../wgsl/index.gen.ts';
 import type { Window } from '../conv-window.ts';
 import type { Call, GpuKernel } from '../define.ts';
 import { elemOf, isReal, realElem } from './elem.ts';
@@ -25,6 +25,18 @@ export const affineKernel: GpuKernel<{ readonly align_corners: number }> = {
   launch: (call, caps) => {
     const dims = call.outputs[0]!.shape.slice(1, -1);
     return elementLaunch({ module: affineGrid, types: { x: realElem(call.inputs[0]!) }, params: { RANK: dims.length, ALIGN: call.attrs.align_corners ? 1 : 0 }, reads: [{ input: 0 }], uniforms: { dims: inward(dims) } }, call.outputs[0]!, { output: 0 }, caps);
+  },
+};
+
+export const gridSampleKernel: GpuKernel<{ readonly mode: string; readonly padding_mode: string; readonly align_corners: number }> = {
+  name: 'grid_sample.element',
+  accepts: (call) => call.inputs.every(isReal) && call.inputs[0]!.shape.length <= 5 && sizeOf(call.inputs[0]!.shape) > 0,
+  launch: (call, caps) => {
+    const [channels, ...image] = call.inputs[0]!.shape.slice(1) as [number, ...number[]], { mode, padding_mode, align_corners } = call.attrs;
+    return elementLaunch({
+      module: gridSample, types: { x: realElem(call.inputs[0]!), places: realElem(call.inputs[1]!) }, reads: [{ input: 0 }, { input: 1 }], uniforms: { points: sizeOf(call.outputs[0]!.shape.slice(2)), channels, image: inward(image) },
+      params: { RANK: image.length, MODE: ['nearest', 'linear', 'cubic'].indexOf(mode), PADDING: ['zeros', 'border', 'reflection'].indexOf(padding_mode), ALIGN: align_corners ? 1 : 0 },
+    }, call.outputs[0]!, { output: 0 }, caps);
   },
 };
 

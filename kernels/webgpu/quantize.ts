@@ -1,17 +1,13 @@
-/** Quantising and widening by scales, and products of quantised integers. */
-import { BITS, type DType } from '../../src/core/dtype.ts';
+/** Quantising and widening by scales. */
+import type { DType } from '../../src/core/dtype.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { quantizeBack, quantizeExtent, quantizeLinear, quantizeRange } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
-import type { MatMulShape } from '../matmul-shape.ts';
 import { RANGE } from '../quantize-round.ts';
 import { elemOf } from './elem.ts';
 import { finishFits, finishOf, putOf } from './finish.ts';
 import { grid } from './grid.ts';
-import { numberText, type Product, type Source } from './product.ts';
-import { productKernels } from './product-kernels.ts';
-import { productOf } from './matmul.ts';
 
 /** Which scale belongs to which element, as `granularity` in kernels/quantize.ts says. */
 interface Spread { readonly per: 'tensor' | 'axis' | 'block'; readonly n: number; readonly inner: number; readonly size: number; readonly blocks: number }
@@ -78,43 +74,3 @@ export const dynamicQuantizeKernels: readonly GpuKernel[] = [{
 }];
 /** Invocations that look for the extent: as many as leave each some work, in steps so that few shaders are made. */
 const lanes = (call: Call): number => Math.min(1024, Math.max(64, 2 ** Math.ceil(Math.log2(sizeOf(call.inputs[0]!.shape) / 64))));
-
-// ── MatMulInteger ───────────────────────────────────────────────────────────────────────────────────────────────────
-/** Is the zero point one number, or one per row of a (per column of b)? */
-const spreads = (call: Call, input: number, count: number): boolean => {
-  const zero = call.inputs[input];
-  return !zero || sizeOf(zero.shape) === 1 || (zero.shape.length === 1 && zero.shape[0] === count);
-};
-
-function integerProduct(call: Call, s: MatMulShape): Product | null {
-  const [a, b] = [call.inputs[0]!, call.inputs[1]!];
-  if (BITS[a.dtype] !== 8 || BITS[b.dtype] !== 8 || !spreads(call, 2, s.m) || !spreads(call, 3, s.n)) return null;
-  const shifted = (input: number, name: string): { types: Source['types']; extra: NonNullable<Source['extra']>; one: boolean } | null => {
-    const zero = call.inputs[input];
-    return zero ? { types: { [name]: elemOf(zero.dtype)! }, extra: [{ name, bind: { input } }], one: sizeOf(zero.shape) === 1 } : null;
-  };
-  const za = shifted(2, 'za'), zb = shifted(3, 'zb');
-  const base = productOf({ ...call, inputs: [{ dtype: 'int32', shape: a.shape }, { dtype: 'int32', shape: b.shape }] }, s, 1, [])!;
-  const readA = (p: Product): Source => {
-    const zero = za === null ? '' : ` - i32(load_za(${za.one ? '0u' : 'row % extra.a_rows'}))`;
-    const whole = p.a.col === 1 && p.a.row % 4 === 0 && p.a.batch.every((v) => v % 4 === 0);
-    const four = whole ? 'vec4i(load4_a((o + k) >> 2u))' : 'vec4i(i32(load_a(o + k * u.a_col)), i32(load_a(o + (k + 1u) * u.a_col)), i32(load_a(o + (k + 2u) * u.a_col)), i32(load_a(o + (k + 3u) * u.a_col)))';
-    return {
-      ref: { input: 0 }, types: { a: elemOf(a.dtype)!, ...za?.types }, extra: za?.extra ?? [], extraUniforms: za === null || za.one ? [] : [{ name: 'a_rows', type: 'u32', value: s.m }],
-      text: `fn take_a(o: u32, k: u32, row: u32) -> vec4i { return ${four}${zero}; }\nfn one_a(o: u32, k: u32, row: u32) -> i32 { return i32(load_a(o + k * u.a_col))${zero}; }`,
-    };
-  };
-  const readB = (p: Product): Source => {
-    const last = numberText(p.n - 1, false, '(u.n - 1u)');
-    const columns = [0, 1, 2, 3].map((j) => (j === 0 ? 'n' : `min(n + ${j}u, ${last})`));
-    const whole = p.b.col === 1 && p.n % 4 === 0 && p.b.row % 4 === 0 && p.b.batch.every((v) => v % 4 === 0);
-    const four = whole ? 'vec4i(load4_b((o + k * u.b_row + n) >> 2u))' : `vec4i(${columns.map((c) => `i32(load_b(o + k * u.b_row + ${c} * u.b_col))`).join(', ')})`;
-    const zero = zb === null ? '' : zb.one ? ' - i32(load_zb(0u))' : ` - vec4i(${columns.map((c) => `i32(load_zb(${c}))`).join(', ')})`;
-    return { ref: { input: 1 }, types: { b: elemOf(b.dtype)!, ...zb?.types }, extra: zb?.extra ?? [], text: `fn take_b(o: u32, k: u32, n: u32) -> vec4i { return ${four}${zero}; }` };
-  };
-  return { ...base, call, readA, readB };
-}
-
-/** MatMulInteger: whole-number products in 32 bits, with zero points for all, or for each row of a and each column of b. */
-export const integerProductKernels = (shape: (call: Call) => MatMulShape): readonly GpuKernel[] =>
-  productKernels('matmul-integer', (call) => integerProduct(call, shape(call))).filter((k) => k.name === 'matmul-integer.direct');

@@ -4,6 +4,7 @@ import type { GpuCaps } from '../core/plan.ts';
 import { floats, type Input, makeProblem, type Problem, weight } from './problem.ts';
 
 const bytes = (...shape: number[]): Input => ({ dtype: 'uint8', shape, weight: true });
+const bound = (v: number, dtype: 'float32' | 'int8' | 'uint8' = 'float32'): Input => ({ dtype, shape: [], data: [v], weight: true });
 const nbits = (m: number, n: number, k: number): Problem => makeProblem('com.microsoft.MatMulNBits', [floats(m, k), bytes(n, Math.ceil(k / 32), 16), weight(n * Math.ceil(k / 32))], { K: k, N: n, bits: 4, block_size: 32 });
 const conv = (c: number, h: number, f: number, k: number, stride = 1, group = 1, n = 1): Problem =>
   makeProblem('Conv', [floats(n, c, h, h), weight(f, c / group, k, k), weight(f)], { kernel_shape: [k, k], pads: [k >> 1, k >> 1, k >> 1, k >> 1], strides: [stride, stride], group });
@@ -43,6 +44,8 @@ export const awkwardProblems = (): Problem[] => [
   gated(1, 67, 18), gated(7, 65, 16), gated(37, 19, 42), gated(131, 33, 130), gated(3, 128, 34),
   einsum(3, 5, 7), einsum(5, 67, 20), einsum(65, 33, 67), einsum(17, 2003, 29), makeProblem('Einsum', [floats(2, 5, 3), floats(2, 3, 7)], { equation: 'bij,bjk->bki' }),
   convSum(3, 5, 7, 4), convSum(31, 40, 6, 7, 2), convSum(17, 24, 8, 67, 2), convSum(13, 5, 9, 33, 1, 3), convSum(1003, 1000, 4, 29), convSum(1001, 1002, 6, 17, 2),
+  ...[[1, 8, 5], [13, 36, 20], [37, 64, 31]].map(([m, k, n]) => makeProblem('MatMulInteger', [{ dtype: 'uint8', shape: [m!, k!] }, { dtype: 'int8', shape: [k!, n!], weight: true }])), makeProblem('com.microsoft.QGemm', [{ dtype: 'int8', shape: [17, 20] }, bound(0.03), bound(3, 'int8'), bytes(20, 29), bound(0.011), bound(7, 'uint8'), null, null, null]),
+  makeProblem('QLinearMatMul', [{ dtype: 'uint8', shape: [13, 36] }, bound(0.0313), bound(3, 'uint8'), bytes(36, 20), bound(0.0137), bound(7, 'uint8'), bound(0.7), bound(9, 'uint8')]),
   makeProblem('MatMulInteger', [{ dtype: 'uint8', shape: [13, 35] }, { dtype: 'int8', shape: [35, 20], weight: true }]),
   makeProblem('Gemm', [floats(7, 13), weight(11, 13), weight(11)], { transB: 1 }), makeProblem('Gemm', [floats(37, 33), weight(37, 29), weight(33, 1)], { transA: 1, alpha: 0.5, beta: 2 }), makeProblem('Gemm', [floats(1, 67), weight(67, 34), weight(34)]), makeProblem('Gemm', [floats(31, 65), weight(43, 65), null], { transB: 1 }),
   conv(3, 7, 5, 3), conv(1, 5, 1, 1), conv(13, 11, 17, 1), conv(7, 9, 11, 3, 2), conv(5, 13, 5, 3, 1, 5), conv(6, 8, 6, 5, 2, 6), conv(4, 7, 8, 3, 1, 2), conv(2, 6, 3, 7), conv(16, 11, 33, 1, 1, 1, 3), conv(29, 10, 31, 3, 1, 1, 2), conv(1, 17, 3, 9), conv(223, 5, 29, 3), conv(8, 12, 12, 3), conv(67, 6, 5, 1), conv(2003, 5, 17, 1), conv(67, 4, 7, 1),

@@ -5,7 +5,7 @@ import { blocksOf } from '../../det.ts';
 import { dftOf, stftOf } from '../../signal.ts';
 import { linesOf } from '../../softmax.ts';
 import { linesAlong } from '../element.ts';
-import { affineKernel, col2ImKernel, deformKernel, detKernel, lrnKernel } from '../image.ts';
+import { affineKernel, col2ImKernel, deformKernel, detKernel, gridSampleKernel, lrnKernel } from '../image.ts';
 import { lineKernel } from '../lines.ts';
 import { roiAlignKernel } from '../roi.ts';
 import { dftKernel, stftKernel } from '../signal.ts';
@@ -19,7 +19,7 @@ export const kernels: KernelTable<GpuKernel> = {
   Det: [detKernel],
   DeformConv: [deformKernel((call) => deformShape(shapeOf(call, 0), shapeOf(call, 1), shapeOf(call, 2), shapeIf(call, 3), shapeIf(call, 4), call.attrs).window)],
   RoiAlign: [roiAlignKernel],
-  AffineGrid: [affineKernel],
+  AffineGrid: [affineKernel], GridSample: [gridSampleKernel],
   Col2Im: [col2ImKernel((call) => { const { blocks, begins, dilations, strides } = blocksOf(givenCall(call)); return { output: blocks, pads: begins, dilations, strides }; })],
   LpNormalization: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), linesAlong)],
   LRN: [lrnKernel],
