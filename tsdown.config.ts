@@ -9,8 +9,11 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
-const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
+const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(spatial|transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
 const GRADIENT = /\b2-optimize\/gradient\.ts$/; // loaded with the rare ones
+
+/** Sets whose shared modules are a chunk; what uncommon ones share with spatial ones lies with those, to be few. */
+const shared = (sets: readonly string[]): readonly string[] => (sets.some((name) => name.endsWith('spatial')) ? sets.filter((name) => !name.endsWith('uncommon')) : sets);
 
 /**
  * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
@@ -47,7 +50,7 @@ function oneChunkEach(entry = 'src/index.ts') {
           const plain = in_.filter((n) => !n.startsWith('wasm-'));
           if (first.has(id)) chunkOf.set(id, 'session');
           else if (plain.length === 0 && cpu.has(id)) chunkOf.set(id, 'wasm');
-          else if (in_.length > 0) chunkOf.set(id, (plain.length > 0 ? plain : in_).join('-'));
+          else if (in_.length > 0) chunkOf.set(id, shared(plain.length > 0 ? plain : in_).join('-'));
         }
       },
     }],

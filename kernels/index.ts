@@ -6,6 +6,7 @@ import * as indexed from './sets/indexed.ts';
 import * as quantized from './sets/quantized.ts';
 import * as rare from './sets/rare.ts';
 import * as recurrent from './sets/recurrent.ts';
+import * as spatial from './sets/spatial.ts';
 import * as transformers from './sets/transformers.ts';
 import * as uncommon from './sets/uncommon.ts';
 import * as wasm from './wasm/index.ts';
@@ -13,6 +14,7 @@ import * as wasmIndexed from './wasm/sets/indexed.ts';
 import * as wasmQuantized from './wasm/sets/quantized.ts';
 import * as wasmRare from './wasm/sets/rare.ts';
 import * as wasmRecurrent from './wasm/sets/recurrent.ts';
+import * as wasmSpatial from './wasm/sets/spatial.ts';
 import * as wasmTransformers from './wasm/sets/transformers.ts';
 import * as wasmUncommon from './wasm/sets/uncommon.ts';
 import * as gpu from './webgpu/index.ts';
@@ -20,12 +22,14 @@ import * as gpuIndexed from './webgpu/sets/indexed.ts';
 import * as gpuQuantized from './webgpu/sets/quantized.ts';
 import * as gpuRare from './webgpu/sets/rare.ts';
 import * as gpuRecurrent from './webgpu/sets/recurrent.ts';
+import * as gpuSpatial from './webgpu/sets/spatial.ts';
 import * as gpuTransformers from './webgpu/sets/transformers.ts';
 import * as gpuUncommon from './webgpu/sets/uncommon.ts';
 import { withVariants } from './webgpu/variants.ts';
 
 /** What loads together: definitions, and the kernels of each device. */
 export const sets: Readonly<Record<SetName, { readonly families: readonly (readonly Op[])[]; readonly webgpu: KernelTable<GpuKernel>; readonly wasm: KernelTable<WasmKernel> }>> = {
+  spatial: { ...spatial, webgpu: gpuSpatial.kernels, wasm: wasmSpatial.kernels },
   transformers: { ...transformers, webgpu: gpuTransformers.kernels, wasm: wasmTransformers.kernels },
   quantized: { ...quantized, webgpu: gpuQuantized.kernels, wasm: wasmQuantized.kernels },
   recurrent: { ...recurrent, webgpu: gpuRecurrent.kernels, wasm: wasmRecurrent.kernels },

@@ -7,7 +7,6 @@ import { create } from './create.ts';
 import { transpose } from './transpose.ts';
 import { slice } from './slice.ts';
 import { pad } from './pad.ts';
-import { convolution } from './conv.ts';
 import { gather } from './gather.ts';
 import { unaries } from './unary.ts';
 import { activations } from './activation.ts';
@@ -17,16 +16,11 @@ import { identities } from './identity.ts';
 import { casts } from './cast.ts';
 import { gelus } from './gelu.ts';
 import { maps } from './map.ts';
-import { pool } from './pool.ts';
 import { reductions } from './reduce.ts';
-import { resize } from './resize.ts';
 import { rowNorms } from './norm.ts';
-import { channelNorms } from './norm-channel.ts';
 
 /** What every build has at hand. Adding an operator family is one file and one line here, or in one of `sets/`. No two define one operator. */
 export const families: readonly (readonly Op[])[] = [
-  pool,
-  convolution,
   matmul,
   softmax,
   reshape,
@@ -44,9 +38,7 @@ export const families: readonly (readonly Op[])[] = [
   gelus,
   maps,
   reductions,
-  resize,
   rowNorms,
-  channelNorms,
 ];
 
 /** Definitions by operator: no kernels but the reference. */
@@ -55,7 +47,7 @@ const named = (lists: readonly (readonly OpDef[])[]): [string, OpDef][] => lists
 const common: Definitions = new Map(named(families));
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly (readonly Op[])[] }>>> = {
-  transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
+  spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
   indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 

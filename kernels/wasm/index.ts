@@ -1,40 +1,27 @@
 /** WASM kernels by operator; a node takes the first of its list that accepts it. Those of operators that load when needed are in `sets/`. */
-import { integers } from '../../src/core/numbers.ts';
-import type { Call, KernelTable, WasmKernel } from '../define.ts';
-import { groupNormForm, instanceNormForm } from '../norm-channel.ts';
+import type { KernelTable, WasmKernel } from '../define.ts';
 import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
-import { unpoolShape } from '../pool.ts';
 import { knownAxes } from '../reduce.ts';
-import { changedAxes } from '../resize.ts';
 import { axisOf } from '../shapes.ts';
 import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
 import { castKernel, copyKernel } from './cast.ts';
 import { logSumExpWasm } from './contract.ts';
-import { convTransposeWasm } from './conv-transpose.ts';
-import { convWasm } from './conv.ts';
 import { gatherKernel } from './gather.ts';
 import { matmulScalar } from './gemm-scalar.ts';
 import { fusedMatmulWasm, gemmWasm, matmulWasm } from './gemm.ts';
-import { withHalf } from './half.ts';
 import { lineKernel } from './lines.ts';
 import { mapKernel } from './map.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
-import { batchNormWasm } from './norm-each.ts';
-import { poolWasm } from './pool.ts';
 import { reduceKernel } from './reduce.ts';
-import { resizeKernel } from './resize.ts';
 import { normKernels, softmaxKernels } from './rows.ts';
-import { maxUnpoolWasm } from './windows.ts';
 import type { SetName } from '../sets.ts';
 
-const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
 const casts = [castKernel];
 const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
-const resizes = [resizeKernel(changedAxes)];
 const softmaxes = (log: boolean) => [...softmaxKernels(log, linesOf), lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)];
 const reductions = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'] as const;
 
@@ -44,19 +31,12 @@ export const common: KernelTable<WasmKernel> = {
   MatMul: [...matmulWasm, matmulScalar],
   'com.microsoft.FusedMatMul': fusedMatmulWasm, 'com.microsoft.TransposeMatMul': fusedMatmulWasm,
   Gemm: gemmWasm,
-  // convolution and pooling
-  Conv: convWasm, ConvTranspose: withHalf([convTransposeWasm]),
-  ...poolWasm,
-  MaxUnpool: [maxUnpoolWasm((call) => unpoolShape(shapeOf(call, 0), shapeOf(call, 1), call.attrs, call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null))],
-  Resize: resizes, Upsample: resizes,
   // rows
   Softmax: softmaxes(false), LogSoftmax: softmaxes(true),
   LayerNormalization: layerNorms, 'com.microsoft.LayerNormalization': layerNorms,
   RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
   'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
-  InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
-  BatchNormalization: [batchNormWasm],
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes), ...(how === 'LogSumExp' ? [logSumExpWasm(knownAxes)] : [])]])),
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
@@ -72,7 +52,7 @@ export const common: KernelTable<WasmKernel> = {
 };
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<WasmKernel> }>>> = {
-  transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
+  spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
   indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 

@@ -1,22 +1,15 @@
 /** WGSL kernels by operator; a node takes the first of its list that accepts it. Those of operators that load when needed are in `sets/`. */
-import { convShape } from '../conv-shape.ts';
-import { convTransposeShape } from '../conv.ts';
 import { ZERO } from '../create.ts';
 import type { Call, GpuKernel, KernelTable } from '../define.ts';
 import { fusedMatmulShape, gemmShape, matmulShape } from '../matmul-shape.ts';
-import { groupNormForm, instanceNormForm } from '../norm-channel.ts';
 import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
-import { poolShape } from '../pool.ts';
 import { knownAxes } from '../reduce.ts';
-import { changedAxes } from '../resize.ts';
 import { axisOf } from '../shapes.ts';
 import { sliceViews, splitViews } from '../slice.ts';
 import { linesOf } from '../softmax.ts';
 import { blockViews, transposeViews } from '../transpose.ts';
 import { castKernel, copyKernel } from './cast.ts';
-import { convSumKernels } from './conv-sum.ts';
-import { convKernels, convTransposeKernels } from './conv.ts';
 import { dropoutKernel } from './dropout.ts';
 import { gatherKernel } from './gather.ts';
 import { fillKernel, rangeKernel } from './make.ts';
@@ -24,10 +17,8 @@ import { mapKernel } from './map.ts';
 import { gatedKernels } from './matmul-gated.ts';
 import { gemmProduct, matmulProduct } from './matmul.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
-import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from './pool.ts';
 import { productKernels } from './product-kernels.ts';
 import { reduceKernel, type Reduction } from './reduce.ts';
-import { resizeKernel } from './resize.ts';
 import { normKernels, softmaxKernels } from './rows.ts';
 import type { SetName } from '../sets.ts';
 
@@ -42,8 +33,6 @@ export const formed = {
 const fusedProducts = productKernels('matmul', formed.fused);
 const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
-const poolWindow = (call: Call) => poolShape(shapeOf(call, 0), call.attrs).window;
-const resizes = [resizeKernel(changedAxes)];
 const reductions: readonly Reduction[] = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'];
 
 export const common: KernelTable<GpuKernel> = {
@@ -52,22 +41,12 @@ export const common: KernelTable<GpuKernel> = {
   MatMul: productKernels('matmul', formed.MatMul), 'sardonyx.GatedMatMul': gatedKernels,
   'com.microsoft.FusedMatMul': fusedProducts, 'com.microsoft.TransposeMatMul': fusedProducts,
   Gemm: productKernels('gemm', formed.Gemm),
-  // convolution and pooling
-  Conv: convKernels((call) => ({ window: convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: false })),
-  'sardonyx.ConvSum': convSumKernels,
-  ConvTranspose: convTransposeKernels((call) => ({ window: convTransposeShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: true })),
-  MaxPool: maxPoolKernels(poolWindow),
-  AveragePool: meanPoolKernels(poolWindow),
-  LpPool: meanPoolKernels(poolWindow, (call) => call.attrs.p),
-  GlobalMaxPool: globalPoolKernels('max'), GlobalAveragePool: globalPoolKernels('mean'), GlobalLpPool: globalPoolKernels('norm'),
-  Resize: resizes, Upsample: resizes,
   // rows
   Softmax: softmaxKernels(false, linesOf), LogSoftmax: softmaxKernels(true, linesOf),
   LayerNormalization: layerNorms, 'com.microsoft.LayerNormalization': layerNorms,
   RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
   'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
-  InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes)]])),
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
@@ -85,7 +64,7 @@ export const common: KernelTable<GpuKernel> = {
 };
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<GpuKernel> }>>> = {
-  transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
+  spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
   indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 

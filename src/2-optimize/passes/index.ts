@@ -3,13 +3,10 @@ import type { SetName } from '../../../kernels/sets.ts';
 import type { ValueId } from '../../core/graph.ts';
 import type { DeviceKind } from '../../core/plan.ts';
 import { type Bound, EXACTNESS, type Exactness, type Log, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
-import { expandFusedConv, expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
+import { expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
-import { foldBatchNorm } from './fold-batchnorm.ts';
 import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
-import { foldScale } from './fold-scale.ts';
-import { fuseConvSum } from './fuse-conv-sum.ts';
 import { fuseNorm } from './fuse-norm.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
 import { gatherSlices } from './gather-slices.ts';
@@ -39,11 +36,12 @@ export interface Rules {
  */
 export async function rulesFor(optimize: boolean | readonly Exactness[] | undefined, sets: readonly SetName[]): Promise<Rules> {
   const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
+  const spatial = allow.size > 0 && sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
   const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./fuse-quantized.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
     [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
-    [fuseConvSum, fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+    [...(spatial ? [spatial.fuseConvSum] : []), fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads] : [],
     [mergeProjections],
@@ -52,7 +50,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
   return {
     allow,
-    free: allowed([expandFusedConv, expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, foldBatchNorm, foldScale]),
+    free: allowed([...(spatial ? [spatial.expandFusedConv] : []), expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : [])]),
     bytes: quantized ? allowed([quantized.moveQuantized, quantized.fuseQuantized]) : [],
     bound: bound.map(allowed),
   };

@@ -1,0 +1,27 @@
+import type { AttrValue, Node } from '../../core/graph.ts';
+import type { Pass } from '../rewrite.ts';
+import { ACTIVATIONS } from './expand-fused.ts';
+
+/** com.microsoft.FusedConv as the convolution, sum and activation that it stands for: fusion puts them together again, for every device. */
+export const expandFusedConv: Pass = {
+  name: 'expand-fused-conv',
+  exactness: 'exact',
+  rewrite: (node, graph) => {
+    if (node.op !== 'com.microsoft.FusedConv') return null;
+    const { activation, activation_params, ...attrs } = node.attrs;
+    const act = activation === undefined || activation === '' ? undefined : ACTIVATIONS[activation as string]?.((activation_params as readonly number[] | undefined) ?? []);
+    if (act === null || (act === undefined && activation !== undefined && activation !== '')) return null;
+    const y = node.outputs[0]!;
+    const z = node.inputs[3] ?? null;
+    const add: Node[] = [];
+    const last = (op: string, name: string, inputs: readonly (number | null)[], attributes: Record<string, AttrValue>, isLast: boolean): number => {
+      const out = isLast ? y : graph.addValue(`${node.name}.${name}`);
+      add.push({ op, name: `${node.name}/${op}`, inputs, outputs: [out], attrs: attributes, opset: node.opset });
+      return out;
+    };
+    let v = last('Conv', 'conv', node.inputs.slice(0, 3), attrs, z === null && act === undefined);
+    if (z !== null) v = last('Add', 'sum', [v, z], {}, act === undefined);
+    if (act !== undefined) last(act.op, 'activation', [v], act.attrs, true);
+    return { reason: `${node.name} is a convolution with its activation`, remove: [node], add };
+  },
+};
