@@ -9,10 +9,10 @@ import { built } from './browser/chromium.ts';
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
-  { entry: 'index.js', first: 123_500, all: 339_000 },
-  { entry: 'webgpu/index.js', first: 122_900, all: 247_500 },
+  { entry: 'index.js', first: 123_700, all: 343_500 },
+  { entry: 'webgpu/index.js', first: 122_900, all: 252_000 },
   { entry: 'run/index.js', first: 16_800, all: 16_800 },
-  { entry: 'plan/index.js', first: 106_900, all: 321_000 },
+  { entry: 'plan/index.js', first: 106_900, all: 324_500 },
   { entry: 'wasm/index.js', first: 128_400, all: 253_000 },
 ];
 /** Chunks that only Node asks for. */
