@@ -15,6 +15,8 @@ export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export { tensor } from './core/tensor.ts';
 export { drawToCanvas, tensorFromImage } from './interop/image.ts';
+export { sampleTokens } from './interop/sample.ts';
+export type { SampleOptions } from './interop/sample.ts';
 export type { ImageOptions, ImageSource, PixelOptions, Pixels, PixelType } from './interop/pixels.ts';
 export { gpuTensor } from './4-run/webgpu/gpu-tensor.ts';
 export type { Dictionary, GpuTensor, Optional, Sequence, Tensor, Value } from './core/tensor.ts';
