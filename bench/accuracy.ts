@@ -21,7 +21,7 @@ const USAGE = `npm run bench:accuracy -- [options]
 
   --models NAME,…  only models whose name contains one of these
   --data DIR       folders of cases (default ../shared/data/models)
-  --inputs N       how many inputs: the recorded ones, and N - 1 made from them (default 5)
+  --inputs N       how many inputs: the recorded ones, and N - 1 made from them (default 7)
   --relaxed        relaxed SIMD in V8 even where it is behind a flag (Node 20)
   --json           print the figures as JSON
   --out FILE.md    also write the table there`;
@@ -52,9 +52,9 @@ function distance(got: Readonly<Record<string, Value>>, want: Readonly<Record<st
   return { max, mean };
 }
 
-/** Root of the mean square over inputs. */
+/** Median over inputs. */
 const together = (found: readonly Distance[]): Distance => {
-  const of = (pick: (d: Distance) => number): number => Math.sqrt(found.reduce((s, d) => s + pick(d) ** 2, 0) / found.length);
+  const of = (pick: (d: Distance) => number): number => found.map(pick).sort((a, b) => a - b)[found.length >> 1]!;
   return { max: of((d) => d.max), mean: of((d) => d.mean) };
 };
 /** What the model gives in double precision throughout; where an operator is not defined for doubles, rounded after every operator, and true. */
@@ -97,14 +97,14 @@ const figure = (n: number | undefined): string => (n === undefined ? '' : n === 
 async function bench(): Promise<void> {
   if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
   const names = given.models?.split(','), cases = (given.data ?? ['../shared/data/models']).flatMap(findCases).filter((c) => names === undefined || names.some((w) => c.name.includes(w)));
-  const inputs = Number(given.inputs ?? 5), runtimes = [await openRuntime('sardonyx', 1), await openRuntime('onnxruntime-web', 1)], rows: Row[] = [];
+  const inputs = Number(given.inputs ?? 7), runtimes = [await openRuntime('sardonyx', 1), await openRuntime('onnxruntime-web', 1)], rows: Row[] = [];
   for (const [i, one] of cases.entries()) {
     progress(`${i + 1}/${cases.length} ${one.name}`);
     rows.push({ model: one.name, ...(await measure(one.model, one.sets[0], runtimes, inputs)) });
   }
   progress('');
   const both = rows.filter((r) => r.ours !== undefined && r.ours.max > 0 && r.peer!.max > 0), ratio = (of: keyof Distance): string => (both.length ? `×${geometricMean(both.map((r) => r.peer![of] / r.ours![of])).toFixed(2)}` : '');
-  const head = `sardonyx and onnxruntime-web ${runtimes[1]!.version} against the model in double precision, ${inputs} inputs each, Node ${process.versions.node}${given.relaxed ? ' with relaxed SIMD' : ''}. Errors relative to each output's largest, and mean, magnitude, root of the mean square over inputs; geometric mean of peer / ours: ${ratio('max')} of the largest, ${ratio('mean')} of the mean error over ${both.length} models.`;
+  const head = `sardonyx and onnxruntime-web ${runtimes[1]!.version} against the model in double precision, ${inputs} inputs each, Node ${process.versions.node}${given.relaxed ? ' with relaxed SIMD' : ''}. Errors relative to each output's largest, and mean, magnitude, median over inputs; geometric mean of peer / ours: ${ratio('max')} of the largest, ${ratio('mean')} of the mean error over ${both.length} models.`;
   const cells = rows.map((r) => [r.model, figure(r.ours?.max), figure(r.peer?.max), figure(r.ours?.mean), figure(r.peer?.mean), r.error ?? (r.rounded ? 'reference rounded after every operator' : '')]), columns = ['model', 'max: ours', 'peer', 'mean: ours', 'peer', 'notes'];
   if (given.json) printJson({ node: process.versions.node, relaxedSimd: given.relaxed === true, rows });
   else print(`${head}\n${table([columns, ...cells])}`);

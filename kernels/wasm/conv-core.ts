@@ -111,7 +111,7 @@ export interface ConvSpec {
 }
 /** Outputs whose inputs a block keeps near, and k's of them, each block a sum of its own; the channels in it are so many that their pages fit the first TLB. */
 const BLOCK_OUTPUTS = 64;
-const BLOCK_K = 128;
+const BLOCK_K = 64;
 const BLOCK_PAGES = 48;
 export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
   const given = source === 'float32' ? (caps.tile ? tileOf(caps) : [4, 8]) : [4, 8];

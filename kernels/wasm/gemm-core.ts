@@ -2,7 +2,7 @@
  * The register-tiled product C (+)= A × B that matmul, convolution and recurrent kernels are made of.
  *
  * A tile of `mr` rows × `nv` vectors of 4 columns stays in registers while k runs; A values are splat straight from memory, B is read as
- * vectors. k is not unrolled: older V8 versions then spill the accumulators. Each element of C is a sum of chains of `CHAIN` steps, in ascending k:
+ * vectors. k is not unrolled: older V8 versions then spill the accumulators. Each element of C is a sum of chains of `CHAIN` or `ROW_CHAIN` steps, in ascending k:
  * results do not depend on the tile, and the rounding error of a long sum grows with the length of its chains and with their number, not with K.
  */
 import type { WasmCaps } from '../../src/core/plan.ts';
@@ -18,10 +18,11 @@ export const TILES: { readonly fma: readonly Tile[]; readonly plain: readonly Ti
 /** The tile for this machine: the calibrated one, or the default. */
 export const tileOf = (caps: WasmCaps): Tile => caps.tile ?? (caps.fma ? TILES.fma : TILES.plain)[0]!;
 
-/** Rows of A that are worked on while B passes by, depth of one pass over k, and steps of one chain of sums. */
+/** Rows of A that are worked on while B passes by, depth of one pass over k, and steps of one chain of sums: of several rows, and of one. */
 const MC = 48;
 const KC = 768;
-const CHAIN = 128;
+const CHAIN = 64;
+const ROW_CHAIN = 128;
 
 /** acc + a·b, in one rounding where the machine has it. */
 export const mac = (fma: boolean, a: V, b: V, acc: V): V => (fma ? f32x4.rmadd(a, b, acc) : f32x4.add(acc, f32x4.mul(a, b)));
@@ -54,9 +55,10 @@ export function storeLanes(f: Fn, p: I32, v: Local<'v128'>, n: number, off = 0):
 /**
  * A micro-kernel: (a, aRow, aStep, b, bStep, k, c, cRow, init): mr × cols of C from k steps, strides in bytes.
  * `init`: 0 adds the sums to C, 1 stores them.
- * `exactB`: B has no room behind its last column, so a part vector is read lane by lane.
+ * `exactB`: B has no room behind its last column, so a part vector is read lane by lane. `one`: the product has a single row.
  */
-export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exactB: boolean) => `tile_${mr}x${cols}`, () => i32s(9), (f, fma, mr, cols, exactB) => {
+export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exactB: boolean, one: boolean) => `tile_${mr}x${cols}${one ? '_one' : ''}`, () => i32s(9), (f, fma, mr, cols, exactB, one) => {
+  const chain = one ? ROW_CHAIN : CHAIN;
   const nv = Math.ceil(cols / 4);
   const lanes = (j: number): number => (j < nv - 1 ? 4 : cols - 4 * (nv - 1));
   const { a, aRow, aStep, b, bStep, k, c, cRow, init } = params(f, 'a', 'aRow', 'aStep', 'b', 'bStep', 'k', 'c', 'cRow', 'init');
@@ -69,7 +71,7 @@ export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exact
   const byRow = (visit: (i: number) => void): void => { f.set(at, c); for (let i = 0; i < mr; i++) { visit(i); if (i < mr - 1) f.inc(at, cRow); } };
   for (let i = 1; i < mr; i++) f.set(rows[i]!, i32.add(rows[i - 1]!, aRow));
   f.doWhile(() => {
-    f.set(end, i32.add(b, i32.mul(i32.select(i32.gtu(k, CHAIN), i32.const(CHAIN), k), bStep)));
+    f.set(end, i32.add(b, i32.mul(i32.select(i32.gtu(k, chain), i32.const(chain), k), bStep)));
     f.iff(k, () => f.doWhile(() => {
       for (let j = 0; j < nv; j++) f.set(bv[j]!, exactB ? loadLanes(b, lanes(j), 16 * j) : v128.load(b, 16 * j));
       for (let i = 0; i < mr; i++) {
@@ -81,9 +83,9 @@ export const microKernel = leaf((_fma: boolean, mr: number, cols: number, _exact
     }, () => i32.ne(b, end)));
     f.iff(i32.eqz(init), () => byRow((i) => { for (let j = 0; j < nv; j++) { const x = acc[i * nv + j]!; f.set(x, f32x4.add(x, loadLanes(at, lanes(j), 16 * j))); } }));
     byRow((i) => { for (let j = 0; j < nv; j++) storeLanes(f, at, acc[i * nv + j]!, lanes(j), 16 * j); });
-    f.iff(i32.leu(k, CHAIN), () => f.returnNow());
+    f.iff(i32.leu(k, chain), () => f.returnNow());
     for (const x of acc) f.set(x, v128.zero());
-    f.inc(k, -CHAIN);
+    f.inc(k, -chain);
     f.set(init, i32.const(0));
   }, () => k);
 });
@@ -121,7 +123,7 @@ type Local10 = [L, L, L, L, L, L, L, L, L, L];
 export function gemm2d(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   const nr = s.tile[1], mr = s.one ? 1 : s.tile[0], nTail = s.nTail === 'any' ? 0 : s.nTail;
   if (!s.direct && s.one && s.wide && nr <= 16) return gemv(m, caps, s);
-  const tile = (rows: number, cols: number): Fn => microKernel(m, caps.fma, rows, cols, !!s.direct);
+  const tile = (rows: number, cols: number): Fn => microKernel(m, caps.fma, rows, cols, !!s.direct, s.one);
   for (let r = 1; r <= mr; r++) for (const c of [s.wide ? nr : 0, nTail]) if (c) tile(r, c);
   return m.fn('gemm', i32s(10), [], false, (f) => {
     const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
@@ -191,14 +193,14 @@ function gemv(m: Mod, caps: WasmCaps, s: GemmSpec): Fn {
   const many = rowPanels(m, caps.fma, nv, together);
   const one = together > 1 ? rowPanels(m, caps.fma, nv, 1) : many;
   const nTail = s.nTail as number;
-  const tail = nTail ? microKernel(m, caps.fma, 1, nTail, false) : null;
+  const tail = nTail ? microKernel(m, caps.fma, 1, nTail, false, true) : null;
   return m.fn('gemm', i32s(10), [], false, (f) => {
     const p = params(f, 'a', 'aRow', 'aStep', 'b', 'bRow', 'c', 'cRow', 'M', 'N', 'K');
     const [a, b, left] = locals(f, 'i32', 3) as [L, L, L];
     const pitch = f.let(i32.mul(p.K, nr * 4));
     const before = locals(f, 'v128', together * nv);
     const run = (fn: Fn, n: number): void => {
-      const chain = f.let(i32.select(i32.gtu(p.K, CHAIN), i32.const(CHAIN), p.K));
+      const chain = f.let(i32.select(i32.gtu(p.K, ROW_CHAIN), i32.const(ROW_CHAIN), p.K));
       const sums = before.slice(0, n * nv);
       f.call(fn, p.a, p.aStep, p.b, pitch, p.c, chain);
       f.set(a, p.a);

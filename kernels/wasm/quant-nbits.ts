@@ -105,7 +105,7 @@ export const nbitsModule: WasmEmitter<Spec> = {
     const step = s.widen ? (caps.fma ? 6 : 4) : s.one ? 1 : 4;
     const widen = s.widen ? widenPanel(m, s) : null;
     const panel = (cols: number): void => {
-      const of = (rows: number): Fn => (widen ? microKernel(m, caps.fma, rows, cols, false) : fewRows(m, caps, s, rows, cols));
+      const of = (rows: number): Fn => (widen ? microKernel(m, caps.fma, rows, cols, false, false) : fewRows(m, caps, s, rows, cols));
       const each = Array.from({ length: step }, (_, i) => of(i + 1));
       const run = (fn: Fn): void => widen ? f.call(fn, at, i32.const(4 * s.K), i32.const(4), scratch, i32.const(32), i32.const(s.K), to, cRow, i32.const(1)) : f.call(fn, at, b, scales, zeros, to, cRow);
       f.set(at, a);
