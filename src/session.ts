@@ -118,7 +118,7 @@ export class Session implements AsyncDisposable {
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
       const { tuning = options.tuning === false ? undefined : tuningFor?.(([] as TuningTable[]).concat(options.tuning ?? [])), placed } = tools;
-      const ops = equip(definitions, await kernels(sets));
+      const ops = equip(definitions, await kernels(sets, graph));
       const runner = makeRunner(graph, {
         model: name, ops, backend, work: hostWork(ops, random), random, rules, ...(options.trace ? { trace: options.trace } : {}), planned,
         planning: { ...(tuning ? { tuning } : {}), ...(placed ? { placed } : {}) },

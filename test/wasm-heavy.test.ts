@@ -25,11 +25,14 @@ import { fusedMatmulWasm, gemmWasm, matmulWasm } from '../kernels/wasm/gemm.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
 import { convDepthwise } from '../kernels/wasm/conv-depthwise.ts';
 import { kernelModule } from '../kernels/wasm/module.ts';
-import { TILES } from '../kernels/wasm/gemm-core.ts';
+import { fastestTile } from '../kernels/wasm/calibrate.ts';
+import { TILES, type Tile } from '../kernels/wasm/gemm-core.ts';
 import type { AttrValue } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { BASE_WASM, type WasmCaps } from '../src/core/plan.ts';
-import { sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
+import { encodeModel } from '../src/cli/encode-model.ts';
+import { bytesOfTensor, sizeOf, type Tensor, tensor } from '../src/core/tensor.ts';
+import { Session } from '../src/session.ts';
 import { convShape } from '../kernels/conv-shape.ts';
 import { constant, type Ex, input, substitute, x } from '../kernels/expr.ts';
 import { broadcastStrides, eachOffset } from '../kernels/shapes.ts';
@@ -111,6 +114,29 @@ describe('matmul', () => {
       if (epilogue && !finishes(finishOf({ epilogue: epilogue.epilogue } as Call), { dtype: 'float32', shape })) continue;
       await agree(op, kernel, { inputs: [a, b], constants: d.pick([], [1]), ...epilogue }, caps(d.pick(...tiles), hasFma && d.random() < 0.5));
     }
+  });
+  test('has the same bits with any tile', async () => {
+    const d = dice('tiles');
+    for (let t = 0; t < 24; t++) {
+      const [M, N, K] = [d.pick(1, 2, d.int(3, 60)), d.int(1, 60), d.pick(d.int(1, 60), d.int(120, 140), d.int(760, 900))];
+      const fma = hasFma && t % 2 === 0, inputs = [d.reals(M, K), d.reals(K, N)], constants = d.pick([], [1]);
+      const bits = (tile?: Tile): Buffer => Buffer.from(bytesOfTensor(runKernel(kernel, caps(tile, fma), inputs, [{ dtype: 'float32', shape: [M, N] }], parseAttrs(op.attrs, {}), constants).outputs[0]!));
+      const usual = bits();
+      for (const tile of [...TILES.plain, ...TILES.fma]) expect(bits(tile).equals(usual), `seed ${SEED} ${M}×${N}×${K} by ${tile}`).toBe(true);
+    }
+  });
+  test('a session with many weights takes a tile that was measured, and results keep their bits', async () => {
+    const d = dice('session'), a = d.reals(37, 512), b = d.reals(512, 4096);
+    const model = encodeModel({
+      inputs: [{ name: 'a', dtype: 'float32', shape: a.shape }], outputs: [{ name: 'c', dtype: 'float32', shape: [37, 4096] }], weights: [{ name: 'b', tensor: b }],
+      nodes: [{ op: 'MatMul', name: 'mm', inputs: ['a', 'b'], outputs: ['c'], attrs: [] }],
+    }, { '': 17 });
+    await using session = await Session.load(model, { device: 'wasm', threads: 1 });
+    const { c } = await session.run({ a });
+    const found = await fastestTile(hasFma);
+    expect(session.plans[0]!.weights[0]!.pack!.args[0]).toBe((found ?? (hasFma ? TILES.fma : TILES.plain)[0]!)[1]);
+    const usual = runKernel(kernel, caps(undefined, hasFma), [a, b], [{ dtype: 'float32', shape: [37, 4096] }], parseAttrs(op.attrs, {}), [1]).outputs[0]!;
+    expect(Buffer.from(bytesOfTensor(c as Tensor)).equals(bytesOfTensor(usual))).toBe(true);
   });
   test('float64 and integers', async () => {
     const d = dice('scalar');

@@ -10,7 +10,7 @@ import type { Window } from '../conv-window.ts';
 import { type Fn, f32x4, i32, i32x4, type I32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec } from './conv-finish.ts';
 import { context } from './float.ts';
-import { i32s, locals, loop, mac, storeLanes, type Tile, tileOf } from './gemm-core.ts';
+import { i32s, locals, loop, mac, storeLanes, type Tile } from './gemm-core.ts';
 
 type L = Local<'i32'>;
 type Three = readonly [number, number, number];
@@ -113,9 +113,8 @@ export interface ConvSpec {
 const BLOCK_OUTPUTS = 64;
 const BLOCK_K = 64;
 const BLOCK_PAGES = 48;
-export function convSpec(g: Geometry, caps: WasmCaps, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
-  const given = source === 'float32' ? (caps.tile ? tileOf(caps) : [4, 8]) : [4, 8];
-  const tile: Tile = g.filters === 1 && source === 'float32' ? [1, 32] : [given[0]!, given[1]!];
+export function convSpec(g: Geometry, source: Source = 'float32', store: StoreSpec | null = null): ConvSpec {
+  const tile: Tile = g.filters === 1 && source === 'float32' ? [1, 32] : [4, 8];
   return { tile, tall: g.filters >= tile[0], mTail: g.filters % tile[0], direct: g.direct && source === 'float32', stride: g.strides[2], source, store };
 }
 /** K's, and rows of the image, that are worked on at once. */

@@ -80,7 +80,7 @@ const up16 = (n: number): number => Math.max(16, Math.ceil(n / 16) * 16);
 const tableBytes = (g: Geometry): number => up16(4 * g.channels * tapsOf(g));
 /** Bytes of scratch 0…: the offset table, padded planes, packed weights. Threads that work on images or groups of their own pad them in memory of their own. */
 export function convScratch(g: Geometry, caps: WasmCaps, constant: boolean): number[] {
-  const s = convSpec(g, caps), { threads } = caps;
+  const s = convSpec(g), { threads } = caps;
   return [threads * tableBytes(g), s.direct ? 16 : (isOne(g) ? 1 : threads) * up16(paddedBytes(g, g.channels)), constant ? 16 : up16(4 * g.groups * g.filters * g.channels * tapsOf(g))];
 }
 const isOne = (g: Geometry): boolean => g.batch === 1 && g.groups === 1;
@@ -124,7 +124,7 @@ function splitOf(g: Geometry, s: Spec, laid: Geometry, bias: boolean, operands: 
 /** The launches of a convolution and its epilogue. */
 export function convLaunches(g: Geometry, caps: WasmCaps, p: ConvParts, out: Fact, finish: Finish | null): WasmLaunch[] {
   const store = storeSpec(finish, out);
-  const s = convSpec(g, caps, 'float32', store?.spec ?? null);
+  const s = convSpec(g, 'float32', store?.spec ?? null);
   const laid = s.direct ? asItLies(g) : g;
   const K = g.channels * tapsOf(g);
   const w: Ref = p.w.constant ? { input: p.w.input, pack: { name: 'conv.tiles', args: [s.tile[0], g.groups, g.filters, K], bytes: 4 * g.groups * g.filters * K } } : { input: p.w.input };

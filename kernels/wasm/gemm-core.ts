@@ -10,13 +10,13 @@ import { type Fn, f32, f32x4, i32, type I32, type Local, leaf, type Mod, type Nu
 
 /** Rows and columns of a register tile. */
 export type Tile = readonly [mr: number, nr: number];
-/** Tiles worth calibrating, the safe default first. Which is fastest depends on how the engine orders loads and allocates registers. */
+/** Tiles of products worth calibrating, the safe default first. Which is fastest depends on how the engine orders loads and allocates registers. */
 export const TILES: { readonly fma: readonly Tile[]; readonly plain: readonly Tile[] } = {
-  fma: [[3, 12], [6, 8], [4, 8], [2, 16], [6, 16]],
-  plain: [[4, 8], [3, 12], [2, 16], [6, 16]],
+  fma: [[3, 12], [6, 8], [2, 16], [6, 16]],
+  plain: [[4, 8], [3, 12], [2, 16]],
 };
-/** The tile for this machine: the calibrated one, or the default. */
-export const tileOf = (caps: WasmCaps): Tile => caps.tile ?? (caps.fma ? TILES.fma : TILES.plain)[0]!;
+/** The tile of products: the calibrated one, or the default. */
+const tileOf = (caps: WasmCaps): Tile => caps.tile ?? (caps.fma ? TILES.fma : TILES.plain)[0]!;
 
 /** Rows of A that are worked on while B passes by, depth of one pass over k, and steps of one chain of sums: of several rows, and of one. */
 const MC = 48;

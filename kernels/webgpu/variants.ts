@@ -2,7 +2,6 @@
  * Kernels that the planner takes only where a tuning table names them: they need a feature, or win on some hardware and lose on other. They stand
  * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
  */
-import { convShape } from '../conv-shape.ts';
 import type { GpuKernel, KernelTable, Launch } from '../define.ts';
 import { matmulLanes } from '../../wgsl/index.gen.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
@@ -10,7 +9,6 @@ import { formed } from './index.ts';
 import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './product-kernels.ts';
 import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
 import { lanesTile } from './product-tiles.ts';
-import { winogradKernel } from './winograd.ts';
 
 /** Do subgroups fill workgroups of WG, whatever size the driver takes? */
 const filled = (caps: GpuCaps, WG: number): boolean => caps.subgroups && caps.subgroupSizes !== undefined && WG % caps.subgroupSizes[1] === 0;
@@ -56,7 +54,6 @@ const rowsKernel = (kernel: GpuKernel): GpuKernel => ({
 const more: KernelTable<GpuKernel> = {
   MatMul: [lanesKernel('matmul', formed.MatMul)], 'com.microsoft.FusedMatMul': [lanesKernel('matmul', formed.fused)], 'com.microsoft.TransposeMatMul': [lanesKernel('matmul', formed.fused)],
   Gemm: [lanesKernel('gemm', formed.Gemm)],
-  Conv: [winogradKernel((call) => ({ window: convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: false }))],
 };
 
 /** A table with the variants of its operators. */

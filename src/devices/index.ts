@@ -9,14 +9,15 @@ import type { TuningTable } from '../3-plan/tuning.ts';
 import type { Backend } from '../4-run/executable.ts';
 import { referenceBackend } from '../4-run/reference.ts';
 import { fail } from '../core/errors.ts';
+import type { Graph } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import type { EngineOptions } from './wasm.ts';
 import { gpuKernels, openGpu } from './webgpu.ts';
 
 export interface OpenDevice {
   readonly backend: Backend;
-  /** The kernels of common operators and of these sets. */
-  readonly kernels: (sets: readonly SetName[]) => Promise<Kernels>;
+  /** The kernels of common operators and of these sets, which the graph needs. */
+  readonly kernels: (sets: readonly SetName[], graph: Graph) => Promise<Kernels>;
   /** On a GPU: measured choices of kernels, of the caller's tables before those that ship. */
   readonly tuningFor?: (tables: readonly TuningTable[]) => Tuning;
 }
@@ -39,10 +40,7 @@ export async function openDevice(device: Device, engine: EngineOptions): Promise
   }
 }
 
-async function openWasm(engine: EngineOptions): Promise<OpenDevice> {
-  const { openWasmBackend, wasmKernels } = await import('./wasm.ts');
-  return { backend: await openWasmBackend(engine), kernels: async (sets) => ({ wasm: await wasmKernels(sets) }) };
-}
+const openWasm = async (engine: EngineOptions): Promise<OpenDevice> => (await import('./wasm.ts')).openWasm(engine);
 
 /** The kernels of devices of this kind, for planning without one. */
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {

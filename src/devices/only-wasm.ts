@@ -4,11 +4,11 @@ import type { SetName } from '../../kernels/sets.ts';
 import { fail } from '../core/errors.ts';
 import type { Caps } from '../core/plan.ts';
 import type { Device, OpenDevice } from './index.ts';
-import { type EngineOptions, openWasmBackend, wasmKernels } from './wasm.ts';
+import { type EngineOptions, openWasm, wasmKernels } from './wasm.ts';
 
 export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
   if (device !== 'auto' && device !== 'wasm') fail('option_invalid', `sardonyx/wasm runs on 'wasm', not ${typeof device === 'object' ? 'a GPUDevice' : JSON.stringify(device)}; import from 'sardonyx' for every device`);
-  return { backend: await openWasmBackend(engine), kernels: async (sets) => ({ wasm: await wasmKernels(sets) }) };
+  return openWasm(engine);
 }
 
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {

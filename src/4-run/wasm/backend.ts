@@ -15,7 +15,6 @@ interface Placed { readonly constant: Constant; readonly key: string; readonly a
 
 /** The CPU path: kernels that our assembler emitted, over one heap. */
 export function wasmBackend(engine: Engine): Backend {
-  const { caps } = engine;
   const weights = new Map<Constant, Map<string, Form>>();
   const space = engine.open(async () => { for (const forms of weights.values()) for (const form of forms.values()) await form.fill(); });
   const { heap } = space;
@@ -55,7 +54,8 @@ export function wasmBackend(engine: Engine): Backend {
   };
 
   return {
-    caps, made,
+    get caps() { return engine.caps; },
+    made,
     get engine() { return engine.state; },
     get bytes() { return heap.used; },
     async instantiate(plan, constants, work): Promise<Executable> {
@@ -74,7 +74,7 @@ export function wasmBackend(engine: Engine): Backend {
         if (step.run !== 'wasm') return -1;
         const args = step.args.map((a) => (typeof a === 'number' ? a : 'weight' in a ? placed[a.weight]!.address : (address[a.value] ?? fail('internal', `${step.kernel}: a value without an address`))));
         stepOf.push(i);
-        return calls.push({ code: codes[step.module]!, args, ...partsOf(args, step.split, caps.threads) }) - 1;
+        return calls.push({ code: codes[step.module]!, args, ...partsOf(args, step.split, engine.caps.threads) }) - 1;
       });
       const list = space.list(calls);
       await space.settle();

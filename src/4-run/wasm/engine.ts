@@ -37,6 +37,8 @@ export interface Space {
 
 export interface Engine {
   readonly caps: WasmCaps;
+  /** Plans made from now on use this tile; undefined: the default. */
+  useTile(tile: WasmCaps['tile']): void;
   readonly state: EngineState;
   /** `restore` writes what must survive the loss of the memory. */
   open(restore: () => Promise<void>): Space;
@@ -76,8 +78,10 @@ export async function openEngine(options: EngineOptions = {}): Promise<Engine> {
   }
   crew ??= await joinCrew(threads, false);
   const joined = crew;
+  let caps: WasmCaps = { kind: 'wasm', fma: fma(), shared: threads > 1, threads };
   return {
-    caps: { kind: 'wasm', fma: fma(), shared: threads > 1, threads },
+    get caps() { return caps; },
+    useTile: (tile) => { if (tile) caps = { ...caps, tile }; },
     get state() {
       const all = [...reasons, ...(joined.reason === undefined ? [] : [`one thread: ${joined.reason}`])];
       return { threads: joined.reason === undefined ? threads : 1, worker: joined.remote, ...(all.length > 0 ? { reason: all.join('; ') } : {}) };
