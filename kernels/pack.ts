@@ -6,7 +6,7 @@ import { fail } from '../src/core/errors.ts';
 import { numbers } from '../src/core/numbers.ts';
 import type { Pack } from '../src/core/plan.ts';
 import type { Tensor } from '../src/core/tensor.ts';
-import { packTaps } from './webgpu/resize.ts';
+import { packTaps } from './webgpu/resize-pack.ts';
 
 /** Gives the bytes; they are written into `into` if it is given (aligned, exactly as long as the pack, of any content), else into new memory. */
 export type Packer = (t: Tensor, args: readonly (number | string)[], into?: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;

@@ -128,6 +128,16 @@ describe('an app', () => {
     await answers('esbuild');
   }, 60_000);
 
+  it('is one file where a bundler may not split it, as for workers that may not import()', async () => {
+    const { warnings, errors } = await esbuild({ absWorkingDir: app, entryPoints: ['main.js'], bundle: true, format: 'iife', minify: true, outdir: 'single', logLevel: 'silent' });
+    expect([...warnings, ...errors]).toEqual([]);
+    expect(files(join(app, 'single'))).toEqual(['main.js']);
+    expect(readFileSync(join(app, 'single/main.js'), 'utf8')).not.toMatch(/\bimport\(["'`]/); // what is left asks for modules of Node, there
+    withPage('single');
+    checkBundle('single');
+    await answers('single');
+  }, 60_000);
+
   it('is bundled by rolldown as it is', async () => {
     const warnings: string[] = [];
     const bundler = await rolldown({ cwd: app, input: './main.js', platform: 'browser', onLog: (level, log) => { if (level !== 'debug') warnings.push(log.message); } });

@@ -10,21 +10,6 @@ import { elemOf, perWord, widthOf } from './elem.ts';
 import { grid } from './grid.ts';
 import { givenCall, knows, unitOf, widest, writeSlot } from './unit.ts';
 
-/** "resize.taps" [JSON of the attributes and axes]: the tables of each axis, one behind another: [index, bits of the weight] a tap. */
-export function packTaps(spec: string): Uint8Array<ArrayBuffer> {
-  const { attrs, axes } = JSON.parse(spec) as { readonly attrs: Interpolation; readonly axes: readonly ResizedAxis[] };
-  const tables = axes.map((axis) => axisTaps(attrs, axis));
-  const words = new Uint32Array(tables.reduce((n, t) => n + t.index.length * 2, 0));
-  const floats = new Float32Array(words.buffer);
-  let at = 0;
-  for (const { taps, index, weight, outside } of tables) index.forEach((v, i) => {
-    words[at] = outside?.[Math.floor(i / taps)] ? 0xffffffff : v;
-    floats[at + 1] = weight[i]!;
-    at += 2;
-  });
-  return new Uint8Array(words.buffer);
-}
-
 interface Dim { dim: number; stride: number; readonly axis: ResizedAxis | null }
 /** The axes, neighbours that stay as they are merged. */
 function dimsOf(shape: readonly number[], axes: readonly (ResizedAxis | null)[]): Dim[] {

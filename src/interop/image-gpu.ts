@@ -2,7 +2,7 @@
 import { assemble, type Elem, type WgslModule } from '../../wgsl/assemble.ts';
 import { imageIn, imageOut, library } from '../../wgsl/index.gen.ts';
 import { packUniforms } from '../3-plan/uniforms.ts';
-import { checkGpuTensor, holdGpuTensor, makeGpuTensor, readAlone } from '../4-run/webgpu/gpu-tensor.ts';
+import { makeGpuTensor, readAlone } from '../4-run/webgpu/gpu-tensor.ts';
 import { makePool, type Pool } from '../4-run/webgpu/pool.ts';
 import { padded } from '../4-run/webgpu/transfer.ts';
 import { fail } from '../core/errors.ts';
@@ -109,25 +109,20 @@ function textureOf(device: GPUDevice, source: ImageSource): GPUTexture {
   return texture;
 }
 
+/** Draws a tensor that the caller holds. */
 export async function drawOnGpu(t: GpuTensor, canvas: HTMLCanvasElement | OffscreenCanvas, d: Drawing): Promise<void> {
   const { device } = t;
-  checkGpuTensor(t, device);
   if ((t.buffer.usage & GPUBufferUsage.STORAGE) === 0) fail('option_invalid', `the buffer ${t.buffer.label} needs the usage STORAGE to be drawn`);
-  const release = holdGpuTensor(t);
-  try {
-    const layout = { storageTexture: { format: 'rgba8unorm', access: 'write-only' } } as const;
-    const kernel = await kernelFor(device, imageOut, { x: ELEM[d.dtype] }, {}, false, ['read-only-storage', layout]);
-    if (canvas.width !== d.width) canvas.width = d.width;
-    if (canvas.height !== d.height) canvas.height = d.height;
-    const context = (canvas as OffscreenCanvas).getContext('webgpu') ?? fail('option_invalid', 'the canvas has a context of another kind; a GPU tensor needs one for webgpu');
-    const now = context.getConfiguration?.();
-    if (now?.device !== device || now.format !== 'rgba8unorm' || ((now.usage ?? 0) & GPUTextureUsage.STORAGE_BINDING) === 0) {
-      context.configure({ device, format: 'rgba8unorm', usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_SRC | GPUTextureUsage.RENDER_ATTACHMENT, alphaMode: 'opaque' });
-    }
-    drawInto(t, context.getCurrentTexture(), kernel, d);
-  } finally {
-    release();
+  const layout = { storageTexture: { format: 'rgba8unorm', access: 'write-only' } } as const;
+  const kernel = await kernelFor(device, imageOut, { x: ELEM[d.dtype] }, {}, false, ['read-only-storage', layout]);
+  if (canvas.width !== d.width) canvas.width = d.width;
+  if (canvas.height !== d.height) canvas.height = d.height;
+  const context = (canvas as OffscreenCanvas).getContext('webgpu') ?? fail('option_invalid', 'the canvas has a context of another kind; a GPU tensor needs one for webgpu');
+  const now = context.getConfiguration?.();
+  if (now?.device !== device || now.format !== 'rgba8unorm' || ((now.usage ?? 0) & GPUTextureUsage.STORAGE_BINDING) === 0) {
+    context.configure({ device, format: 'rgba8unorm', usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_SRC | GPUTextureUsage.RENDER_ATTACHMENT, alphaMode: 'opaque' });
   }
+  drawInto(t, context.getCurrentTexture(), kernel, d);
 }
 
 function drawInto(t: GpuTensor, texture: GPUTexture, kernel: Kernel, d: Drawing): void {

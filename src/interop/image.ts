@@ -2,8 +2,10 @@
 import { fail } from '../core/errors.ts';
 import { halfBits, halfValue } from '../core/numbers.ts';
 import { type GpuTensor, isGpuTensor, type Tensor, zeros } from '../core/tensor.ts';
-import { drawOnGpu, tensorOnGpu } from './image-gpu.ts';
+import { checkGpuTensor, holdGpuTensor } from '../4-run/webgpu/gpu-tensor.ts';
 import { drawingOf, type ImageOptions, type ImageSource, isPixels, type PixelOptions, type Pixels, type PixelType, type Reading, readingOf, shapeOf, sizeOfImage } from './pixels.ts';
+
+const onGpu = () => import('./image-gpu.ts');
 
 /**
  * An image as a tensor of shape [1, channels, height, width], or [1, height, width, channels]. With a device it is made there, by one dispatch
@@ -15,7 +17,7 @@ export function tensorFromImage(source: ImageSource, options: ImageOptions & { r
 export function tensorFromImage(source: ImageSource, options?: ImageOptions): Promise<Tensor<PixelType>>;
 export async function tensorFromImage(source: ImageSource, options: ImageOptions & { readonly device?: GPUDevice } = {}): Promise<Tensor<PixelType> | GpuTensor<PixelType>> {
   const reading = readingOf(sizeOfImage(source), options);
-  return options.device ? tensorOnGpu(options.device, source, reading) : tensorFromPixels(pixelsOf(source), reading);
+  return options.device ? (await onGpu()).tensorOnGpu(options.device, source, reading) : tensorFromPixels(pixelsOf(source), reading);
 }
 
 /**
@@ -26,7 +28,15 @@ export async function tensorFromImage(source: ImageSource, options: ImageOptions
  */
 export async function drawToCanvas(tensor: Tensor | GpuTensor, canvas: HTMLCanvasElement | OffscreenCanvas, options: PixelOptions = {}): Promise<void> {
   const drawing = drawingOf(tensor, options);
-  if (isGpuTensor(tensor)) return drawOnGpu(tensor, canvas, drawing);
+  if (isGpuTensor(tensor)) {
+    checkGpuTensor(tensor, tensor.device);
+    const release = holdGpuTensor(tensor); // before anything waits: the caller may dispose it behind the call
+    try {
+      return await (await onGpu()).drawOnGpu(tensor, canvas, drawing);
+    } finally {
+      release();
+    }
+  }
   const { width, height, planar, dtype, weights, bias } = drawing;
   const channels = weights.length;
   if (canvas.width !== width) canvas.width = width;
