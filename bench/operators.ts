@@ -105,7 +105,7 @@ async function bench(): Promise<void> {
   progress('');
   const families = [...new Set(operators.map(({ name }) => name.split(' ')[0]!))];
   const means = families.map((name) => {
-    const ratios = operators.filter((f) => f.name.startsWith(name)).map((f) => f.inRow.ratio);
+    const ratios = operators.filter((f) => f.name.split(' ')[0] === name).map((f) => f.inRow.ratio);
     return { name, mean: geometricMean(ratios), least: Math.min(...ratios) };
   });
   const report = { machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, load: loadavg()[2]! }, node: process.versions.node, relaxedSimd: given.relaxed === true, runtimes: runtimes.map(({ name, version }) => ({ name, version })), operators, means };
