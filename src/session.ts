@@ -21,8 +21,11 @@ import { checkShape, checkTensor, type Port } from './feeds.ts';
 export interface SessionOptions extends GraphOptions {
   /** Where to run; 'auto' takes a hardware GPU, else WASM. Default 'auto'. */
   readonly device?: Device;
-  /** Sizes of the free dims, by name, or "INPUT.AXIS" for one without: the plan for them is made at load, and the weights are fetched. Other dims may still be run. */
-  readonly dims?: Readonly<Record<string, number>>;
+  /**
+   * Sizes of the free dims, by name, or "INPUT.AXIS" for one without: the plan for them is made at load, and the weights are fetched. Other dims may still be run.
+   * Several sets are planned and compiled each: of a decoder one for the prompt and one for the tokens that follow, so that no length makes a pipeline later.
+   */
+  readonly dims?: Dims | readonly Dims[];
   /** Throw, with the list of nodes, rather than leave the device. Nodes that only compute shapes do not count. Default false. */
   readonly strict?: boolean;
   /** Threads of the CPU path. Default: half of the machine's, 4 at most; 1 in pages that are not cross-origin isolated. Results do not depend on it. */
@@ -36,6 +39,8 @@ export interface SessionOptions extends GraphOptions {
   /** On a GPU: milliseconds of its time to submit at once, so that pages draw and other sessions run in between; 0: each plan whole. Default 8 in browsers, 0 in Node. */
   readonly slice?: number;
 }
+
+type Dims = Readonly<Record<string, number>>;
 
 /** What tools put between a session and its device. */
 export interface SessionTools {
@@ -131,7 +136,8 @@ export class Session implements AsyncDisposable {
     const session = new Session(graph, name, await unlessAborted(open(), options.signal, ({ backend }) => backend.release()), again, random, plans);
     try {
       const prepare = async (): Promise<void> => {
-        if (options.dims !== undefined || isBound(graph)) await session.#live.runner.prepare(inputFacts(graph, options.dims ?? {}));
+        const sets = options.dims ? [options.dims].flat() as readonly Dims[] : isBound(graph) ? [{}] : [];
+        for (const dims of sets) await session.#live.runner.prepare(inputFacts(graph, dims));
         await loaded.settle();
       };
       await unlessAborted(prepare(), options.signal, () => undefined);
@@ -267,7 +273,9 @@ async function wasLost(live: Live, e: unknown): Promise<boolean> {
 }
 const LOSS: ReadonlySet<string> = new Set(['device_lost', 'device_fault', 'out_of_memory', 'input_device', 'internal']);
 
-export interface PlanOptions extends Pick<SessionOptions, 'dims' | 'optimize' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
+export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
+  /** Sizes of the free dims, as a session takes them. */
+  readonly dims?: Dims;
   /** What to plan for, with what every such device offers. Default 'webgpu'. */
   readonly device?: 'webgpu' | 'wasm' | 'reference';
   /** The machine to plan for, in place of `device`. */

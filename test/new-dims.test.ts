@@ -52,12 +52,24 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
     });
   }
 
-  // qwen3-mini-synth is not among them: at a past of 8 its slabs waste over a quarter of some kilobytes, and its steps share them by other shaders.
-  for (const model of ['stories260k-hf-op17', 'gpt2-mini-synth']) {
-    it(`${model} needs no other shader for a longer past`, async () => {
-      const shaders = async (past: number): Promise<string[]> => (await planModel(file(model), { caps: BASE_GPU, dims: { batch: 1, seq: 1, past, total: past + 1 } })).plan.shaders.map((s) => s.code);
-      const known = new Set(await shaders(8));
-      for (const past of [9, 10, 33]) expect((await shaders(past)).filter((code) => !known.has(code))).toEqual([]);
-    });
-  }
+  /** A batch of one against batches of more: what is left are tiles that fit more rows. */
+  it.each([
+    ['openseeface-lm0', (batch: number) => ({ batch_size: batch })], ['bert-mini-synth', (batch: number) => ({ batch, seq: 64 })],
+  ] as const)('%s needs few other shaders for a batch of more than one', async (model, dimsOf) => {
+    for (const software of [false, true]) {
+      const shaders = async (batch: number): Promise<string[]> => (await planModel(file(model), { caps: { ...BASE_GPU, software }, dims: dimsOf(batch) })).plan.shaders.map((s) => s.code);
+      const known = new Set(await shaders(1));
+      for (const batch of [3, 5]) expect((await shaders(batch)).filter((code) => !known.has(code)).length).toBeLessThanOrEqual(4);
+    }
+  });
+
+  it('lengths of classes that were prepared make no pipeline, from one row to a hundred', { timeout: 120_000 }, async () => {
+    await using session = await Session.load(file('bert-mini-synth'), { device: 'webgpu', dims: [[1, 1], [1, 7], [1, 16], [1, 32], [1, 64], [3, 1], [3, 64]].map(([batch, seq]) => ({ batch: batch!, seq: seq! })) });
+    const { pipelines } = session.made; // kernels have tiles for 1, 2, 3 to 7 rows and more, and workgroups of 8, 16, 32 or 64 rows
+    expect(pipelines).toBeLessThanOrEqual(60);
+    for (const [batch, seq] of [[1, 128], [1, 100], [1, 24], [1, 17], [3, 100], [5, 40], [4, 1], [1, 5], [1, 1]] as const) {
+      await session.run(Object.fromEntries(session.inputs.map(({ name, dtype }) => [name, tensor(dtype as DType, [batch, seq], new Array<number>(batch * seq).fill(1))])));
+      expect([batch, seq, session.made.pipelines]).toEqual([batch, seq, pipelines]);
+    }
+  });
 });

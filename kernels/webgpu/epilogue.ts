@@ -23,7 +23,7 @@ export interface EpilogueParts {
 export function epilogueOf(call: Call, kind: 'f32' | 'i32' | 'u32' = 'f32'): EpilogueParts {
   const out = call.outputs[0]!;
   const { expr, operands } = call.epilogue ?? { expr: x.cast(input(0, kind), kindOf(out.dtype)!), operands: [] };
-  const reads = operands.map((o, n) => ({ fact: o, name: `e${n}`, access: accessOf(`e${n}`, o.shape, out.shape) }));
+  const reads = operands.map((o, n) => ({ fact: o, name: `e${n}`, access: accessOf(`e${n}`, o, out.shape) }));
   const type = VALUE_TYPE[elemOf(out.dtype)!];
   const text = [
     `fn epilogue(v: ${WGSL_TYPE[kind]}, i: u32) -> ${type} {`,

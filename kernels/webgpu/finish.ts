@@ -40,7 +40,7 @@ function joined(call: Call, addends: readonly Addend[], alpha: number, kind: 'f3
     const operand = x.cast(input(1 + own.operands.length + n, kindOf(call.inputs[a.input]!.dtype)!), kind);
     v = x.add(v, a.times === 1 ? operand : x.mul(operand, constant(a.times, kind)));
   });
-  const facts = addends.map((a): Fact => ({ dtype: call.inputs[a.input]!.dtype, shape: a.shape }));
+  const facts = addends.map((a): Fact => ({ ...call.inputs[a.input]!, shape: a.shape }));
   return { ...call, epilogue: { expr: substitute(own.expr, [v]), operands: [...own.operands, ...facts] } };
 }
 

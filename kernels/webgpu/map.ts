@@ -36,7 +36,7 @@ export const mapKernel: GpuKernel<MapAttrs> = {
 export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonly fact: Fact; readonly bind: Ref }[], WG = 64): Launch {
   const y = elemOf(out.dtype)!;
   const count = sizeOf(out.shape);
-  const operands = from.map(({ fact, bind }, n): Operand => ({ name: `in${n}`, elem: elemOf(fact.dtype)!, access: accessOf(`in${n}`, fact.shape, out.shape), bind }));
+  const operands = from.map(({ fact, bind }, n): Operand => ({ name: `in${n}`, elem: elemOf(fact.dtype)!, access: accessOf(`in${n}`, fact, out.shape), bind }));
   return {
     module: mapModule,
     types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...operands.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),

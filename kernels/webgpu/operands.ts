@@ -1,4 +1,5 @@
 /** How a broadcast operand is read, given the linear index of an output element: as text that is equal for equal patterns, and numbers. */
+import type { Fact } from '../../src/core/graph.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { mergeDims } from '../merge.ts';
 import { broadcastStrides } from '../shapes.ts';
@@ -19,12 +20,16 @@ export interface Access {
   readonly uniforms: readonly Member[];
 }
 
-/** `name` prefixes the uniforms and functions. */
-export function accessOf(name: string, shape: readonly number[], out: readonly number[]): Access {
+/**
+ * `name` prefixes the uniforms and functions. A weight that lacks the output's first axes, or has 1 there, is read with a modulo even where those of the
+ * output are 1: its text is then the same for one row or image and for many.
+ */
+export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' | 'constant'>, out: readonly number[]): Access {
   const size = sizeOf(shape);
   const none = { fn: '', uniforms: [], four: null, one: null };
   if (size === 1) return { ...none, kind: 'scalar', at: () => '0u', one: () => '0u' };
-  if (size === sizeOf(out)) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
+  const again = constant !== undefined && (shape.length < out.length || shape[0] === 1);
+  if (size === sizeOf(out) && !again) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
 
   const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
   const first = strides.findIndex((s) => s !== 0);
@@ -32,13 +37,13 @@ export function accessOf(name: string, shape: readonly number[], out: readonly n
   if (strides.filter((s) => s !== 0).length === 1) {
     const n = dims[first]!;
     const hold = sizeOf(dims.slice(first + 1));
-    const uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(first > 0 ? [member('n', n)] : [])];
+    const wraps = again || first > 0, uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(wraps ? [member('n', n)] : [])];
     const at = (i: string): string => {
       const held = hold > 1 ? `${i} / extra.${name}_hold` : i;
-      return first > 0 ? `(${held}) % extra.${name}_n` : held;
+      return wraps ? `(${held}) % extra.${name}_n` : held;
     };
     if (hold % 4 === 0) return { ...none, kind: 'some', at, one: (q) => at(`(${q} * 4u)`), uniforms };
-    if (hold === 1 && n % 4 === 0) return { ...none, kind: 'some', at, four: (q) => `${q} % (extra.${name}_n >> 2u)`, uniforms };
+    if (hold === 1 && (n % 4 === 0 || size === sizeOf(out))) return { ...none, kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), uniforms };
     return { ...none, kind: 'some', at, uniforms };
   }
   const lines = dims.map((_, k) => k).reverse().map((k) =>

@@ -175,7 +175,7 @@ function operandText(name: string, fact: Fact, shape: readonly number[], r: Rows
   const own = { name, elem, bind, fn: '', uniforms: [] as readonly Member[] };
   const perColumn = size === r.n && sizeOf(fact.shape.slice(-trailing(shape, r.n))) === r.n;
   if (perColumn) return { ...own, four: inFours(r) ? `load4_${name}(k >> 2u)` : `vec4f(${components((c) => `load_${name}(min(k + ${c}u, u.n - 1u))`)})` };
-  const access = accessOf(name, fact.shape, shape);
+  const access = accessOf(name, fact, shape);
   if (access.kind === 'full') return { ...own, four: loadFour(name, r) };
   if (access.kind === 'scalar') return { ...own, four: `load_${name}(0u)` };
   const four = access.one !== null && inFours(r) ? `load_${name}(${access.at('(row * u.n + k)')})` : `vec4f(${components((c) => `load_${name}(${access.at(`(row * u.n + min(k + ${c}u, u.n - 1u))`)})`)})`;

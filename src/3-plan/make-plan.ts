@@ -358,12 +358,14 @@ class Draft {
     const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu';
     const pack = (pairs: typeof conflicts, like?: MemoryPlan): MemoryPlan =>
       planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity, ...(like ? { like } : {}) });
-    let layout = memory.layout = gpu ? pack(conflicts, memory.layout) : planHeap(blocks, { alignment: 64, ...(memory.layout ? { like: memory.layout } : {}) });
+    const { tight, layout: before } = memory;
+    let layout = memory.layout = gpu ? pack(conflicts, before) : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) });
     let steps: readonly Step[] = this.steps;
-    if (gpu && isWasteful(layout)) {
-      const tight = memory.tight = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), memory.tight);
-      if (tight.total < layout.total) {
-        layout = tight;
+    // Once slabs are shared they stay so: the shaders are there.
+    if (gpu && (tight !== undefined || isWasteful(layout, before !== undefined))) {
+      const other = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), tight);
+      if (other.total < layout.total) {
+        layout = memory.tight = other;
         steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
       }
     }
