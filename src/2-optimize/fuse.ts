@@ -10,7 +10,7 @@ import type { Call, Op } from '../../kernels/define.ts';
 import { constant, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
 import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
-import { readsOf } from '../core/graph.ts';
+import { readsOf, sameAttrs } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
@@ -253,6 +253,7 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
     if (!parts.every((n) => sameMeaning(n, now.get(n)!, from.facts, graph.facts, n.op === 'BatchNormalization' || whole === GATED))) return null;
     if (!equal.every(([a, b]) => String(facts.get(a)!.shape) === String(facts.get(b)!.shape))) return null;
     const { shape } = facts.get(node.outputs[0]!)!, after = base && now.get(base)!;
+    if (after !== null && after.attrs.epilogue !== base!.attrs.epilogue) return null;
     if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
     else if (after === null || after === base) nodes.push(node);
     else nodes.push({ ...node, attrs: { ...after.attrs, epilogue: node.attrs.epilogue!, operandsFrom: node.attrs.operandsFrom!, label: node.attrs.label! } });
@@ -262,7 +263,7 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
 
 /** Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those with one element only. */
 function sameMeaning(a: Node, b: Node, then: ReadonlyMap<ValueId, Fact>, now: ReadonlyMap<ValueId, Fact>, whole: boolean): boolean {
-  if (a !== b && (a.op !== b.op || JSON.stringify(a.attrs) !== JSON.stringify(b.attrs))) return false;
+  if (a !== b && (a.op !== b.op || !sameAttrs(a.attrs, b.attrs))) return false;
   return [...readsOf(a), ...a.outputs].every((v) => {
     if (v === null) return true;
     const [f, g] = [then.get(v)!, now.get(v)!];

@@ -1,9 +1,9 @@
 /** What is the same for a planner who has seen it before. */
 import type { Call, Launch } from '../../kernels/define.ts';
-import type { Fact } from '../core/graph.ts';
+import { type Fact, sameAttrs } from '../core/graph.ts';
 
 /** Do two calls of one operator say the same to a kernel? */
-export const sameCall = (a: Call, b: Call): boolean => (a.attrs === b.attrs || JSON.stringify(a.attrs) === JSON.stringify(b.attrs)) && sameFacts(a.inputs, b.inputs) && sameFacts(a.outputs, b.outputs)
+export const sameCall = (a: Call, b: Call): boolean => sameAttrs(a.attrs, b.attrs) && sameFacts(a.inputs, b.inputs) && sameFacts(a.outputs, b.outputs)
   && (a.epilogue === b.epilogue || sameFacts(a.epilogue?.operands ?? [], b.epilogue?.operands ?? []));
 const sameFacts = (a: readonly (Fact | null)[], b: readonly (Fact | null)[]): boolean => a.length === b.length && a.every((f, i) => f === b[i] || (f !== null && b[i] != null && sameFact(f, b[i])));
 const sameFact = (a: Fact, b: Fact): boolean => a.dtype === b.dtype && a.constant === b.constant && sameNumbers(a.shape, b.shape);

@@ -1,8 +1,6 @@
 import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
 import { type Access, lifetimes } from '../../memory/lifetimes.ts';
 import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
-import { assemble, type Specialization, type WgslModule } from '../../wgsl/assemble.ts';
-import { library } from '../../wgsl/index.gen.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
@@ -12,6 +10,7 @@ import { sameCall, sameText } from './alike.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { packUniforms } from './uniforms.ts';
+import { assembled, emitted } from './written.ts';
 
 /** Nodes with all facts known, and what the caller brings and wants. */
 export interface PlanRequest {
@@ -428,34 +427,6 @@ const extraLayout = (launch: Launch): { name: string; uniforms: { name: string; 
   const uniforms = launch.extraUniforms!.map((u, i) => ({ name: u.name, type: u.type, offset: i * 4, size: 4 }));
   return { name: `${launch.module.name} extra`, uniforms, uniformBytes: Math.ceil((uniforms.length * 4) / 16) * 16 };
 };
-
-/** Assembled shaders of this process, by all that `assemble` is given. */
-const SHADERS = new Map<WgslModule, Map<string, PlannedShader>>();
-/** Kept of each module: far more than the models of a page need. */
-const MOST_SHADERS = 500;
-function assembled({ module, types, params, slots, extra, extraUniforms }: Launch, nativeF16: boolean): PlannedShader {
-  const spec: Specialization = {
-    types, ...(params ? { params } : {}), ...(slots ? { slots } : {}), extra: (extra ?? []).map((e) => e.name), extraUniforms: (extraUniforms ?? []).map(({ name, type }) => ({ name, type })),
-  };
-  let known = SHADERS.get(module);
-  if (known === undefined) SHADERS.set(module, (known = new Map()));
-  const key = `${nativeF16} ${JSON.stringify(spec)}`;
-  let shader = known.get(key);
-  if (shader === undefined) {
-    if (known.size >= MOST_SHADERS) known.clear();
-    known.set(key, (shader = assemble(module, spec, library, nativeF16)));
-  }
-  return shader;
-}
-
-/** Emitted modules of this process: an emitter is pure, and its spec and the features are all that it sees. */
-const MODULES = new Map<string, Uint8Array<ArrayBuffer>>();
-function emitted(key: string, launch: WasmLaunch, caps: WasmCaps): Uint8Array<ArrayBuffer> {
-  const full = `${caps.fma} ${caps.shared} ${key}`;
-  let bytes = MODULES.get(full);
-  if (bytes === undefined) MODULES.set(full, (bytes = launch.emit.build(launch.spec, caps)));
-  return bytes;
-}
 
 /** What the plan calls a node's operator: a fused one by its parts. */
 function nameOf(node: Node): string {

@@ -76,6 +76,16 @@ export interface Graph {
   readonly captures: readonly (readonly [inner: ValueId, outer: ValueId])[];
 }
 
+/** Do two nodes of one operator have the same attributes? Tensors and graphs are compared by identity. */
+export function sameAttrs(a: Attrs, b: Attrs): boolean {
+  if (a === b) return true;
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => {
+    const x = a[name]!, y = b[name];
+    return Object.is(x, y) || (Array.isArray(x) && Array.isArray(y) && x.length === y.length && x.every((v, i) => Object.is(v, y[i])));
+  });
+}
+
 export const isGraph = (a: AttrValue): a is Graph => typeof a === 'object' && 'nodes' in a;
 
 const NONE: readonly Graph[] = [];
