@@ -21,7 +21,7 @@ const elements = (f: Fact | null | undefined): number => (f ? sizeOf(f.shape) : 
 
 /** The work of a call of `op`: exact for products, convolutions and maps, an estimate for the rest. */
 export function workOf(op: string, call: Call): Work {
-  const { attrs, inputs: [a, b, c] } = call;
+  const { attrs, inputs: [a, second, c, fourth] } = call, b = op.includes('QLinear') && fourth ? fourth : second;
   const out = Math.max(1, ...call.outputs.map(elements)), y = call.outputs.find((f) => f !== null), rest = call.epilogue ? operations(call.epilogue.expr) * elements(y) : 0;
   const group = [op, a?.dtype, ...call.inputs.slice(1, 2).map((f) => f && `${f.dtype === a?.dtype ? '' : f.dtype}${f.constant ? '=' : ''}`), attrs.bits].filter(Boolean).join(' ');
   if (/MatMul|Gemm/.test(op)) {
