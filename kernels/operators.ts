@@ -51,11 +51,13 @@ const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly
   indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
-/** The definitions that a graph with these operators needs, and the sets that had to be loaded for it. */
-export async function definitionsFor(names: Iterable<string>): Promise<{ readonly definitions: Definitions; readonly sets: readonly SetName[] }> {
-  const sets = setsFor(names, common);
+/** The sets that a graph with these operators needs. */
+export const setsOf = (names: Iterable<string>): readonly SetName[] => setsFor(names, common);
+
+/** The definitions of common operators and of these sets. */
+export async function definitionsOf(sets: readonly SetName[]): Promise<Definitions> {
   const more = await Promise.all(sets.map((name) => load[name]()));
-  return { sets, definitions: more.length === 0 ? common : new Map([...common, ...more.flatMap((set) => named(set.families))]) };
+  return more.length === 0 ? common : new Map([...common, ...more.flatMap((set) => named(set.families))]);
 }
 
 /** Definitions joined to the kernels of the devices at hand. */

@@ -1,5 +1,5 @@
 /** From a source to a graph that is ready to be planned, with word of how far it is. */
-import { type Definitions, definitionsFor } from '../kernels/operators.ts';
+import { type Definitions, definitionsOf, setsOf } from '../kernels/operators.ts';
 import { goOn } from './0-read/bytes.ts';
 import type { SetName } from '../kernels/sets.ts';
 import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
@@ -33,8 +33,8 @@ export interface Loaded {
   settle(): Promise<void>;
 }
 
-/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
-export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g): Promise<Loaded> {
+/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told early which sets of operators it has. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
+export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g, needs: (sets: readonly SetName[]) => void = () => undefined): Promise<Loaded> {
   const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
   const opened = await openModel(source, options, graphOnly);
   const { name, bytesRead } = opened;
@@ -51,8 +51,9 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     });
     tell('parse', 1, 1);
     const parsed = edit(model.graph);
-    const { definitions, sets } = await definitionsFor(operatorsIn(parsed));
-    const rules = await rulesFor(options.optimize, sets);
+    const sets = setsOf(operatorsIn(parsed));
+    needs(sets);
+    const [definitions, rules] = await Promise.all([definitionsOf(sets), rulesFor(options.optimize, sets)]);
     const normal = normalize(parsed, definitions);
     const graph = sets.includes('rare') ? (await import('./2-optimize/gradient.ts')).expandGradients(normal) : normal;
     return {

@@ -1,5 +1,6 @@
 /** The table of contents: parse -> normalize -> (specialize -> fuse -> plan -> instantiate, once per set of dims) -> run. */
 import { equip } from '../kernels/operators.ts';
+import type { SetName } from '../kernels/sets.ts';
 import { packed } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { goOn } from './0-read/bytes.ts';
@@ -102,7 +103,9 @@ export class Session implements AsyncDisposable {
     goOn(options);
     const first = openDevice(options.device ?? 'auto', options);
     first.catch(() => undefined); // reported where it is waited for
-    const loaded = await loadGraph(source, options, false, tools.edit).catch((e: unknown) => {
+    // Kernels come while definitions do; where they cannot, it is said when they are asked for.
+    const needs = (sets: readonly SetName[]): void => void first.then(({ backend }) => kernelsFor(backend.caps.kind, sets)).catch(() => undefined);
+    const loaded = await loadGraph(source, options, false, tools.edit, needs).catch((e: unknown) => {
       void first.then(({ backend }) => backend.release(), () => undefined);
       throw e;
     });
