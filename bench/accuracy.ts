@@ -97,7 +97,7 @@ const figure = (n: number | undefined): string => (n === undefined ? '' : n === 
 async function bench(): Promise<void> {
   if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
   const names = given.models?.split(','), cases = (given.data ?? ['../shared/data/models']).flatMap(findCases).filter((c) => names === undefined || names.some((w) => c.name.includes(w)));
-  const inputs = Number(given.inputs ?? 7), runtimes = [await openRuntime('sardonyx', 1), await openRuntime('onnxruntime-web', 1)], rows: Row[] = [];
+  const inputs = Number(given.inputs ?? 7), runtimes = [await openRuntime('sardonyx', { device: 'wasm', threads: 1 }), await openRuntime('onnxruntime-web', { device: 'wasm', threads: 1 })], rows: Row[] = [];
   for (const [i, one] of cases.entries()) {
     progress(`${i + 1}/${cases.length} ${one.name}`);
     rows.push({ model: one.name, ...(await measure(one.model, one.sets[0], runtimes, inputs)) });

@@ -88,7 +88,7 @@ async function compare(problem: Problem, uses: number, file: string, runtimes: r
 
 async function bench(): Promise<void> {
   if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
-  const runtimes = await Promise.all(NAMES.map((name) => openRuntime(name, 1)));
+  const runtimes = await Promise.all(NAMES.map((name) => openRuntime(name, { device: 'wasm', threads: 1 })));
   const wanted = given.only?.split(','), folder = await mkdtemp(join(tmpdir(), 'sardonyx-bench-'));
   const operators: Figure[] = [];
   try {

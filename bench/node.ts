@@ -1,6 +1,7 @@
 /**
- * `npm run bench:cpu`: Sardonyx on WASM beside onnxruntime-web's WASM provider, model by model, in one process. They take turns, round by
- * round, so that a machine that slows down slows both alike; with threads each waits until the other's are at rest. With --cold each start gets
+ * Models in Node, one by one, in one process: `npm run bench:cpu` on WASM beside onnxruntime-web's WASM provider, and beside onnxruntime-node's
+ * native kernels with --native; `npm run bench:gpu:node` on WebGPU beside onnxruntime-node's WebGPU provider. Runtimes take turns, round by
+ * round, so that a machine that slows down slows all alike; with threads each waits until the others' are at rest. With --cold each start gets
  * a process of its own.
  */
 import { spawn } from 'node:child_process';
@@ -12,17 +13,23 @@ import { parseArgs } from 'node:util';
 import { deserialize, serialize, setFlagsFromString } from 'node:v8';
 import type { Case } from '../src/cli/cases.ts';
 import { number, print, printJson, progress } from '../src/cli/command.ts';
+import { respawnWithSoftwareGpu } from '../src/cli/software-gpu.ts';
 import { errorText } from '../src/cli/verify.ts';
+import { adapterName } from '../src/3-plan/tuning.ts';
+import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
+import { fail, SardonyxError } from '../src/core/errors.ts';
 import { casesOf, disagreement, feedsOf, save } from './cases.ts';
-import { type ColdResult, type CpuReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './cpu-report.ts';
-import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName } from './runtimes.ts';
+import { type ColdResult, type NodeReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './node-report.ts';
+import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName, type Target } from './runtimes.ts';
 import { geometricMean, sample, settle, type Spent, spread, timed, warmUp } from './timing.ts';
 
-const USAGE = `npm run bench:cpu -- [options]
+const USAGE = `npm run bench:cpu -- [options], npm run bench:gpu:node -- [options]
 
   --models NAME,…   only models whose name contains one of these
   --data DIR        folders of cases, may be given more than once (default ../shared/data/models and ../shared/data/onnx/light)
-  --threads N       threads of both (default 1)
+  --device D        wasm or webgpu (default wasm); webgpu takes the system's adapter
+  --native          on wasm: also onnxruntime-node's native CPU provider
+  --threads N       threads of each, on wasm (default 1)
   --rounds N        rounds of each model at most (default 15)
   --budget SECONDS  time of each model's rounds (default 6)
   --relaxed         relaxed SIMD in V8 even where it is behind a flag (Node 20)
@@ -30,19 +37,24 @@ const USAGE = `npm run bench:cpu -- [options]
   --starts N        cold processes of each (default 5)
   --ours            Sardonyx alone
   --json            print the report as JSON
-  --html FILE       where the report with plots goes (default out/bench-cpu.html)
-  --out FILE.json   also write the JSON there, and the table beside it as FILE.md`;
+  --html FILE       where the report with plots goes (default out/bench-cpu.html, out/bench-webgpu.html)
+  --out FILE.json   also write the JSON there, and the table beside it as FILE.md
 
-const NAMES: readonly RuntimeName[] = ['sardonyx', 'onnxruntime-web'];
+onnxruntime-node is not among the dependencies: npm install --no-save --ignore-scripts onnxruntime-node@1.30.0`;
+
 /** A sample lasts at least this long: process times tick in microseconds, but schedulers do not. */
 const SAMPLE_MS = 20;
 const WARM_MS = 400;
 
 const { values: given } = parseArgs({ options: {
   models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
-  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, feeds: { type: 'string' }, starts: { type: 'string' },
+  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, feeds: { type: 'string' }, starts: { type: 'string' }, device: { type: 'string' }, native: { type: 'boolean' },
 } });
-const threads = number(given, 'threads', 1) ?? 1;
+const device = given.device === undefined || given.device === 'wasm' ? 'wasm' : given.device === 'webgpu' ? 'webgpu' : fail('option_invalid', `--device ${given.device} is neither wasm nor webgpu`);
+const threads = device === 'wasm' ? (number(given, 'threads', 1) ?? 1) : 1;
+const target: Target = { device, threads };
+/** Ours, the peer that ratios are of, and the yardstick. */
+const NAMES: readonly RuntimeName[] = ['sardonyx', ...(given.ours ? [] : device === 'webgpu' ? ['onnxruntime-node'] as const : ['onnxruntime-web'] as const), ...(given.native && device === 'wasm' ? ['onnxruntime-node'] as const : [])];
 const coldStarts = number(given, 'starts', 1) ?? 5;
 if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
 
@@ -51,32 +63,45 @@ else if (given.start !== undefined) await startCold(given.start as RuntimeName);
 else await bench();
 
 async function bench(): Promise<void> {
+  const gpu = device === 'webgpu' ? await adapter() : undefined;
   const cases = casesOf(given.data, ['../shared/data/models', '../shared/data/onnx/light'], given.models?.split(','));
   const runtimes: Runtime[] = [];
-  for (const name of given.ours ? NAMES.slice(0, 1) : NAMES) runtimes.push(await openRuntime(name, threads));
+  for (const name of NAMES) runtimes.push(await openRuntime(name, target));
   const models: ModelResult[] = [];
   for (const [i, one] of cases.entries()) {
     progress(`${i + 1}/${cases.length} ${one.name}`);
     models.push(await benchModel(one, runtimes));
     // A long bench that is cut short leaves what it has.
-    if (given.out !== undefined) await save(given.out, jsonReport(reportOf(models, runtimes)));
+    if (given.out !== undefined) await save(given.out, jsonReport(reportOf(models, runtimes, gpu)));
   }
   progress('');
-  const report = reportOf(models, runtimes);
+  const report = reportOf(models, runtimes, gpu);
   if (given.json) printJson(report);
   else print(textReport(report));
-  await save(given.html ?? 'out/bench-cpu.html', htmlReport(report));
+  await save(given.html ?? `out/bench-${device === 'wasm' ? 'cpu' : device}.html`, htmlReport(report));
   if (given.out !== undefined) await save(given.out.replace(/(\.json)?$/, '.md'), markdownReport(report));
+  if (gpu !== undefined) process.exit(0); // native handles of the GPU would keep the process
 }
 
-function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[]): CpuReport {
+function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[], gpu: string | undefined): NodeReport {
   const ratios = models.flatMap((m) => (m.ratio === undefined ? [] : [m.ratio]));
+  const natives = models.flatMap((m) => (m.native === undefined ? [] : [m.native]));
   const colds = models.flatMap((m) => (m.cold?.ratio === undefined ? [] : [m.cold.ratio]));
   return {
     machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, load: loadavg()[2]! }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
-    threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
-    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
+    device, ...(gpu ? { adapter: gpu } : {}), threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
+    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(natives.length > 0 ? { nativeGeometricMean: geometricMean(natives) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
   };
+}
+
+/** Of the system's own driver, or SwiftShader's in a process of its own. */
+async function adapter(): Promise<string> {
+  try {
+    return adapterName((await requestGpuDevice({ allowSoftware: true })).caps);
+  } catch (e) {
+    if (e instanceof SardonyxError && e.code === 'device_unavailable') await respawnWithSoftwareGpu();
+    throw e;
+  }
 }
 
 async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<ModelResult> {
@@ -88,7 +113,8 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
       const { value: results, spent: first } = await timed(() => model.run(feeds));
       loaded.push({ runtime, model, load, first, repeats: 1, samples: [], results });
     }
-    const wrong = disagreement(loaded.map(({ model, results }) => model.values(results)));
+    const [found, ...others] = loaded.map(({ model, results }) => model.values(results));
+    const wrong = others.map((theirs, k) => disagreement([found!, theirs]) && `${NAMES[k + 1]}: ${disagreement([found!, theirs])}`).find((text) => text) ?? null;
     for (const l of loaded) {
       if (threads > 1) await settle();
       l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);
@@ -107,13 +133,13 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
     const figures = loaded.map(({ runtime, load, first, samples, repeats }) => ({
       runtime: runtime.name, load, first, rounds: samples.length, repeats, wall: spread(samples.map((s) => s.wall)), cpu: spread(samples.map((s) => s.cpu)),
     }));
-    // Processor time is what one thread costs, whoever else runs; with more threads the clock counts.
-    const cost = (f: (typeof figures)[number]): number => (threads === 1 ? f.cpu.median : f.wall.median);
-    const [ours, peer] = figures;
+    // Processor time is what one thread costs, whoever else runs; with more threads, or a GPU, the clock counts.
+    const cost = (f: (typeof figures)[number]): number => (device === 'wasm' && threads === 1 ? f.cpu.median : f.wall.median);
+    const [ours, peer] = figures, native = device === 'wasm' ? figures.find((f) => f.runtime === 'onnxruntime-node') : undefined;
     const cold = given.cold ? await startEachCold(one, feeds, runtimes) : undefined;
     return {
       model: one.name, runtimes: figures, onHost: loaded[0]!.model.onHost(),
-      ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
+      ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(native ? { native: cost(native) / cost(ours!) } : {}), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
     };
   } catch (e) {
     return { model: one.name, runtimes: [], onHost: [], error: errorText(e) };
@@ -139,7 +165,7 @@ async function startEachCold(one: Case, feeds: Feeds, runtimes: readonly Runtime
 }
 
 function inNewProcess(name: RuntimeName, one: Case, feeds: string): Promise<Spent> {
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--feeds', feeds, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--feeds', feeds, '--device', device, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.on('data', (chunk: Buffer) => { text += chunk; });
   return new Promise((resolve, reject) => {
@@ -152,7 +178,7 @@ function inNewProcess(name: RuntimeName, one: Case, feeds: string): Promise<Spen
 async function startCold(name: RuntimeName): Promise<void> {
   const feeds = deserialize(await readFile(given.feeds!)) as Feeds;
   const { spent } = await timed(async () => {
-    const runtime = await openRuntime(name, threads);
+    const runtime = await openRuntime(name, target);
     const model = await runtime.load(given.data![0]!);
     await model.run(feeds);
   });
