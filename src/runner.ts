@@ -13,7 +13,7 @@ import { type Backend, type Executable, type Held, hostHeld, type HostWork } fro
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
 import type { Caps, Plan } from './core/plan.ts';
-import { bytesOfTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
+import { byteLength, bytesOfTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
 
 /** What all runners of a session share. */
 export interface Surroundings {
@@ -156,8 +156,8 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   }
 
   async function makeSegment(work: Work): Promise<Segment> {
-    const request = segmentRequest(work, ops, around.rules, backend.caps, around.trace, recipes);
-    const { plan, constants } = draft(request, around.model, ops, backend.caps, around.planning);
+    const request = await bindable(segmentRequest(work, ops, around.rules, backend.caps, around.trace, recipes), ops, backend.caps);
+    const { plan, constants } = draft(request, around.model, request.ops, backend.caps, around.planning);
     around.planned(plan);
     const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
     return { specialized: request.specialized, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
@@ -196,6 +196,15 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: 
   const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));
   return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}`, ...(recipe ? { recipe } : {}) };
+}
+
+/** The request with what this device cannot bind at once in shards, and the operators that run it. */
+export async function bindable(request: SegmentRequest, ops: ReadonlyMap<string, Op>, caps: Caps): Promise<SegmentRequest & { readonly ops: ReadonlyMap<string, Op> }> {
+  const { nodes, facts } = request, most = caps.kind === 'webgpu' ? caps.limits.maxStorageBufferBindingSize : Infinity;
+  const isWide = (v: ValueId | null): boolean => v !== null && byteLength(facts.get(v)!) > most;
+  if (most === Infinity || !nodes.some((n) => n.inputs.some(isWide) || n.outputs.some(isWide))) return { ...request, ops };
+  const { inShards, withShards } = await import('./2-optimize/shards.ts');
+  return { ...inShards(request, ops, most), ops: withShards(ops) };
 }
 
 export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, planning: Planning = {}): Planned {

@@ -16,7 +16,7 @@ import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core
 import { type GpuTensor, isGpuTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { type GraphOptions, loadGraph, unlessAborted } from './load.ts';
-import { draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
+import { bindable, draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { checkShape, checkTensor, type Port } from './feeds.ts';
 
 export interface SessionOptions extends GraphOptions {
@@ -316,8 +316,8 @@ export async function planModel(source: ModelSource, options: PlanOptions = {}, 
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const ops = equip(definitions, await kernelsFor(caps.kind, sets));
   const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
-  const request = segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace);
-  const { plan, constants } = draft(request, name, ops, caps, tools.placed ? { placed: tools.placed } : {});
+  const request = await bindable(segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace), ops, caps);
+  const { plan, constants } = draft(request, name, request.ops, caps, tools.placed ? { placed: tools.placed } : {});
   await loaded.settle();
   return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, options.memory) };
 }

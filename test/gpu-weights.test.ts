@@ -48,7 +48,7 @@ describe('weights', () => {
   });
 
   it('that the device cannot bind are named, with what they take and what it allows', async () => {
-    const model = encode({ input: [port('x', [1, 64])], output: [port('y', [1, 64])], initializer: [initializer('table', tensor('float32', [64, 64], noise(4096)))], node: [node('MatMul', ['x', 'table'], ['y'])] });
+    const model = encode({ input: [port('x', [1, 64], 'int64')], output: [port('y', [1, 64])], initializer: [initializer('table', tensor('float32', [64, 64], noise(4096)))], node: [node('GatherElements', ['table', 'x'], ['y'])] });
     const caps = { ...BASE_GPU, limits: { ...BASE_GPU.limits, maxStorageBufferBindingSize: 8192 } };
     const { plan } = await planModel(model, { caps });
     expect(plan.steps.flatMap((s) => ('why' in s ? [s.why] : []))).toEqual(['table, float32[64,64], takes 16384 bytes, and the device binds 8192 at once']);
@@ -64,7 +64,7 @@ describe('weights', () => {
     expect(refused?.code).toBe('not_on_device');
     expect(refused?.message).toMatch(/table, float32\[64,64\], takes 16384 bytes/);
     await using session = await Session.load(model, { device: narrow });
-    expect(((await session.run({ x: tensor('float32', [1, 64], noise(64)) })).y as Tensor).shape).toEqual([1, 64]);
+    expect(((await session.run({ x: tensor('int64', [1, 64], Array.from({ length: 64 }, (_, i) => i)) })).y as Tensor).shape).toEqual([1, 64]);
     await session.release();
     device.destroy();
   });

@@ -12,7 +12,7 @@ import { bigints, numbers } from '../core/numbers.ts';
 import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { byteLength, sizeOf, type Tensor } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
 import { batchNormConstants } from './batchnorm.ts';
 import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
@@ -182,7 +182,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const weights = from.map((f) => facts.get(f!.node.inputs[1] ?? -1)?.constant);
     if (from.some((f, i) => f!.expr !== null || f!.node.op !== 'MatMul' || f!.node.inputs.length !== 2 || !onlyReader(item.inputs[i]!, item) || !sameShape(item.inputs[i]!, y)) || a.node.inputs[0] !== b.node.inputs[0]) return false;
     const [g, u] = weights;
-    if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype) return false;
+    if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype || 2 * byteLength(g) > caps.limits.maxStorageBufferBindingSize) return false;
     const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(JSON.parse(f!.node.attrs.epilogue) as Ex, [input(i, 'f32')]) : input(i, 'f32')));
     const expr = substitute(item.expr!, inner);
     const label = [...a.label, ...b.label, ...item.label];
