@@ -10,6 +10,7 @@ import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { shards } from './devices/index.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
 import type { Caps, Plan } from './core/plan.ts';
@@ -203,7 +204,7 @@ export async function bindable(request: SegmentRequest, ops: ReadonlyMap<string,
   const { nodes, facts } = request, most = caps.kind === 'webgpu' ? caps.limits.maxStorageBufferBindingSize : Infinity;
   const isWide = (v: ValueId | null): boolean => v !== null && byteLength(facts.get(v)!) > most;
   if (most === Infinity || !nodes.some((n) => n.inputs.some(isWide) || n.outputs.some(isWide))) return { ...request, ops };
-  const { inShards, withShards } = await import('./2-optimize/shards.ts');
+  const { inShards, withShards } = await shards();
   return { ...inShards(request, ops, most), ops: withShards(ops) };
 }
 

@@ -46,3 +46,6 @@ const openWasm = async (engine: EngineOptions): Promise<OpenDevice> => (await im
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
   return kind === 'webgpu' ? { webgpu: await gpuKernels(sets) } : kind === 'wasm' ? { wasm: await (await import('./wasm.ts')).wasmKernels(sets) } : {};
 }
+
+/** What cuts that which a GPU cannot bind at once. */
+export const shards = async () => import('../3-plan/shards.ts');

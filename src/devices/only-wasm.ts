@@ -14,3 +14,5 @@ export async function openDevice(device: Device, engine: EngineOptions): Promise
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
   return kind === 'wasm' ? { wasm: await wasmKernels(sets) } : fail('option_invalid', `sardonyx/wasm plans for 'wasm', not '${kind}'; import from 'sardonyx' for every device`);
 }
+
+export const shards = async (): Promise<never> => fail('internal', 'the CPU binds nothing');

@@ -14,3 +14,5 @@ export async function openDevice(device: Device): Promise<OpenDevice> {
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
   return kind === 'webgpu' ? { webgpu: await gpuKernels(sets) } : fail('option_invalid', `sardonyx/webgpu plans for 'webgpu', not '${kind}'; import from 'sardonyx' for every device`);
 }
+
+export const shards = async () => import('../3-plan/shards.ts');
