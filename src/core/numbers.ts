@@ -35,6 +35,17 @@ export function halfValue(h: number): number {
   const v = e === 0 ? m * 2 ** -24 : e === 31 ? (m ? NaN : Infinity) : (1 + m / 1024) * 2 ** (e - 15);
   return h & 0x8000 ? -v : v;
 }
+/** The value of every binary16, made when a tensor of some size wants it: a look at it is ten times as fast as `halfValue`. */
+let halves: Float32Array | undefined;
+function halfValues(d: ArrayLike<number>): Float32Array {
+  const out = new Float32Array(d.length);
+  if (d.length < 4096) for (let i = 0; i < d.length; i++) out[i] = halfValue(d[i]!);
+  else {
+    const table = (halves ??= Float32Array.from({ length: 65536 }, (_, h) => halfValue(h)));
+    for (let i = 0; i < d.length; i++) out[i] = table[d[i]!]!;
+  }
+  return out;
+}
 /** Round-to-nearest-even float32 -> bfloat16 bits. */
 export function bfloatBits(x: number): number {
   f32[0] = x;
@@ -118,10 +129,18 @@ export function numbers(t: Tensor): ArrayLike<number> {
   }
   if (mini) return Float64Array.from(d, (b) => minifloatValue(mini, b));
   switch (t.dtype) {
-    case 'float16': return Float64Array.from(d, halfValue);
-    case 'bfloat16': return Float64Array.from(d, bfloatValue);
+    case 'float16': return halfValues(d);
+    case 'bfloat16': {
+      const bits = new Uint32Array(n);
+      for (let i = 0; i < n; i++) bits[i] = d[i]! << 16;
+      return new Float32Array(bits.buffer);
+    }
     case 'float8e8m0': return Float64Array.from(d, (b) => (b === 255 ? NaN : 2 ** (b - 127)));
-    case 'int64': case 'uint64': return Float64Array.from(t.data as BigInt64Array, Number);
+    case 'int64': case 'uint64': {
+      const from = t.data as BigInt64Array, out = new Float64Array(n);
+      for (let i = 0; i < n; i++) out[i] = Number(from[i]!);
+      return out;
+    }
     case 'string': throw new Error('a string tensor has no numbers');
     default: return d;
   }
