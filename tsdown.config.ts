@@ -80,5 +80,5 @@ export default defineConfig([
   onlyWith('webgpu'),
   onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },
-  { ...common, entry: { node: 'bench/node.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', operators: 'bench/operators.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
+  { ...common, entry: { node: 'bench/node.ts', gpu: 'bench/gpu.ts', page: 'bench/page.ts', kernels: 'bench/kernels.ts', operators: 'bench/operators.ts', planning: 'bench/planning.ts', accuracy: 'bench/accuracy.ts', tune: 'bench/tune.ts' }, outDir: 'dist/bench', dts: false, hash: false },
 ]);

@@ -1,4 +1,5 @@
 /** Register tiles of convolutions as text: four pixels in a row by some filters, unrolled to scalar names. */
+import { remembered } from '../remembered.ts';
 import { storeRows } from './product-tiles.ts';
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -47,12 +48,19 @@ const start = (p: Plane): string => `  let iy = i32(oy * ${p.strides[0]}u) - ${p
 
 const stores = (FQ: number): string => storeRows(FQ * 4, 'first', 'u.filters', (f) => `vec4f(${range(4).map((j) => `c${f >> 2}_${j}.${'xyzw'[f & 3]}`).join(', ')})`, (i) => `put((y0 + ${i}) * area + at, v, left);`);
 
+/** A text of a plane, written once for each. */
+function ofPlane<A extends readonly (string | number)[]>(write: (p: Plane, ...args: A) => string): (p: Plane, ...args: A) => string {
+  let plane!: Plane;
+  const text = remembered((_: string, ...args: A) => write(plane, ...args));
+  return (p, ...args) => { plane = p; return text(`${p.kernel} ${p.strides} ${p.dilations} ${p.pads}`, ...args); };
+}
+
 /** All channels of a group, by 4 FQ filters. `taken(quad, k)`: the weights of a quad of filters for channel and tap k. */
-export const filtersTile = (p: Plane, FQ: number, channels: string): string => accumulate(FQ, `${start(p)}
+export const filtersTile = ofPlane((p, FQ: number, channels: string) => accumulate(FQ, `${start(p)}
   for (var ch = 0u; ch < ${channels}; ch++) {
     let plane = (z * u.channels + ch) * u.h * u.w;
 ${windowText(p, (kx, give) => weighted(FQ, `(ch * ${p.kernel[0]}u + ky) * ${p.kernel[1]}u + ${kx}`, give))}
-  }`);
+  }`));
 
 const accumulate = (FQ: number, body: string): string => `fn tile(z: u32, first: u32, oy: u32, ox: u32) {
   let g = z % u.groups;
@@ -69,7 +77,7 @@ const weighted = (FQ: number, k: string, give: readonly (readonly [number, strin
   `{ let k = ${k}; ${range(FQ).map((q) => `let w${q} = take_w(f${q}, k);`).join(' ')} ${range(FQ).flatMap((q) => give.map(([j, v]) => `c${q}_${j} += ${v} * w${q};`)).join(' ')} }`;
 
 /** One filter of a group with one channel. `each`: filters a channel. */
-export const depthwiseTile = (p: Plane): string => `fn tile(z: u32, first: u32, oy: u32, ox: u32) {
+export const depthwiseTile = ofPlane((p) => `fn tile(z: u32, first: u32, oy: u32, ox: u32) {
   let g = z % u.groups;
 ${start(p)}
   let plane = z * u.h * u.w;
@@ -77,10 +85,10 @@ ${start(p)}
   var c = vec4f(0.0);
 ${windowText(p, (kx, give) => `c += load_weights(w0 + ky * ${p.kernel[1]}u + ${kx}) * vec4f(${give.map(([, v]) => v).join(', ')});`)}
   put(((z * u.filters + first) * u.oh + oy) * u.ow + ox, c, u.ow - ox);
-}`;
+}`);
 
 /** Transposed: every output gathers the taps that reach it, those of its stride's phase. */
-export function transposedTile(p: Plane, FQ: number, channels: string): string {
+export const transposedTile = ofPlane((p, FQ: number, channels: string) => {
   const [SH, SW] = p.strides, [KH, KW] = p.kernel, [DH, DW] = p.dilations;
   const k = (kx: string): string => `(ch * ${KH}u + ky) * ${KW}u + ${kx}`;
   // Where the stride divides four, each of the four outputs has the same phase in every invocation.
@@ -103,4 +111,4 @@ ${row}
       }
     }
   }`);
-}
+});

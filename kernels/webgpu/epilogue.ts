@@ -1,9 +1,11 @@
 /** Elementwise work fused to a kernel's store: what a kernel whose operator says `epilogue: true` puts into its launch. */
+import type { Fact } from '../../src/core/graph.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import type { Call, Launch } from '../define.ts';
 import { hasWgsl, WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
-import { input, kindOf, x } from '../expr.ts';
+import { type Ex, input, type Kind, kindOf, x } from '../expr.ts';
+import { remembered } from '../remembered.ts';
 import { elemOf } from './elem.ts';
 import { accessOf, type Member } from './operands.ts';
 
@@ -15,6 +17,18 @@ export interface EpilogueParts {
   readonly extraUniforms: readonly Member[];
 }
 
+/** What is stored where there is no epilogue: the value, cast. */
+const PLAIN = remembered((kind: 'f32' | 'i32' | 'u32', to: Kind) => x.cast(input(0, kind), to));
+export const plain = (kind: 'f32' | 'i32' | 'u32', out: Fact): Ex => PLAIN(kind, kindOf(out.dtype)!);
+
+/** Bodies of epilogues, whose input 0 is `v` and input n is `a{n-1}`; "" where WGSL has no words for it. */
+const BODIES = new WeakMap<Ex, string>();
+function bodyOf(expr: Ex): string {
+  let body = BODIES.get(expr);
+  if (body === undefined) BODIES.set(expr, (body = hasWgsl(expr) ? wgslBody(expr, (i) => (i === 0 ? 'v' : `a${i - 1}`)) : ''));
+  return body;
+}
+
 /**
  * Fills a module's slot `epilogue(v: f32, i: u32) -> Y`: v is the value that the kernel computed in kind `kind`, i the linear index of
  * its element in output 0, and the result is what is stored there. Without an epilogue v is cast to the output's type as it is.
@@ -22,13 +36,13 @@ export interface EpilogueParts {
  */
 export function epilogueOf(call: Call, kind: 'f32' | 'i32' | 'u32' = 'f32'): EpilogueParts {
   const out = call.outputs[0]!;
-  const { expr, operands } = call.epilogue ?? { expr: x.cast(input(0, kind), kindOf(out.dtype)!), operands: [] };
+  const { expr, operands } = call.epilogue ?? { expr: plain(kind, out), operands: [] };
   const reads = operands.map((o, n) => ({ fact: o, name: `e${n}`, access: accessOf(`e${n}`, o, out.shape) }));
   const type = VALUE_TYPE[elemOf(out.dtype)!];
   const text = [
     `fn epilogue(v: ${WGSL_TYPE[kind]}, i: u32) -> ${type} {`,
     ...reads.map((r, n) => `  let a${n} = load_${r.name}(${r.access.at('i')});`),
-    wgslBody(expr, (i) => (i === 0 ? 'v' : `a${i - 1}`)),
+    bodyOf(expr),
     '}', ...reads.map((r) => r.access.fn).filter((f) => f !== ''),
   ].join('\n');
   return {
@@ -45,5 +59,5 @@ export function epilogueFits(call: Call, caps: GpuCaps, own: number): boolean {
   if (!out || elemOf(out.dtype) === undefined) return false;
   if (call.epilogue === undefined) return true;
   const { expr, operands } = call.epilogue;
-  return own + operands.length <= caps.limits.maxStorageBuffersPerShaderStage && hasWgsl(expr) && operands.every((o) => elemOf(o.dtype) !== undefined);
+  return own + operands.length <= caps.limits.maxStorageBuffersPerShaderStage && bodyOf(expr) !== '' && operands.every((o) => elemOf(o.dtype) !== undefined);
 }

@@ -3,9 +3,9 @@ import type { Fact } from '../../src/core/graph.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import type { Call, Launch } from '../define.ts';
-import { constant, input, kindOf, substitute, x } from '../expr.ts';
+import { constant, type Ex, input, kindOf, substitute, x } from '../expr.ts';
 import { elemOf, isPacked } from './elem.ts';
-import { epilogueFits, epilogueOf } from './epilogue.ts';
+import { epilogueFits, epilogueOf, plain } from './epilogue.ts';
 import type { Member } from './operands.ts';
 
 /** An input, `times` a number, that is added to what a kernel computed before the call's epilogue. `shape` broadcasts to the output's. */
@@ -33,16 +33,25 @@ export const finishFits = (call: Call, caps: GpuCaps, own: number, addends: read
 
 function joined(call: Call, addends: readonly Addend[], alpha: number, kind: 'f32' | 'i32' | 'u32'): Call {
   if (addends.length === 0 && alpha === 1) return call;
-  const own = call.epilogue ?? { expr: x.cast(input(0, kind), kindOf(call.outputs[0]!.dtype)!), operands: [] };
-  const product = input(0, kind);
-  let v = alpha === 1 ? product : x.mul(product, constant(alpha, kind));
-  addends.forEach((a, n) => {
-    const operand = x.cast(input(1 + own.operands.length + n, kindOf(call.inputs[a.input]!.dtype)!), kind);
-    v = x.add(v, a.times === 1 ? operand : x.mul(operand, constant(a.times, kind)));
-  });
+  const own = call.epilogue ?? { expr: plain(kind, call.outputs[0]!), operands: [] };
   const facts = addends.map((a): Fact => ({ ...call.inputs[a.input]!, shape: a.shape }));
-  return { ...call, epilogue: { expr: substitute(own.expr, [v]), operands: [...own.operands, ...facts] } };
+  let texts = JOINED.get(own.expr);
+  if (texts === undefined) JOINED.set(own.expr, (texts = new Map()));
+  const key = `${alpha} ${kind} ${own.operands.length} ${addends.map((a) => `${call.inputs[a.input]!.dtype} ${a.times}`)}`;
+  let expr = texts.get(key);
+  if (expr === undefined) {
+    const product = input(0, kind);
+    let v = alpha === 1 ? product : x.mul(product, constant(alpha, kind));
+    addends.forEach((a, n) => {
+      const operand = x.cast(input(1 + own.operands.length + n, kindOf(call.inputs[a.input]!.dtype)!), kind);
+      v = x.add(v, a.times === 1 ? operand : x.mul(operand, constant(a.times, kind)));
+    });
+    texts.set(key, (expr = substitute(own.expr, [v])));
+  }
+  return { ...call, epilogue: { expr, operands: [...own.operands, ...facts] } };
 }
+/** Of an epilogue, what it is behind addends: equal ones are one expression. */
+const JOINED = new WeakMap<Ex, Map<string, Ex>>();
 
 /** Can four neighbours be stored one by one, or only from an index that four divides? */
 export const storesOne = (call: Call, caps: GpuCaps): boolean => !isPacked(elemOf(call.outputs[0]!.dtype)!, caps);

@@ -1,14 +1,11 @@
 /** Register tiles of matrix products as text: unrolled to scalar names, since compilers spill or index arrays. */
 import { VALUE_TYPE } from '../../wgsl/assemble.ts';
+import { remembered } from '../remembered.ts';
 import { dotsB, numberText, type Product } from './product.ts';
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 const each = (n: number, f: (i: number) => string): string => range(n).map(f).join('\n');
 const XYZW = ['x', 'y', 'z', 'w'] as const;
-
-const vec = (p: Product): string => `vec4<${p.kind}>`;
-/** A value of the sources' type in the product's kind. */
-const quad = (p: Product, side: 'a' | 'b', text: string): string => (VALUE_TYPE[p[side].elem] === p.kind ? text : `${vec(p)}(${text})`);
 
 /**
  * Stores `count` quads, row `first` + i being there only before `end`. A loop, though the quads are names: a store's text is long where an
@@ -25,55 +22,59 @@ ${range(count - 1).map((i) => `    if (i == ${i + 1}u) { v = ${quad(i + 1)}; }`)
 }
 
 /** TM rows by four columns, in one invocation. */
-export function directTile(p: Product, TM: number): string {
-  const K = numberText(p.k, p.fixedDepth, 'u.k');
-  const K4 = numberText(p.k >> 2, p.fixedDepth, '(u.k >> 2u)');
+export const directTile = (p: Product, TM: number): string => directText(TM, p.fixedDepth, p.fixedDepth ? p.k : 0, p.kind, VALUE_TYPE[p.a.elem] === p.kind, VALUE_TYPE[p.b.elem] === p.kind, dotsB(p));
+const directText = remembered((TM: number, fixedDepth: boolean, depth: number, kind: Product['kind'], sameA: boolean, sameB: boolean, byDots: boolean): string => {
+  const K = numberText(depth, fixedDepth, 'u.k'), vec = `vec4<${kind}>`;
+  const K4 = numberText(depth >> 2, fixedDepth, '(u.k >> 2u)');
+  /** A value of the sources' type in the product's kind. */
+  const quad = (side: 'a' | 'b', text: string): string => ((side === 'a' ? sameA : sameB) ? text : `${vec}(${text})`);
   const rows = `  for (var q = 0u; q < ${K4}; q++) {
     let k = q * 4u;
-${each(TM, (i) => `    let a${i} = ${quad(p, 'a', `take_a(o${i}, k, m${i})`)};`)}
-${XYZW.map((c, j) => `    { let v = ${quad(p, 'b', `take_b(b0, k + ${j}u, n)`)}; ${range(TM).map((i) => `c${i} += a${i}.${c} * v;`).join(' ')} }`).join('\n')}
+${each(TM, (i) => `    let a${i} = ${quad('a', `take_a(o${i}, k, m${i})`)};`)}
+${XYZW.map((c, j) => `    { let v = ${quad('b', `take_b(b0, k + ${j}u, n)`)}; ${range(TM).map((i) => `c${i} += a${i}.${c} * v;`).join(' ')} }`).join('\n')}
   }
-${p.fixedDepth && p.k % 4 === 0 ? '' : `  for (var k = ${K4} * 4u; k < ${K}; k++) {
-    let v = ${quad(p, 'b', 'take_b(b0, k, n)')};
-${each(TM, (i) => `    c${i} += ${p.kind}(one_a(o${i}, k, m${i})) * v;`)}
+${fixedDepth && depth % 4 === 0 ? '' : `  for (var k = ${K4} * 4u; k < ${K}; k++) {
+    let v = ${quad('b', 'take_b(b0, k, n)')};
+${each(TM, (i) => `    c${i} += ${kind}(one_a(o${i}, k, m${i})) * v;`)}
   }`}`;
   const dots = `  let n1 = min(n + 1u, u.n - 1u); let n2 = min(n + 2u, u.n - 1u); let n3 = min(n + 3u, u.n - 1u);
   for (var q = 0u; q < ${K4}; q++) {
     let k = q * 4u;
-    let v0 = ${quad(p, 'b', 'take_b(b0, k, n)')}; let v1 = ${quad(p, 'b', 'take_b(b0, k, n1)')}; let v2 = ${quad(p, 'b', 'take_b(b0, k, n2)')}; let v3 = ${quad(p, 'b', 'take_b(b0, k, n3)')};
-${each(TM, (i) => `    { let v = ${quad(p, 'a', `take_a(o${i}, k, m${i})`)}; c${i} += ${vec(p)}(dot(v, v0), dot(v, v1), dot(v, v2), dot(v, v3)); }`)}
+    let v0 = ${quad('b', 'take_b(b0, k, n)')}; let v1 = ${quad('b', 'take_b(b0, k, n1)')}; let v2 = ${quad('b', 'take_b(b0, k, n2)')}; let v3 = ${quad('b', 'take_b(b0, k, n3)')};
+${each(TM, (i) => `    { let v = ${quad('a', `take_a(o${i}, k, m${i})`)}; c${i} += ${vec}(dot(v, v0), dot(v, v1), dot(v, v2), dot(v, v3)); }`)}
   }`;
   return `fn tile(a0: u32, b0: u32, y0: u32, row: u32, n: u32) {
-${each(TM, (i) => `  let m${i} = min(row + ${i}u, u.m - 1u); let o${i} = a0 + m${i} * u.a_row; var c${i} = ${vec(p)}(0);`)}
-${dotsB(p) ? dots : rows}
+${each(TM, (i) => `  let m${i} = min(row + ${i}u, u.m - 1u); let o${i} = a0 + m${i} * u.a_row; var c${i} = ${vec}(0);`)}
+${byDots ? dots : rows}
 ${storeRows(TM, 'row', 'u.m', (i) => `c${i}`, (i) => `put(y0 + (row + ${i}) * u.n + n, v, u.n - n);`)}
 }`;
-}
+});
 
 /** All rows (m of them, at most 8) by four columns; the depth of a quad of columns is shared by PARTS invocations, whose sums are added in order. */
-export function smallTile(p: Product, PARTS: number): string {
-  const K = numberText(p.k, p.fixedDepth, 'u.k');
-  const K4 = numberText(p.k >> 2, p.fixedDepth, '(u.k >> 2u)');
+export const smallTile = (p: Product, PARTS: number): string => smallText(p.m, PARTS, p.fixedDepth, p.fixedDepth ? p.k : 0);
+const smallText = remembered((m: number, PARTS: number, fixedDepth: boolean, depth: number): string => {
+  const K = numberText(depth, fixedDepth, 'u.k');
+  const K4 = numberText(depth >> 2, fixedDepth, '(u.k >> 2u)');
   return `var<workgroup> sums: array<vec4f, ${PARTS * 16}>;
 fn tile(a0: u32, b0: u32, y0: u32, column: u32, x: u32, part: u32) {
   let n = min(column, (u.n - 1u) & ~3u);
-${each(p.m, (i) => `  let o${i} = a0 + ${i}u * u.a_row; var c${i} = vec4f(0.0);`)}
+${each(m, (i) => `  let o${i} = a0 + ${i}u * u.a_row; var c${i} = vec4f(0.0);`)}
   for (var q = part; q < ${K4}; q += ${PARTS}u) {
     let k = q * 4u;
     let v0 = take_b(b0, k, n); let v1 = take_b(b0, k + 1u, n); let v2 = take_b(b0, k + 2u, n); let v3 = take_b(b0, k + 3u, n);
-${each(p.m, (i) => `    { let v = take_a(o${i}, k, ${i}u); c${i} += v.x * v0 + v.y * v1 + v.z * v2 + v.w * v3; }`)}
+${each(m, (i) => `    { let v = take_a(o${i}, k, ${i}u); c${i} += v.x * v0 + v.y * v1 + v.z * v2 + v.w * v3; }`)}
   }
   if (part == 0u) {
     for (var k = ${K4} * 4u; k < ${K}; k++) {
       let v = take_b(b0, k, n);
-${each(p.m, (i) => `      c${i} += one_a(o${i}, k, ${i}u) * v;`)}
+${each(m, (i) => `      c${i} += one_a(o${i}, k, ${i}u) * v;`)}
     }
   }
-${each(p.m, (i) => `  sums[part * 16u + x] = c${i};
+${each(m, (i) => `  sums[part * 16u + x] = c${i};
   workgroupBarrier();
-  if (part == 0u && column < u.n) { for (var j = 1u; j < ${PARTS}u; j++) { c${i} += sums[j * 16u + x]; } put(y0 + ${i}u * u.n + column, c${i}, u.n - column); }${i < p.m - 1 ? '\n  workgroupBarrier();' : ''}`)}
+  if (part == 0u && column < u.n) { for (var j = 1u; j < ${PARTS}u; j++) { c${i} += sums[j * 16u + x]; } put(y0 + ${i}u * u.n + column, c${i}, u.n - column); }${i < m - 1 ? '\n  workgroupBarrier();' : ''}`)}
 }`;
-}
+});
 
 /** TM rows by four columns, in one invocation; the lanes of a subgroup hold quads of depths of those rows, and hand them round. */
 export function lanesTile(p: Product, TM: number): string {
@@ -109,14 +110,14 @@ export const tileThreads = (s: TileShape): number => s.TX * s.TY;
 export const tileBytes = (s: TileShape): number => 16 * (s.BM * (s.BK / 4 + 1) + (s.BK * s.BN) / 4);
 
 /** A workgroup's tile, the next stage being fetched to registers while this one is multiplied. `slices` share the depth. */
-export function sharedTile(p: Product, s: TileShape, slices: number): string {
-  const { BM, BN, BK, TX, TY } = s;
-  const T = tileThreads(s), K4 = BK / 4, N4 = BN / 4, AS = K4 + 1;
-  const TM = BM / TY, TN = N4 / TX, na = (BM * K4) / T, nb = (BK * N4) / T;
-  const K = numberText(p.k, p.fixedDepth, 'u.k');
-  const steps = p.fixedDepth ? `${Math.ceil(Math.ceil(p.k / BK) / slices)}u` : `((u.k + ${BK * slices - 1}u) / ${BK * slices}u)`;
+export const sharedTile = (p: Product, { BM, BN, BK, TX, TY }: TileShape, slices: number): string =>
   // Lanes next to each other read what lies next to each other.
-  const aDown = p.readA === undefined && p.a.row === 1, bDeep = p.readB === undefined && p.b.row === 1 && p.b.col !== 1;
+  sharedText(BM, BN, BK, TX, TY, slices, p.fixedDepth, p.fixedDepth ? p.k : 0, p.readA === undefined && p.a.row === 1, p.readB === undefined && p.b.row === 1 && p.b.col !== 1);
+const sharedText = remembered((BM: number, BN: number, BK: number, TX: number, TY: number, slices: number, fixedDepth: boolean, k: number, aDown: boolean, bDeep: boolean): string => {
+  const T = TX * TY, K4 = BK / 4, N4 = BN / 4, AS = K4 + 1;
+  const TM = BM / TY, TN = N4 / TX, na = (BM * K4) / T, nb = (BK * N4) / T;
+  const K = numberText(k, fixedDepth, 'u.k');
+  const steps = fixedDepth ? `${Math.ceil(Math.ceil(k / BK) / slices)}u` : `((u.k + ${BK * slices - 1}u) / ${BK * slices}u)`;
   const aAt = (e: string): [string, string] => (aDown ? [`${e} % ${BM}u`, `${e} / ${BM}u`] : [`${e} / ${K4}u`, `${e} % ${K4}u`]);
   const bAt = (e: string): [string, string] => (bDeep ? [`${e} % ${BK}u`, `${e} / ${BK}u`] : [`${e} / ${N4}u`, `${e} % ${N4}u`]);
   const e = (i: number): string => (i === 0 ? 'lid' : `(lid + ${i * T}u)`);
@@ -153,4 +154,4 @@ ${each(TM, (i) => `        ${range(TN).map((j) => `c${i}_${j} = fma(vec4f(a${i}.
   }
 ${each(TM, (i) => `  { let row = row0 + ly + ${i * TY}u; if (row < u.m) {${range(TN).map((j) => ` { let n = column + (lx + ${j * TX}u) * 4u; if (n < u.n) { put(y0 + row * u.n + n, c${i}_${j}, u.n - n); } }`).join('')} } }`)}
 }`;
-}
+});

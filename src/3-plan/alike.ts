@@ -1,13 +1,44 @@
 /** What is the same for a planner who has seen it before. */
 import type { Call, Launch } from '../../kernels/define.ts';
-import { type Fact, sameAttrs } from '../core/graph.ts';
+import { type Constant, type Fact, sameAttrs } from '../core/graph.ts';
 
-/** Do two calls of one operator say the same to a kernel? */
-export const sameCall = (a: Call, b: Call): boolean => sameAttrs(a.attrs, b.attrs) && sameFacts(a.inputs, b.inputs) && sameFacts(a.outputs, b.outputs)
-  && (a.epilogue === b.epilogue || sameFacts(a.epilogue?.operands ?? [], b.epilogue?.operands ?? []));
-const sameFacts = (a: readonly (Fact | null)[], b: readonly (Fact | null)[]): boolean => a.length === b.length && a.every((f, i) => f === b[i] || (f !== null && b[i] != null && sameFact(f, b[i])));
-const sameFact = (a: Fact, b: Fact): boolean => a.dtype === b.dtype && a.constant === b.constant && sameNumbers(a.shape, b.shape);
-const sameNumbers = (a: readonly number[], b: readonly number[]): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
+/** Do two calls of one operator say the same to a kernel? `but`: it does not look into constants, so that others of their types and shapes are the same. */
+export const sameCall = (a: Call, b: Call, but = false): boolean => sameFacts(a.outputs, b.outputs, but) && sameFacts(a.inputs, b.inputs, but) && sameAttrs(a.attrs, b.attrs)
+  && (a.epilogue === b.epilogue || sameFacts(a.epilogue?.operands ?? [], b.epilogue?.operands ?? [], but));
+function sameFacts(a: readonly (Fact | null)[], b: readonly (Fact | null)[], but: boolean): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    const f = a[i]!, g = b[i]!;
+    if (f === g) continue;
+    if (f === null || g === null || f.dtype !== g.dtype || (but ? !f.constant !== !g.constant : f.constant !== g.constant) || !sameNumbers(f.shape, g.shape)) return false;
+  }
+  return true;
+}
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+/** Facts of constants that tell when they are looked into. */
+const WATCHED = new WeakMap<Fact, Fact>();
+let looked = false;
+function watched(fact: Fact | null): Fact | null {
+  if (!fact?.constant) return fact;
+  let other = WATCHED.get(fact);
+  if (other === undefined) {
+    const { constant } = fact, tell = <T>(f: () => T) => (): T => { looked = true; return f(); };
+    WATCHED.set(fact, (other = { ...fact, constant: { ...constant, peek: tell(constant.peek), load: tell(constant.load) } satisfies Constant }));
+  }
+  return other;
+}
+/** What `choose` says of a call, and whether that depends on what constants hold. */
+export function watching<T>(call: Call, choose: (call: Call) => T): { readonly chosen: T; readonly looked: boolean } {
+  looked = false;
+  const { epilogue } = call;
+  const chosen = choose({ ...call, inputs: call.inputs.map(watched), ...(epilogue ? { epilogue: { ...epilogue, operands: epilogue.operands.map(watched) as Fact[] } } : {}) });
+  return { chosen, looked };
+}
 
 /** Do two launches give one shader? */
 export const sameText = (a: Launch, b: Launch): boolean => a === b || (a.module === b.module && sameRecord(a.types, b.types) && sameRecord(a.params, b.params) && sameRecord(a.slots, b.slots)

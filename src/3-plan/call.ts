@@ -11,14 +11,19 @@ export function callOf(node: Node, fact: (v: ValueId) => Fact): Call {
   const outputs = node.outputs.map((v) => (v === null ? null : fact(v)));
   if (typeof node.attrs.epilogue !== 'string') return { inputs: facts, outputs, attrs: node.attrs };
   const from = node.attrs.operandsFrom as number;
-  const epilogue: Epilogue = { expr: parsed(node.attrs), operands: facts.slice(from) as Fact[] };
+  const epilogue: Epilogue = { expr: parsed(node.attrs.epilogue), operands: facts.slice(from) as Fact[] };
   return { inputs: facts.slice(0, from), outputs, attrs: node.attrs, epilogue };
 }
 
-const EXPRESSIONS = new WeakMap<Node['attrs'], Ex>();
-/** The epilogue of a node with these attributes, read once. */
-function parsed(attrs: Node['attrs']): Ex {
-  let expr = EXPRESSIONS.get(attrs);
-  if (expr === undefined) EXPRESSIONS.set(attrs, (expr = JSON.parse(attrs.epilogue as string) as Ex));
+const EXPRESSIONS = new Map<string, Ex>();
+/** Kept at most: far more than the models of a page have. */
+const MOST = 2000;
+/** An epilogue, read once: kernels know an expression that they have seen by its identity. */
+function parsed(text: string): Ex {
+  let expr = EXPRESSIONS.get(text);
+  if (expr === undefined) {
+    if (EXPRESSIONS.size >= MOST) EXPRESSIONS.clear();
+    EXPRESSIONS.set(text, (expr = JSON.parse(text) as Ex));
+  }
   return expr;
 }

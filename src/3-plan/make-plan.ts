@@ -6,7 +6,7 @@ import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
-import { sameCall, sameText } from './alike.ts';
+import { sameCall, sameText, watching } from './alike.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { packUniforms } from './uniforms.ts';
@@ -87,6 +87,8 @@ class Draft {
   readonly viewOf = new Map<ValueId, ValueId>();
   /** Values between the halves of a node that was split, by ids of their own, below 0. */
   readonly between = new Map<ValueId, { name: string; fact: Fact }>();
+  /** Calls of which kernels were asked, by operator and shape. */
+  readonly seen = new Map<string, readonly { readonly call: Call; readonly chosen: Pick<Made, 'gpu' | 'wasm'> }[]>();
   readonly inputs: number[] = [];
   readonly faults: string[] = [];
 
@@ -212,12 +214,21 @@ class Draft {
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     const id = node.outputs.find((v) => v !== null)!, last = this.request.memory?.made.get(id);
     const known = last && sameCall(last.call, call) ? last : undefined;
-    const made: Made = known ?? { call, shaders: last?.shaders ?? [], ...(caps.kind === 'webgpu' ? { gpu: this.chooseGpu(op, call, caps) } : { wasm: chooseWasm(op, call, caps) }) };
+    const made: Made = known ?? { call, shaders: last?.shaders ?? [], ...this.chosen(op, call) };
     if (known === undefined) this.request.memory?.made.set(id, made);
     if (made.gpu) return this.dispatch(node, made.gpu, call, made.shaders, last?.gpu?.launches);
     if (made.wasm) return this.callWasm(node, made.wasm, call);
     if (call.epilogue !== undefined) return this.placeApart(node);
     this.runOnHost(node, (caps.kind === 'webgpu' ? op.webgpu : op.wasm) === undefined ? `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel` : `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel for these types or attributes`);
+  }
+  /** The kernel of a call and its launches: those of an earlier call like it, unless they depend on what its constants hold. */
+  chosen(op: Op, call: Call): Pick<Made, 'gpu' | 'wasm'> {
+    const { caps } = this.request, key = `${op.op} ${call.outputs[0]?.shape}`, others = this.seen.get(key) ?? [];
+    const same = others.find((o) => sameCall(o.call, call, true));
+    if (same) return same.chosen;
+    const { chosen, looked } = watching(call, (c) => (caps.kind === 'webgpu' ? { gpu: this.chooseGpu(op, c, caps) } : { wasm: chooseWasm(op, c, caps as WasmCaps) }));
+    if (!looked) this.seen.set(key, [...others, { call, chosen }]);
+    return chosen;
   }
   chooseGpu(op: Op, call: Call, caps: GpuCaps): Chosen<GpuKernel, Launch> | undefined {
     const choice = this.request.tuning?.(op.op, call, caps) ?? null;
