@@ -105,7 +105,7 @@ function bigPower(base: bigint, power: bigint): bigint {
 const power: Op = defineOp({
   op: 'Pow', since: [1, 7, 12, 13, 15], inputs: ['X: T', 'Y: T1'], outputs: ['Z: T'], types: { T: NUMERIC, T1: NUMERIC }, attrs: LEGACY,
   normalize: legacy, infer: infer(),
-  map: ([base, by], { legacy_axis }) => ((legacy_axis !== undefined && by!.f !== 'const') || (base!.k !== 'f32' && base!.k !== 'f64') ? null : x.pow(base!, x.cast(by!, base!.k))),
+  map: ([base, by], { legacy_axis }, dtype) => ((legacy_axis !== undefined && by!.f !== 'const') || (base!.k !== 'f32' && base!.k !== 'f64' && base!.k !== by!.k) ? null : narrow(x.pow(base!, x.cast(by!, base!.k)), dtype)),
   reference: (call) => {
     const [base, by] = [call.tensor(0), call.tensor(1)];
     const shapes = shapesOf(base.shape, by.shape, call.attrs);

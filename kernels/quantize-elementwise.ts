@@ -4,9 +4,10 @@ import { fail } from '../src/core/errors.ts';
 import { numbers } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf, type Tensor } from '../src/core/tensor.ts';
 import { defineOp, float, type InferCall, int, ints, type Op, type OutFact, type RefCall, required, string } from './define.ts';
+import { constant, type Ex, kindOf, x } from './expr.ts';
 import { toChannelsFirst, toChannelsLast } from './conv-direct.ts';
 import { averaged, poolShape } from './pool.ts';
-import { saturated, single } from './quantize-round.ts';
+import { RANGE, saturated, single } from './quantize-round.ts';
 import { axesOf, axisOf, broadcast, broadcastStrides, eachOffset } from './shapes.ts';
 import { rowsOf } from './softmax.ts';
 
@@ -23,11 +24,22 @@ function narrowed(dtype: DType, shape: Shape, v: Float64Array, scale: Tensor, ze
   const s = numbers(scale)[0]!;
   return saturated(dtype, shape, v.map((x) => x / s), zero === null ? 0 : numbers(zero)[0]!);
 }
+/** The same as expressions. */
+const wide = (v: Ex, scale: Ex, zero: Ex | undefined): Ex => x.mul(zero === undefined ? x.cast(v, 'f32') : x.sub(x.cast(v, 'f32'), x.cast(zero, 'f32')), scale);
+function narrow(v: Ex, scale: Ex, zero: Ex | undefined, dtype: DType): Ex {
+  const [low, high] = RANGE[dtype]!.map((n) => constant(n, 'f32')) as [Ex, Ex], whole = x.round(x.div(v, scale)), moved = zero === undefined ? whole : x.add(whole, x.cast(zero, 'f32'));
+  const up = x.select(x.lt(moved, low), low, moved);
+  return x.cast(x.select(x.lt(high, up), high, up), kindOf(dtype)!);
+}
+type MapOf = NonNullable<Op['map']>;
+const unaryMap = (f: (v: Ex, attrs: { readonly alpha: number }) => Ex): MapOf => ([v, s, z, ys, yz], attrs, dtype) => narrow(f(wide(v!, s!, z), attrs as never), ys!, yz, dtype);
+
 const checkSingle = (call: InferCall, from: number): void => {
   call.inputs.forEach((f, i) => { if (i >= from && f) single(f.shape, `input ${i}`); });
 };
 
-const binary = (op: 'QLinearAdd' | 'QLinearMul', f: (a: number, b: number) => number): Op => defineOp({
+const binary = (op: 'QLinearAdd' | 'QLinearMul', f: (a: number, b: number) => number, g: (a: Ex, b: Ex) => Ex): Op => defineOp({
+  map: ([a, as, az, b, bs, bz, cs, cz], _, dtype) => narrow(g(wide(a!, as!, az), wide(b!, bs!, bz)), cs!, cz, dtype),
   op: `com.microsoft.${op}`, since: [1], inputs: ['A: T', 'A_scale: float32', 'A_zero_point: T?', 'B: T', 'B_scale: float32', 'B_zero_point: T?', 'C_scale: float32', 'C_zero_point: T?'], outputs: ['C: T'], types: { T: BYTE }, attrs: {},
   infer: (call) => {
     for (const i of [1, 2, 4, 5, 6, 7]) if (call.inputs[i]) single(call.inputs[i].shape, `input ${i}`);
@@ -54,10 +66,10 @@ const unary = (call: RefCall, f: (x: number) => number): Tensor[] => {
   return [narrowed(t.dtype, t.shape, widened(t, call.tensor(1), call.optional(2)).map(f), call.tensor(3), call.optional(4))];
 };
 
-const sigmoid = defineOp({ op: 'com.microsoft.QLinearSigmoid', since: [1], inputs: FIVE, outputs: ['Y: T'], types: { T: BYTE }, attrs: {}, infer: inferSame, reference: (call) => unary(call, (x) => 1 / (1 + Math.exp(-x))) });
+const sigmoid = defineOp({ op: 'com.microsoft.QLinearSigmoid', since: [1], inputs: FIVE, outputs: ['Y: T'], types: { T: BYTE }, attrs: {}, infer: inferSame, map: unaryMap((v) => x.sigmoid(v)), reference: (call) => unary(call, (v) => 1 / (1 + Math.exp(-v))) });
 const leakyRelu = defineOp({
-  op: 'com.microsoft.QLinearLeakyRelu', since: [1], inputs: FIVE, outputs: ['Y: T'], types: { T: BYTE }, attrs: { alpha: float(0.01) }, infer: inferSame,
-  reference: (call) => unary(call, (x) => (x < 0 ? call.attrs.alpha * x : x)),
+  op: 'com.microsoft.QLinearLeakyRelu', since: [1], inputs: FIVE, outputs: ['Y: T'], types: { T: BYTE }, attrs: { alpha: float(0.01) }, infer: inferSame, map: unaryMap((v, { alpha }) => x.select(x.lt(v, x.like(0, v)), x.mul(v, x.like(alpha, v)), v)),
+  reference: (call) => unary(call, (v) => (v < 0 ? call.attrs.alpha * v : v)),
 });
 
 const softmax = defineOp({
@@ -152,6 +164,7 @@ const globalAveragePool = defineOp({
 
 const where = defineOp({
   op: 'com.microsoft.QLinearWhere', since: [1], inputs: ['condition: bool', 'X: T', 'x_scale: float32', 'x_zero_point: T', 'Y: T', 'y_scale: float32', 'y_zero_point: T', 'z_scale: float32', 'z_zero_point: T'], outputs: ['Z: T'], types: { T: BYTE }, attrs: {},
+  map: ([c, v, vs, vz, w, ws, wz, zs, zz], _, dtype) => narrow(x.select(c!, wide(v!, vs!, vz), wide(w!, ws!, wz)), zs!, zz, dtype),
   infer: (call) => {
     for (const i of [2, 3, 5, 6, 7, 8]) single(call.fact(i).shape, `input ${i}`);
     return [{ dtype: call.fact(1).dtype, shape: broadcast(call.fact(0).shape, call.fact(1).shape, call.fact(4).shape) }];
@@ -189,4 +202,4 @@ function reducedShape(x: Shape, a: { readonly axes: Shape | undefined; readonly 
 }
 
 /** ContribOperators.md of onnxruntime. */
-export const quantizedElementwise: readonly Op[] = [binary('QLinearAdd', (a, b) => a + b), binary('QLinearMul', (a, b) => a * b), sigmoid, leakyRelu, softmax, concat, where, reduceMean, averagePool, globalAveragePool];
+export const quantizedElementwise: readonly Op[] = [binary('QLinearAdd', (a, b) => a + b, x.add), binary('QLinearMul', (a, b) => a * b, x.mul), sigmoid, leakyRelu, softmax, concat, where, reduceMean, averagePool, globalAveragePool];

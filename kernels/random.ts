@@ -85,9 +85,16 @@ const multinomial: Op = defineOp({
   },
 });
 
+/** Two words that a device counts random numbers from, from the session's seed. Put in by `draw-on-device`. */
+const randomKey: Op = defineOp({
+  op: 'sardonyx.RandomKey', since: [1], random: true, inputs: ['words: int64'], outputs: ['key: uint32'], types: {}, attrs: {},
+  infer: () => [sized('uint32', [2])],
+  reference: (call) => [fromNumbers('uint32', [2], [0, 1].map(() => Math.floor(call.random() * 2 ** 32)))],
+});
+
 /** Numbers at random: from `seed` if given, and then alike in every run, else from the session's. */
 export const randoms: readonly Op[] = [
   ...distribution('RandomNormal', ['mean', 0], ['scale', 1], (random, mean, scale) => mean + scale * normal(random)),
   ...distribution('RandomUniform', ['low', 0], ['high', 1], (random, low, high) => low + (high - low) * random()),
-  bernoulli, multinomial,
+  bernoulli, multinomial, randomKey,
 ];

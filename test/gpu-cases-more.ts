@@ -2,7 +2,7 @@
 import { type DType, DTYPE_OF_ONNX } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor } from '../src/core/tensor.ts';
-import { type Case, counted, int64 } from './gpu-case.ts';
+import { type Case, counted, int64, list } from './gpu-case.ts';
 
 const rough = (dtype: DType, shape: readonly number[], scale = 1, seed = 0): Tensor =>
   fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => Math.round(Math.sin((i + seed) * 1.7 + 0.013 * (i + seed) * (i % 97)) * 64) / 64 * scale));
@@ -124,4 +124,31 @@ const samples: Case[] = REALS.flatMap((d) => ['nearest', 'linear', 'cubic'].flat
   return [{ op: 'GridSample', inputs: [rough(d, [2, 3, 5, 7]), grid(2, 4, 3, 2)], attrs, ...coarse(d) }, { op: 'GridSample', inputs: [rough(d, [1, 2, 3, 4, 1]), grid(1, 2, 3, 2, 3)], attrs, ...coarse(d) }, { op: 'GridSample', inputs: [rough(d, [2, 1, 6]), grid(2, 5, 1)], attrs, ...coarse(d) }];
 }))));
 
-export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept, einsums, quantized, samples };
+/** Quantising to and from types below a byte, tables that are widened as they are gathered from, unpooling, and norms whose statistics are inputs. */
+const steps = fromNumbers('float32', [3], [0.5, 2, 0.25]);
+const narrowTypes: readonly DType[] = ['float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float4e2m1', 'int4', 'uint4', 'int2', 'uint2'];
+const small: Case[] = narrowTypes.flatMap((d): Case[] => {
+  const least = d.startsWith('u') ? 0 : -2, zero = d.startsWith('f') ? fromNumbers(d, [3], [0, 0, 0]) : fromNumbers(d, [3], [1, 0, least + 1]);
+  return [
+    { op: 'QuantizeLinear', inputs: [rough('float32', [5, 3, 7], 6), steps, zero], known: [2] }, { op: 'QuantizeLinear', inputs: [fromNumbers('float32', [37], HARD.map((v) => (Number.isNaN(v) ? 0.5 : v))), fromNumbers('float32', [], [1]), fromNumbers(d, [], [0])], known: [2] },
+    { op: 'QuantizeLinear', inputs: [rough('float16', [2, 5], 3), scale(0.5)], attrs: { output_dtype: ONNX[d] } }, { op: 'QuantizeLinear', inputs: [rough('float32', [2, 6], 4), fromNumbers('float32', [2, 2], [1, 0.5, 0.25, 2])], attrs: { output_dtype: ONNX[d], block_size: 3, saturate: 0 } },
+    { op: 'DequantizeLinear', inputs: [codes(d), scale(0.25)] }, { op: 'DequantizeLinear', inputs: [fromNumbers(d, [3, 7], Array.from({ length: 21 }, (_, i) => (i % 4) + least)), steps, zero], attrs: { axis: 0 } },
+  ];
+});
+const blocks: Case[] = (['float32', 'float16'] as const).flatMap((d) => [4, 8, 2].flatMap((bits): Case[] => {
+  const columns = 64, rows = 9, per = 8 / bits, indices = fromNumbers(bits === 4 ? 'int32' : 'int64', [2, 4], [0, 8, 3, -1, -9, 5, 20, -10]);
+  return [
+    { op: 'com.microsoft.GatherBlockQuantized', inputs: [wide('uint8', [rows, columns / per]), indices, rough(d, [rows, 4], 1, 3)], attrs: { bits, block_size: 16 }, ...coarse(d) },
+    { op: 'com.microsoft.GatherBlockQuantized', inputs: [wide('uint8', [rows, columns / per]), indices, rough(d, [rows, 2], 1, 3), wide('uint8', [rows, Math.ceil((2 * bits) / 8)])], attrs: { bits, block_size: 32 }, ...coarse(d) },
+  ];
+})).concat((['int4', 'uint4'] as const).flatMap((d): Case[] => [null, fromNumbers(d, [3, 2], [1, 2, 3, 0, 5, 6])].map((zero) => (
+  { op: 'com.microsoft.GatherBlockQuantized', inputs: [fromNumbers(d, [3, 32], Array.from({ length: 96 }, (_, i) => (i * 5) % 8)), int64([4], [2, 0, -2, 1]), rough('float32', [3, 2], 1, 3), ...(zero ? [zero] : [])], attrs: { block_size: 16 } }))));
+const spread: Case[] = REALS.flatMap((d): Case[] => [
+  { op: 'MaxUnpool', inputs: [rough(d, [1, 2, 2, 2]), int64([1, 2, 2, 2], [5, 7, 13, 15, 16, 19, 29, 31])], attrs: { kernel_shape: [2, 2], strides: [2, 2] } },
+  { op: 'MaxUnpool', inputs: [rough(d, [1, 1, 2, 2]), int64([1, 1, 2, 2], [5, 7, 13, 15]), list(1, 1, 5, 7)], known: [2], attrs: { kernel_shape: [2, 2], strides: [2, 2] } },
+  { op: 'MaxUnpool', inputs: [rough(d, [2, 1, 3]), int64([2, 1, 3], [0, 3, 5, 7, 8, 11])], attrs: { kernel_shape: [2], strides: [2] } },
+  { op: 'BatchNormalization', inputs: [rough(d, [2, 3, 5, 3]), rough(d, [3]), rough(d, [3], 1, 4), rough('float32', [3], 1, 5), fromNumbers('float32', [3], [0.5, 2, 1])], ...coarse(d) },
+  { op: 'BatchNormalization', inputs: [rough(d, [7, 3]), rough(d, [3]), rough(d, [3], 1, 4), rough(d, [3], 1, 5), fromNumbers(d, [3], [0.5, 2, 1])], ...coarse(d) },
+]);
+
+export const MORE: Readonly<Record<string, readonly Case[]>> = { casts, losses, lines, signals, states, images, found, kept, einsums, quantized, samples, small, blocks, spread };

@@ -2,7 +2,7 @@
 //
 // slot: fn put(i: u32, v: vec4f, left: u32)
 // slot: fn scale_at(i: u32) -> u32
-// slot: fn zero(j: u32) -> i32
+// slot: fn beyond_zero(i: u32, j: u32) -> f32
 
 override WG: u32 = 64;
 
@@ -15,7 +15,7 @@ struct Uniforms { count: u32, inner: u32, n: u32, size: u32, blocks: u32 }
 
 fn element(i: u32) -> f32 {
   let j = scale_at(i);
-  return f32(i32(load_x(i)) - zero(j)) * load_scale(j);
+  return beyond_zero(i, j) * load_scale(j);
 }
 
 @compute @workgroup_size(WG)

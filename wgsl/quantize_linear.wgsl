@@ -1,4 +1,4 @@
-// y = x / scale, rounded to even, plus the zero point, saturated to LOW .. HIGH; four elements an invocation.
+// y = x / scale, rounded to even, plus the zero point, saturated to LOW .. HIGH; four elements an invocation. Not WHOLE: the quotient itself.
 //
 // slot: fn put(i: u32, v: vec4<Quantised>, left: u32)
 // slot: fn scale_at(i: u32) -> u32
@@ -7,6 +7,7 @@
 override WG: u32 = 64;
 override LOW: f32 = -128;
 override HIGH: f32 = 127;
+override WHOLE: bool = true;
 
 struct Uniforms { count: u32, inner: u32, n: u32, size: u32, blocks: u32 }
 
@@ -17,7 +18,9 @@ struct Uniforms { count: u32, inner: u32, n: u32, size: u32, blocks: u32 }
 
 fn element(i: u32) -> Quantised {
   let j = scale_at(i);
-  return Quantised(clamp(round(divided(f32(load_x(i)), load_scale(j))) + zero(j), LOW, HIGH));
+  let q = divided(f32(load_x(i)), load_scale(j));
+  if (!WHOLE) { return Quantised(q); }
+  return Quantised(clamp(round(q) + zero(j), LOW, HIGH));
 }
 
 @compute @workgroup_size(WG)

@@ -2,7 +2,7 @@
 import { BITS, bytesOf, type DType, isFloat } from '../../src/core/dtype.ts';
 import { MINIFLOAT, minifloatBits } from '../../src/core/numbers.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
-import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
+import { camel, type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import { castSmall } from '../../wgsl/index.gen.ts';
 import type { GpuKernel, Launch } from '../define.ts';
 import { narrow } from '../elementwise.ts';
@@ -23,17 +23,16 @@ const kindFor = (d: DType): Exclude<Kind, 'f64'> | undefined => {
 const formatOf = (d: DType): string => { const f = MINIFLOAT[d]!; return `vec4u(${f.exp}u, ${f.man}u, ${f.bias}u, ${['ieee', 'fn', 'fnuz', 'none'].indexOf(f.special)}u)`; };
 const isSmall = (d: DType): boolean => isSmallFloat(d) || isSmallInt(d);
 
-/** Slot `taken`, and what it needs of the binding x. */
-function getText(d: DType): { types: Record<string, Elem>; text: string } {
+/** `fn taken(i)`, element i of the binding x as f32, i32 or u32, and what it needs; also of another binding, under another name. */
+export function takenText(d: DType, x = 'x', fn = 'taken'): { types: Record<string, Elem>; text: string } {
   const bits = BITS[d];
   const type = WGSL_TYPE[kindFor(d)!];
-  const head = `alias From = ${type};\nfn taken(i: u32) -> From`;
-  if (!isSmall(d)) return { types: { x: elemOf(d)! }, text: `${head} { return load_x(i); }` };
-  const at = `x[i / ${32 / bits}u], i % ${32 / bits}u * ${bits}u, ${bits}u`;
-  const [word, by] = [at.slice(0, at.indexOf(',')), at.slice(at.indexOf(',') + 2)];
+  const head = `fn ${fn}(i: u32) -> ${type}`;
+  if (!isSmall(d)) return { types: { [x]: elemOf(d)! }, text: `${head} { return load_${x}(i); }` };
+  const [word, by] = [`${x}[i / ${32 / bits}u]`, `i % ${32 / bits}u * ${bits}u, ${bits}u`];
   const code = `extractBits(${type === 'i32' ? `bitcast<i32>(${word})` : word}, ${by})`;
   const value = d === 'float8e8m0' ? `e8m0_float(${code})` : isSmallFloat(d) ? `small_float(${code}, ${formatOf(d)})` : code;
-  return { types: {}, text: `alias XStore = u32;\n${head} { return ${value}; }` };
+  return { types: {}, text: `alias ${camel(x)}Store = u32;\n${head} { return ${value}; }` };
 }
 
 interface How { readonly saturate: number; readonly round_mode: string; readonly clamp_nibbles: number }
@@ -90,10 +89,10 @@ export const castKernel: GpuKernel<How> = {
     const { dtype, shape } = call.inputs[0]!;
     const to = call.outputs[0]!.dtype;
     if (dtype === to) return copyKernel.launch(call, caps, {});
-    const [get, write] = [getText(dtype), writeText(to)];
+    const [get, write] = [takenText(dtype), writeText(to)];
     const count = sizeOf(shape);
     return {
-      module: castSmall, types: { ...get.types, ...write.types }, params: { WG, PER: write.PER }, slots: { taken: get.text, write: write.text, converted: convertedText(dtype, to, call.attrs) },
+      module: castSmall, types: { ...get.types, ...write.types }, params: { WG, PER: write.PER }, slots: { taken: `alias From = ${WGSL_TYPE[kindFor(dtype)!]};\n${get.text}`, write: write.text, converted: convertedText(dtype, to, call.attrs) },
       uniforms: { count }, workgroups: grid(Math.ceil(count / write.PER), WG), bind: [{ input: 0 }, { output: 0 }],
     };
   },

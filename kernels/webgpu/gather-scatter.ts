@@ -53,7 +53,7 @@ export const gatherNDKernel: GpuKernel<{ readonly batch_dims: number }> = {
 };
 
 /** Types and slot `put(at, i)` that lets y[at] take in updates[i]; null where elements that share words would have to be combined. */
-function putOf(call: Call, width: number, reduction: string): { types: Readonly<Record<string, Elem>>; put: string } | null {
+export function scatterPut(call: Call, width: number, reduction: string): { types: Readonly<Record<string, Elem>>; put: string } | null {
   const { dtype } = call.inputs[0]!;
   if (reduction !== 'none') {
     const kind = kindOf(dtype);
@@ -78,7 +78,7 @@ function putOf(call: Call, width: number, reduction: string): { types: Readonly<
 }
 
 interface Reduction { readonly reduction: string }
-const scatters = (call: Call<Reduction>): boolean => movable(call) && putOf(call, widthOf(call.inputs[0]!.dtype), call.attrs.reduction) !== null;
+const scatters = (call: Call<Reduction>): boolean => movable(call) && scatterPut(call, widthOf(call.inputs[0]!.dtype), call.attrs.reduction) !== null;
 
 /** A copy of the data, then the updates: each its own invocation, or with a reduction each line along the axis in order. */
 export const scatterElementsKernel: GpuKernel<Reduction & { readonly axis: number }> = {
@@ -87,7 +87,7 @@ export const scatterElementsKernel: GpuKernel<Reduction & { readonly axis: numbe
     const { dtype, shape } = call.inputs[0]!;
     const axis = axisIn(call);
     const at = call.inputs[1]!.shape;
-    const { types, put } = putOf(call, widthOf(dtype), call.attrs.reduction)!;
+    const { types, put } = scatterPut(call, widthOf(dtype), call.attrs.reduction)!;
     const [sources, strides] = [stridesOf(at), stridesOf(shape)];
     const serial = call.attrs.reduction !== 'none';
     const dims = at.map((d, k) => (serial && k === axis ? 1 : d));
@@ -117,7 +117,7 @@ export const scatterNDKernel: GpuKernel<Reduction> = {
     const tuples = sizeOf(at.slice(0, -1));
     const serial = call.attrs.reduction !== 'none';
     const { width, times } = serial ? { width: widthOf(dtype), times: 1 } : widest(widthOf(dtype), [run]);
-    const { types, put } = putOf(call, width, call.attrs.reduction)!;
+    const { types, put } = scatterPut(call, width, call.attrs.reduction)!;
     const inner = run / times;
     const count = serial ? inner : inner * tuples;
     if (tuples === 0) return [wholeCopy(call, 0, 0)];

@@ -38,9 +38,10 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
   const spatial = allow.size > 0 && sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
+  const rare = allow.size > 0 && sets.includes('rare') ? await import('./draw-on-device.ts') : null;
   const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./fuse-quantized.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
-    [expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+    [...(rare ? [rare.drawOnDevice] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
     [...(spatial ? [spatial.fuseConvSum] : []), fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads] : [],
