@@ -29,7 +29,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   'src/ort': ['src', 'src/core'],
   'test/browser': [],
   demo: ['src'],
-  bench: ['src', 'src/tune', 'src/core', 'src/3-plan', 'src/4-run', 'src/cli', 'kernels', 'memory', 'test/browser'],
+  bench: ['src', 'src/tune', 'src/devices', 'src/core', 'src/3-plan', 'src/4-run', 'src/cli', 'kernels', 'memory', 'test/browser'],
 };
 /** `src/core/plan.ts` describes what the planner knows of tensors alone; types may cross where values may not. */
 const roomOf = (path: string): string | undefined => Object.keys(MAY).filter((room) => path.startsWith(`${room}/`)).sort((a, b) => b.length - a.length)[0];
