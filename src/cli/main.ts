@@ -48,4 +48,4 @@ async function main(args: readonly string[]): Promise<ExitCode> {
 process.stdout.on('error', (e: NodeJS.ErrnoException) => process.exit(e.code === 'EPIPE' ? 0 : 1));
 const code = await main(process.argv.slice(2));
 // Native handles of a GPU, and a case that ran out of time, would keep the process.
-process.stdout.write('', () => process.exit(code));
+process.stdout.end(() => process.exit(code));
