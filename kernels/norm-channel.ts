@@ -141,5 +141,34 @@ const groupNormalization: Op = defineOp({
   },
 });
 
+/** A ChannelNormalization as rows, a position each, whose elements lie a plane apart. */
+export function channelNormForm({ inputs, attrs }: Call): NormForm {
+  const { batch, channels, inner } = planes(inputs[0]!.shape);
+  return { rows: batch * inner, n: channels, inner, epsilon: attrs.epsilon, centred: attrs.centred !== 0, shape: [channels], scale: { input: 1 }, bias: { input: 2 } };
+}
+/** Over the channels of each position; the mean is taken off if `centred`. Not an operator of ONNX: a rewrite makes it of LayerNormalization between Transposes. */
+const channelNorm: Op = defineOp({
+  op: 'sardonyx.ChannelNormalization', since: [1], inputs: ['X: T', 'scale: T', 'bias: T?'], outputs: ['Y: T'], types: { T: FLOAT }, attrs: { epsilon: float(1e-5), centred: int(1) },
+  infer: (call) => {
+    const { dtype, shape } = call.fact(0);
+    const { channels } = planes(shape);
+    expectShape(call.fact(1), [channels], 'scale');
+    expectShape(call.inputs[2], [channels], 'bias');
+    return [{ dtype, shape }];
+  },
+  reference: (call) => {
+    const t = call.tensor(0), from = numbers(t), y = new Float64Array(from.length);
+    const { batch, channels, inner } = planes(t.shape);
+    const scale = numbers(call.tensor(1)), bias = call.optional(2) && numbers(call.tensor(2)), row = new Float64Array(channels);
+    for (let r = 0; r < batch * inner; r++) {
+      const at = Math.floor(r / inner) * channels * inner + (r % inner);
+      for (let c = 0; c < channels; c++) row[c] = from[at + c * inner]!;
+      const { mean, scale: by } = moments(row, 0, channels, call.attrs.epsilon, call.attrs.centred !== 0);
+      for (let c = 0; c < channels; c++) y[at + c * inner] = (row[c]! - mean) * by * scale[c]! + (bias ? bias[c]! : 0);
+    }
+    return [fromNumbers(t.dtype, t.shape, y)];
+  },
+});
+
 /** Normalisation by channels or groups of them: https://onnx.ai/onnx/operators/ */
-export const channelNorms: readonly Op[] = [batchNorm, instanceNorm, groupNormalization];
+export const channelNorms: readonly Op[] = [batchNorm, instanceNorm, groupNormalization, channelNorm];

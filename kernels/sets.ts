@@ -2,7 +2,7 @@
 
 /** By name, without the domain. What is in no list and no definition at hand is `rare`, or unknown. */
 export const MEMBERS = {
-  spatial: 'Conv ConvSum ConvTranspose FusedConv NhwcConv NhwcFusedConv MaxPool AveragePool LpPool MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool Resize Upsample BatchNormalization InstanceNormalization GroupNormalization',
+  spatial: 'Conv ConvSum ConvTranspose FusedConv NhwcConv NhwcFusedConv MaxPool AveragePool LpPool MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool Resize Upsample BatchNormalization InstanceNormalization GroupNormalization ChannelNormalization',
   transformers: 'Attention HeadAttention FlexAttention LinearAttention QAttention MultiHeadAttention GroupQueryAttention CausalConvWithState Einsum EmbedLayerNormalization RotaryEmbedding',
   quantized: 'QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulIntegerToFloat QGemm MatMulNBits MatMulBnb4 GatherBlockQuantized QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearConcat QLinearWhere QLinearReduceMean QLinearAveragePool QLinearGlobalAveragePool ConvInteger QLinearConv',
   recurrent: 'If Loop Scan BatchedScan LSTM GRU RNN DynamicQuantizeLSTM',

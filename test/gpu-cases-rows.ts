@@ -35,6 +35,8 @@ const norms = over((d): Case[] => [
   { op: 'InstanceNormalization', inputs: [wavy(d, [2, 3, 5, 5]), wavy(d, [3]), wavy(d, [3])], ...coarse(d) }, { op: 'InstanceNormalization', inputs: [wavy(d, [2, 4, 4, 40]), wavy(d, [4]), wavy(d, [4])], ...coarse(d) },
   { op: 'GroupNormalization', inputs: [wavy(d, [2, 6, 4, 3]), wavy(d, [6]), wavy(d, [6])], attrs: { num_groups: 3 }, ...coarse(d) },
   { op: 'GroupNormalization', inputs: [wavy(d, [2, 6, 5]), wavy(d, [2]), wavy(d, [2])], attrs: { num_groups: 2, scale_per_group: 1 }, ...coarse(d) },
+  ...[[2, 6, 4, 3], [1, 40, 7], [1, 300, 2, 3]].map((shape): Case => ({ op: 'sardonyx.ChannelNormalization', inputs: [wavy(d, shape), wavy(d, [shape[1]!], 0.5), wavy(d, [shape[1]!])], ...coarse(d) })),
+  { op: 'sardonyx.ChannelNormalization', inputs: [wavy(d, [3, 5, 4]), wavy(d, [5])], attrs: { centred: 0, epsilon: 1e-3 }, ...coarse(d) },
 ], ['float32', 'float16'])
   .concat({ op: 'com.microsoft.SkipLayerNormalization', inputs: [wavy('float32', [2, 7]), wavy('float32', [2, 7], 0.5), wavy('float32', [7]), wavy('float32', [7])], outputs: 4, ...close });
 

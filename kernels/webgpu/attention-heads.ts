@@ -3,7 +3,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
 import { attentionPair } from '../../wgsl/index.gen.ts';
-import { headShape, type HeadAttrs, type HeadShape } from '../attention-heads.ts';
+import { apart, headShape, type HeadAttrs, type HeadShape } from '../attention-heads.ts';
 import type { Call, Launch, Ref } from '../define.ts';
 import { attentionVariants, biasOf, member, type Resolve, rider, rulesText } from './attention-calls.ts';
 import { type Lies, liesOf, NO_RIDERS, type Riders, rowsLaunch, sideBySide, stacked, together, valueText } from './attention.ts';
@@ -62,7 +62,7 @@ function movedOf(call: HeadCall, s: HeadShape, scratch: number[], n: 0 | 1, from
 /** Both in one dispatch, where they have one source and the same form. */
 function pairLaunch(s: HeadShape, k: Moved, v: Moved, caps: GpuCaps): Launch | null {
   const riders = together(k.riders, v.riders);
-  if (JSON.stringify(k.from.ref) !== JSON.stringify(v.from.ref) || s.size !== s.valueSize || k.elem !== v.elem || 3 + riders.extra.length > caps.limits.maxStorageBuffersPerShaderStage) return null;
+  if (JSON.stringify(k.from.ref) !== JSON.stringify(v.from.ref) || k.from.head !== v.from.head || s.size !== s.valueSize || k.elem !== v.elem || 3 + riders.extra.length > caps.limits.maxStorageBuffersPerShaderStage) return null;
   const count = s.batch * s.kvHeads * s.keys * s.size;
   const PER = isPacked(k.elem, caps) ? 4 : 1;
   const behind = 'fn fresh_value(b: u32, h: u32, i: u32, d: u32) -> f32 { return fresh(b, h, i, d + extra.values_at); }\nfn other_element(e: u32) -> f32 { let at = head_element(e); return other(at.x, at.y, at.z, at.w); }';
@@ -78,13 +78,34 @@ function pairLaunch(s: HeadShape, k: Moved, v: Moved, caps: GpuCaps): Launch | n
   };
 }
 
+/** Sums of products of each query with the vectors of its row and of its column, made first: what is added to a score is two of them. */
+function placed(inputs: Call['inputs'], q: Lies, s: HeadShape, scratch: number[], before: Launch[], caps: GpuCaps): { text: string; riders: Riders } {
+  const [tall, wide] = [inputs[10]!, inputs[11]!], [high, across] = [tall.shape[1]!, wide.shape[1]!], size = high + across;
+  const to: Ref = { scratch: scratch.push(4 * s.batch * s.heads * s.queries * size) - 1 };
+  const value = `let t = d < extra.high;
+  let at = select((n % extra.columns * (u.size - extra.high) + d - extra.high) * extra.depth, (n / extra.columns * extra.high + d) * extra.depth, t);
+  var sum = 0.0;
+  for (var e = 0u; e < extra.depth; e++) {
+    var w: f32;
+    if (t) { w = load_tall(at + e); } else { w = load_wide(at + e); }
+    sum += fresh(b, h, n, e) * w;
+  }
+  return sum;`;
+  const tables = together(rider('tall', realElem(tall), { input: 10 }, member('high', high), member('columns', wide.shape[0]!), member('depth', s.size)), rider('wide', realElem(wide), { input: 11 }));
+  before.push(rowsLaunch(q, { batch: s.batch, heads: s.heads, rows: s.queries, size }, to, 'f32', caps, value, tables));
+  return {
+    text: `let place = ((b * extra.all_heads + h) * extra.all_queries + i) * (extra.high + extra.across);\n  v += load_places(place + j / extra.across) + load_places(place + extra.high + j % extra.across);`,
+    riders: rider('places', 'f32', to, member('all_heads', s.heads), member('all_queries', s.queries), member('high', high), member('across', across)),
+  };
+}
+
 const ofHeads: Resolve = (call: HeadCall, caps) => {
   const { attrs: a, inputs } = call;
   const mask = inputs[3];
-  if (![0, 1, 2, 4, 5, 6, 7, 8, 9].every((i) => isReal(inputs[i])) || (mask && elemOf(mask.dtype) === undefined)) return null;
+  if (![0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11].every((i) => isReal(inputs[i])) || (mask && elemOf(mask.dtype) === undefined)) return null;
   const s = headShape(inputs, a);
   const { batch, heads, kvHeads, queries, keys, incoming } = s;
-  const rows = (i: number, steps: number, size: number): Lies => { const from = inputs[i] ? i : 0; return sideBySide({ input: from }, realElem(inputs[from]!), steps, size, inputs[from]!.shape[2]!, a.at[i]!); };
+  const rows = (i: number, steps: number, size: number): Lies => { const from = inputs[i] ? i : 0; return sideBySide({ input: from }, realElem(inputs[from]!), steps, size, inputs[from]!.shape[2]!, a.at[i]!, apart(a, i)); };
   const scratch: number[] = [];
   const before: Launch[] = [];
   const [k, v] = ([1, 2] as const).map((i) => { const from = rows(i, incoming, i === 1 ? a.size : a.value_size); return { from, moved: movedOf(call, s, scratch, (i - 1) as 0 | 1, from) }; }) as [{ from: Lies; moved: Moved | null }, { from: Lies; moved: Moved | null }];
@@ -100,7 +121,7 @@ const ofHeads: Resolve = (call: HeadCall, caps) => {
     before.push(moveLaunch(q, { batch, heads, rows: queries, size: a.size, past: 0 }, to, 'f32', caps, turned.text, `return ${turned.name}(b, h, n, d);`, turned.riders));
     q = stacked(to, 'f32', heads, queries, a.size);
   }
-  const m = mask ? biasOf('mask', mask, { input: 3 }, [batch, heads, queries, keys]) : null;
+  const m = inputs[10] ? placed(inputs, q, s, scratch, before, caps) : mask ? biasOf('mask', mask, { input: 3 }, [batch, heads, queries, keys]) : null;
   const y = call.outputs[0]!;
   return {
     before, scratch,

@@ -89,6 +89,8 @@ export function softmaxKernels(log: boolean, rowsOf: (call: Call) => { readonly 
 export interface NormForm {
   readonly rows: number;
   readonly n: number;
+  /** Elements of a row are so far apart, see `Rows`; by default 1. Then `scale` and `bias` have an element for each of a row's. */
+  readonly inner?: number;
   readonly epsilon: number;
   readonly centred: boolean;
   /** Shape of input 0 under which `scale` and `bias` broadcast; by default its own. */
@@ -103,10 +105,10 @@ export interface NormForm {
   readonly inverse?: number;
 }
 
-/** Normalisation of rows, which are contiguous. */
+/** Normalisation of rows. */
 export function normKernels(name: string, formOf: (call: Call) => NormForm): readonly GpuKernel[] {
   const wanted = (call: Call, i: number | undefined): boolean => i !== undefined && (call.outputs[i] ?? null) !== null;
-  const rowsOf = ({ rows, n }: NormForm): Rows => ({ rows, n, inner: 1 });
+  const rowsOf = ({ rows, n, inner = 1 }: NormForm): Rows => ({ rows, n, inner });
   const fits = (call: Call, caps: GpuCaps): boolean => {
     const f = formOf(call);
     const moments = [f.mean, f.inverse].filter((i): i is number => wanted(call, i));
@@ -147,7 +149,7 @@ export function normKernels(name: string, formOf: (call: Call) => NormForm): rea
       };
       const operands = [...added, ...affine];
       const WG = tuned.WG ?? 64;
-      const uniforms = { rows: r.rows, n: r.n, inner: 1, epsilon: f.epsilon };
+      const uniforms = { rows: r.rows, n: r.n, inner: r.inner, epsilon: f.epsilon };
       const to: Ref = wide ? { scratch: 0 } : { output: 0 };
       const main: Launch = {
         module: sums ? (lane ? normSkipLane : normSkipGroup) : lane ? normLane : normGroup, types: { ...types, ...Object.fromEntries(operands.map((o) => [o.name, o.elem])) },

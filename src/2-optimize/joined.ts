@@ -60,6 +60,12 @@ export function joinedRows(parts: readonly Constant[]): Constant {
   });
 }
 
+/** A matrix with its axes exchanged, under `shape`. */
+export const turned = (c: Constant, shape: readonly number[]): Constant => made(`turned ${shape}`, [c], shape, ([t], out) => {
+  const [rows, columns] = c.shape as [number, number], from = t!.data as Float32Array, to = out.data as Float32Array;
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j]!;
+});
+
 /** Constants of one shape added up. */
 export const sumOf = (parts: readonly Constant[]): Constant => made('sum', parts, parts[0]!.shape, (tensors, out) => {
   const put = writer(out), all = tensors.map(numbers);

@@ -3,7 +3,7 @@ import { integers } from '../../../src/core/numbers.ts';
 import { convShape } from '../../conv-shape.ts';
 import { convTransposeShape } from '../../conv.ts';
 import type { Call, GpuKernel, KernelTable } from '../../define.ts';
-import { groupNormForm, instanceNormForm } from '../../norm-channel.ts';
+import { channelNormForm, groupNormForm, instanceNormForm } from '../../norm-channel.ts';
 import { poolShape, unpoolShape } from '../../pool.ts';
 import { changedAxes } from '../../resize.ts';
 import { batchNormKernel } from '../batch-norm.ts';
@@ -29,4 +29,5 @@ export const kernels: KernelTable<GpuKernel> = {
   GlobalMaxPool: globalPoolKernels('max'), GlobalAveragePool: globalPoolKernels('mean'), GlobalLpPool: globalPoolKernels('norm'),
   Resize: resizes, Upsample: resizes,
   InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
+  'sardonyx.ChannelNormalization': normKernels('channelnorm', channelNormForm),
 };

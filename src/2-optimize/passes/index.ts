@@ -12,7 +12,6 @@ import { fuseSoftmax } from './fuse-softmax.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
-import { mergeProjections } from './merge-projections.ts';
 import { hoistTransposes, mergeTransposes, sinkTransposes } from './move-transposes.ts';
 import { hoistViews, mergeViews, sinkViews, transposeAsReshape } from './move-views.ts';
 import { fuseSquares, gatherAsReshape, outerProduct } from './plain-forms.ts';
@@ -43,9 +42,9 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const bound: readonly (readonly Pass[])[] = [
     [...(rare ? [rare.drawOnDevice] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
     [...(spatial ? [spatial.fuseConvSum] : []), fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
-    [...(attention ? [attention.fuseAttention] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
-    attention ? [attention.packHeads] : [],
-    [mergeProjections],
+    [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
+    attention ? [attention.packHeads, attention.relativePositions] : [],
+    attention ? [attention.mergeProjections] : [],
     [transposeAsReshape, mergeViews, hoistViews, sinkViews],
   ];
   const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));

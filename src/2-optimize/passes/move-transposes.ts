@@ -104,7 +104,7 @@ export const hoistTransposes: Pass = {
 };
 
 /** A constant that is broadcast to the transposed shape, under the shape before it. */
-function transposedBack(v: ValueId, perm: readonly number[], graph: GraphView): ValueId {
+export function transposedBack(v: ValueId, perm: readonly number[], graph: GraphView): ValueId {
   const constant = graph.fact(v)!.constant!;
   const shape = [...new Array<number>(perm.length - constant.shape.length).fill(1), ...constant.shape];
   const back = perm.map((_, axis) => perm.indexOf(axis));

@@ -7,7 +7,7 @@ import { equal, forward, isElementwise, isMap, nodeOf, reshapedConstant } from '
 const isView = (node: Node | undefined, graph: GraphView): node is Node => node !== undefined && graph.ops.get(node.op)?.view === true && node.inputs[0] != null;
 const shapeInput = (graph: GraphView, shape: readonly number[]): ValueId => graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape));
 /** A Reshape of `v` to `shape`, writing `to`. */
-const reshape = (like: Node, graph: GraphView, v: ValueId, to: ValueId, shape: readonly number[], part = ''): Node => nodeOf('Reshape', like, [v, shapeInput(graph, shape)], to, { allowzero: 1 }, part);
+export const reshapeNode = (like: Node, graph: GraphView, v: ValueId, to: ValueId, shape: readonly number[], part = ''): Node => nodeOf('Reshape', like, [v, shapeInput(graph, shape)], to, { allowzero: 1 }, part);
 
 /** Reshape, Squeeze, Unsqueeze and Flatten in a row are one Reshape, or none. */
 export const mergeViews: Pass = {
@@ -23,7 +23,7 @@ export const mergeViews: Pass = {
     if (shape === undefined || from === undefined) return null;
     if (equal(shape, from)) return forward(node, source, graph, `${node.name} leaves the shape [${shape}]`);
     if (!isView(before, graph) || before.op === 'Identity') return null;
-    return { reason: `${before.name} and ${node.name} give one new shape`, remove: [node], add: [reshape(node, graph, source, node.outputs[0]!, shape)] };
+    return { reason: `${before.name} and ${node.name} give one new shape`, remove: [node], add: [reshapeNode(node, graph, source, node.outputs[0]!, shape)] };
   },
 };
 
@@ -38,7 +38,7 @@ export const transposeAsReshape: Pass = {
     if (perm === null || from === undefined || to === undefined) return null;
     const moved = perm.filter((p) => from[p] !== 1);
     if (moved.some((p, i) => i > 0 && p < moved[i - 1]!)) return null;
-    return { reason: `${node.name} moves only axes of size 1`, remove: [node], add: [reshape(node, graph, node.inputs[0]!, node.outputs[0]!, to)] };
+    return { reason: `${node.name} moves only axes of size 1`, remove: [node], add: [reshapeNode(node, graph, node.inputs[0]!, node.outputs[0]!, to)] };
   },
 };
 
@@ -69,7 +69,7 @@ export const sinkViews: Pass = {
       const added: Node[] = [];
       const inputs = node.inputs.map((u, i) => (u === null ? null : u === v ? source : reshaped(u, shapes[i]!, `input${i}`)));
       const before = graph.addValue(`${graph.nameOf(y)}.before`);
-      return { reason: `${node.name} can run before ${view.name}`, remove: [node], add: [...added, { ...node, inputs, outputs: [before] }, reshape(node, graph, before, y, out.shape, 'shape')] };
+      return { reason: `${node.name} can run before ${view.name}`, remove: [node], add: [...added, { ...node, inputs, outputs: [before] }, reshapeNode(node, graph, before, y, out.shape, 'shape')] };
 
       function reshaped(u: ValueId, shape: readonly number[], part: string): ValueId {
         const fact = graph.fact(u)!;
@@ -77,7 +77,7 @@ export const sinkViews: Pass = {
         const constant = fact.constant && reshapedConstant(fact.constant, shape);
         if (constant) return graph.addValue(graph.nameOf(u), constant);
         const to = graph.addValue(`${graph.nameOf(u)}.view`);
-        added.push(reshape(node, graph, u, to, shape, part));
+        added.push(reshapeNode(node, graph, u, to, shape, part));
         return to;
       }
     }
@@ -97,7 +97,7 @@ export const hoistViews: Pass = {
     const shape = graph.fact(node.outputs[0])?.shape;
     if (maker === undefined || x == null || shape === undefined || maker.inputs.length !== 1 || !isElementwise(maker, graph) || !graph.readOnce(node.inputs[0]!) || joins(graph.maker(x), graph) || !equal(graph.fact(x)?.shape ?? [-1], graph.fact(node.inputs[0])!.shape)) return null;
     const to = graph.addValue(`${graph.nameOf(x)}.view`);
-    return { reason: `${maker.name} can run behind ${node.name}`, remove: [maker, node], add: [reshape(node, graph, x, to, shape), { ...maker, inputs: [to], outputs: [node.outputs[0]!] }] };
+    return { reason: `${maker.name} can run behind ${node.name}`, remove: [maker, node], add: [reshapeNode(node, graph, x, to, shape), { ...maker, inputs: [to], outputs: [node.outputs[0]!] }] };
   },
 };
 
@@ -105,7 +105,7 @@ export const hoistViews: Pass = {
  * The shape under which a value that is broadcast to `after` is broadcast to `before` in the same way; null if there is none. Dims are taken in
  * the smallest groups of equal size on both sides; within one the value must have all of the dims or none.
  */
-function shapeBefore(fact: Fact | undefined, after: readonly number[], before: readonly number[]): readonly number[] | null {
+export function shapeBefore(fact: Pick<Fact, 'shape'> | undefined, after: readonly number[], before: readonly number[]): readonly number[] | null {
   if (fact === undefined) return null;
   if (sizeOf(fact.shape) === 1) return before.length === 0 ? [] : [1];
   if (fact.shape.length > after.length || sizeOf(after) === 0) return null;

@@ -1,14 +1,15 @@
 import type { Node, ValueId } from '../../core/graph.ts';
 import { sizeOf, tensor } from '../../core/tensor.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
-import { permOf } from './move-transposes.ts';
+import { layoutOf, merged, type Part } from './layout.ts';
 import { equal, nodeOf, soleReader } from './patterns.ts';
 
 /** Heads of queries, keys or values, [batch, heads, steps, size], as what they are made of. */
 interface Source {
-  /** Rows [batch · steps, heads · size], and where in its last axis they begin. */
+  /** Rows [batch · steps, …], where in a row the first head lies, and how far the heads are apart. */
   readonly rows: ValueId;
   readonly at: number;
+  readonly apart: number;
   readonly rotary: Node | null;
   readonly norm: Node | null;
 }
@@ -22,36 +23,34 @@ function underViews(v: ValueId, shape: readonly number[], graph: GraphView): Val
   }
   return found;
 }
-/** What lies under all views. */
-function bottom(v: ValueId, graph: GraphView): ValueId {
-  let at = v;
-  for (let node = graph.maker(at); node !== undefined && graph.ops.get(node.op)?.view && node.inputs[0] != null; node = graph.maker(at)) at = node.inputs[0];
-  return at;
-}
-
-/** What `v` is made of, if it is rows whose steps and heads changed places. */
-function sourceOf(v: ValueId, shape: readonly [number, number, number, number], kept: boolean, graph: GraphView): Source | null {
-  const [batch, heads, steps, size] = shape;
-  let at = underViews(v, shape, graph);
+/** What `v` is made of, if its heads lie in rows, a row a step. */
+function sourceOf(v: ValueId, [batch, heads, steps, size]: readonly [number, number, number, number], kept: boolean, graph: GraphView): Source | null {
+  let at = underViews(v, [batch, heads, steps, size], graph);
   const made = graph.maker(at);
   const rotary = made?.op === 'RotaryEmbedding' && made.inputs[3] == null && made.attrs.scale === 1 && (kept || graph.readOnce(at)) ? made : null;
   if (rotary) at = rotary.inputs[0]!;
-  const transpose = graph.maker(at);
-  if (!equal(permOf(transpose, graph) ?? [], [0, 2, 1, 3])) return null;
-  at = transpose!.inputs[0]!;
-  if (!equal(graph.fact(at)?.shape ?? [], [batch, steps, heads, size])) return null;
-  const before = graph.maker(at);
-  const norm = before?.op === 'SimplifiedLayerNormalization' && graph.readOnce(at) && before.outputs.slice(1).every((o) => o === null) && (before.attrs.axis === -1 || before.attrs.axis === 3) && graph.fact(before.inputs[1])?.dtype === graph.fact(at)!.dtype ? before : null;
-  if (norm) at = norm.inputs[0]!;
-  const rows = bottom(at, graph);
-  const part = graph.maker(rows);
-  const last = graph.fact(rows)?.shape.length ?? 0;
-  // A part of longer rows is read where it lies.
-  if (part?.op === 'Split' && last > 0 && graph.fact(rows)!.shape.at(-1) === heads * size && [(part.attrs.axis as number) ?? 0].some((a) => a === last - 1 || a === -1)) {
-    const before = part.outputs.slice(0, part.outputs.indexOf(rows)).reduce<number>((n, o) => n + (o === null ? Number.NaN : graph.fact(o)!.shape.at(-1)!), 0);
-    if (Number.isInteger(before)) return { rows: part.inputs[0]!, at: before, rotary, norm };
+  if (!equal(graph.fact(at)?.shape ?? [], [batch, heads, steps, size])) return null;
+  const isNorm = (n: Node): boolean => n.op === 'SimplifiedLayerNormalization' && graph.readOnce(n.outputs[0]!) && n.outputs.slice(1).every((o) => o === null) && graph.fact(n.inputs[0])!.shape.at(-1) === size
+    && (n.attrs.axis === -1 || n.attrs.axis === graph.fact(n.inputs[0])!.shape.length - 1) && graph.fact(n.inputs[1])?.dtype === graph.fact(n.inputs[0])!.dtype;
+  const lies = layoutOf(at, graph, isNorm), [b, h, s, d] = lies.axes.map(merged) as [Part[], Part[], Part[], Part[]];
+  if (lies.through.length > 1 || [b, h, s].some((parts) => parts.length > 1) || (size > 1 && (d.length !== 1 || d[0]!.step !== 1))) return null;
+  const width = s[0]?.step ?? sizeOf(graph.fact(lies.base)!.shape) / batch, apart = h[0]?.step ?? size;
+  if (batch * steps * width !== sizeOf(graph.fact(lies.base)!.shape) || (b[0] && b[0].step !== steps * width) || lies.at + (heads - 1) * apart + size > width) return null;
+  return { rows: lies.base, at: lies.at, apart, rotary, norm: lies.through[0] ?? null };
+}
+
+/** The value that holds the heads of `y`, [batch, heads, steps, size], in rows again, and the nodes that bring them there. */
+function rowsAgain(y: ValueId, graph: GraphView): { readonly to: ValueId; readonly nodes: readonly Node[] } | null {
+  const [batch, heads, steps, size] = graph.fact(y)!.shape as [number, number, number, number];
+  const wanted = merged([{ count: batch, step: heads * steps * size }, { count: steps, step: size }, { count: heads, step: steps * size }, { count: size, step: 1 }]);
+  const nodes: Node[] = [];
+  for (let at = y, node = soleReader(graph, at); node !== undefined && (node.op === 'Transpose' || graph.ops.get(node.op)?.view) && nodes.length < 6; node = soleReader(graph, at)) {
+    nodes.push(node);
+    at = node.outputs[0]!;
+    const lies = layoutOf(at, graph);
+    if (lies.base === y && JSON.stringify(merged(lies.axes.flat())) === JSON.stringify(wanted)) return { to: at, nodes };
   }
-  return { rows: at, at: 0, rotary, norm };
+  return null;
 }
 
 /** Keys or values as a run keeps them: behind those of a cache (`past`), or alone; null where no one wants them. */
@@ -76,8 +75,8 @@ export const packHeads: Pass = {
     const a = node.attrs;
     if (a.is_causal || a.left_window_size !== -1 || a.right_window_size !== -1) return null;
     const shapes = node.inputs.slice(0, 3).map((v) => graph.fact(v)?.shape);
-    const back = soleReader(graph, node.outputs[0]!);
-    if (shapes.some((s) => s?.length !== 4) || back === undefined || !equal(permOf(back, graph) ?? [], [0, 2, 1, 3])) return null;
+    const back = shapes.some((s) => s?.length !== 4) ? null : rowsAgain(node.outputs[0]!, graph);
+    if (back === null) return null;
     const [q, k, v] = shapes as [number, number, number, number][];
     const [batch, heads, queries, size] = q!;
     const [kvHeads, valueSize] = [k![1], v![3]];
@@ -113,12 +112,12 @@ export const packHeads: Pass = {
     const inputs = [rows[0], ...rows.slice(1).map((r) => (r === rows[0] ? null : r)), node.inputs[3] ?? null, kept[0]?.past ?? null, kept[1]?.past ?? null, rotaries[0]?.inputs[1] ?? null, rotaries[0]?.inputs[2] ?? null, sq.norm?.inputs[1] ?? null, sk.norm?.inputs[1] ?? null];
     const y = graph.addValue(`${node.name}.rows`);
     const attrs = {
-      heads, kv_heads: kvHeads, size, value_size: valueSize, at: [sq.at, sk.at, sv.at], scale: (a.scale as number | undefined) ?? 1 / Math.sqrt(size), softcap: a.softcap as number,
+      heads, kv_heads: kvHeads, size, value_size: valueSize, at: [sq.at, sk.at, sv.at], apart: [sq.apart, sk.apart, sv.apart], scale: (a.scale as number | undefined) ?? 1 / Math.sqrt(size), softcap: a.softcap as number,
       interleaved: (rotaries[0]?.attrs.interleaved as number | undefined) ?? 0, epsilon: (norms[0]?.attrs.epsilon as number | undefined) ?? 0,
     };
-    const shape = [batch, queries, heads, valueSize];
+    const { shape } = graph.fact(back.to)!;
     const whole: Node = { op: 'sardonyx.HeadAttention', name: node.name, inputs, outputs: [y, kept[0]?.value ?? null, kept[1]?.value ?? null], attrs, opset: node.opset };
-    const out = nodeOf('Reshape', node, [y, graph.addValue(`shape [${shape}]`, tensor('int64', [4], shape))], back.outputs[0]!, { allowzero: 1 }, 'heads');
-    return { reason: `${node.name} reads ${heads} heads where they lie${past > 0 ? `, behind ${past} kept steps` : ''}`, remove: [node, back, ...kept.flatMap((c) => (c ? [c.maker] : []))], add: [...add, whole, out] };
+    const out = nodeOf('Reshape', node, [y, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))], back.to, { allowzero: 1 }, 'heads');
+    return { reason: `${node.name} reads ${heads} heads where they lie${past > 0 ? `, behind ${past} kept steps` : ''}`, remove: [node, ...back.nodes, ...kept.flatMap((c) => (c ? [c.maker] : []))], add: [...add, whole, out] };
   },
 };
