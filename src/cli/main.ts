@@ -8,13 +8,14 @@ import { compareCommand } from './command-compare.ts';
 import { inspectCommand } from './command-inspect.ts';
 import { opsCommand } from './command-ops.ts';
 import { profileCommand } from './command-profile.ts';
+import { rangesCommand } from './command-ranges.ts';
 import { runModelCommand } from './command-run.ts';
 import { tuneCommand } from './command-tune.ts';
 import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, compareCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
+const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, compareCommand, rangesCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
 
 const USAGE = `sardonyx COMMAND …
 
