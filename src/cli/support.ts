@@ -26,9 +26,9 @@ export async function placeOf(example: Example, op: Op, dtype: DType, machine: M
       if (machine === 'reference') await runOnce(example, op, dtype);
       return 'data';
     }
-    const { plan, complete } = await planModel(encodeExample(exampleModel(example, op, dtype)), { caps: MACHINES[machine] });
+    const { plan, complete, left } = await planModel(encodeExample(exampleModel(example, op, dtype)), { caps: MACHINES[machine] });
     if (!complete) return 'data';
-    if (plan.steps.some((s) => s.run === 'host')) return 'host';
+    if (left.length > 0 || (plan.steps.length > 0 && plan.steps.every((s) => s.run === 'host'))) return 'host';
     if (plan.steps.some((s) => s.run === 'gpu' || s.run === 'wasm')) return 'kernel';
     return plan.outputs.length === 0 ? 'load' : 'view';
   } catch (e) {

@@ -1,4 +1,5 @@
 /** Passes that make the operators of `kernels/sets/transformers.ts`. */
+export { expandEmbedding } from './expand-embedding.ts';
 export { fuseAttention } from './fuse-attention.ts';
 export { fuseRotary } from './fuse-rotary.ts';
 export { mergeProjections } from './merge-projections.ts';
