@@ -21,8 +21,8 @@ export const expandEmbedding: Pass = {
     const word = put('Gather', 'words', [words!, ids!], { axis: 0 });
     const place = positions === null ? put('Slice', 'places', [places!, list('from', 0), list('to', shape[1]!), list('axis', 0)]) : put('Gather', 'places', [places!, positions], { axis: 0 });
     const type = segments === null ? null : put('Gather', 'types', [types!, segments], { axis: 0 });
-    const both = type === null ? word : put('Add', 'typed', [word, type]), whole = put('Add', 'sum', [both, place], {}, sum ?? value('sum'));
-    put('LayerNormalization', 'norm', [whole, gamma!, beta!], { axis: -1, epsilon: node.attrs.epsilon!, stash_type: 1 }, y);
+    const both = type === null ? word : put('Add', 'typed', [word, type]);
+    add.push({ ...nodeOf('com.microsoft.SkipLayerNormalization', node, [both, place, gamma!, beta!, null], y, { epsilon: node.attrs.epsilon! }, 'norm'), outputs: [y, null, null, sum] });
     if (mask === null && count !== null) put('Identity', 'count', [graph.addValue(`${node.name}.0`, tensor('int32', [shape[0]!], new Int32Array(shape[0]!)))], {}, count);
     if (mask !== null && count !== null) {
       const kept = put('Cast', 'kept', [put('Equal', 'one', [mask, graph.addValue(`${node.name}.1`, tensor('int32', [], [1]))])], { to: 6, saturate: 1, round_mode: 'up', clamp_nibbles: 0 });
