@@ -38,10 +38,11 @@ export function callWith(inputs: readonly (Tensor | null)[], outputs: readonly (
   };
 }
 
-/** A device of Dawn's null backend, posing as hardware with these features: it compiles for what no software adapter has, and runs nothing. */
-export async function openNullDevice(features: readonly GPUFeatureName[]): Promise<Gpu> {
+/** A device of Dawn's null backend, posing as hardware with these features: it compiles for what no software adapter has, and runs nothing. `unsafe`: experimental ones too. */
+export async function openNullDevice(features: readonly GPUFeatureName[], unsafe = false): Promise<Gpu> {
   const dawn = (await import('webgpu')) as unknown as { create: (flags: string[]) => GPU };
-  const kept = ((globalThis as { nullGpu?: GPU }).nullGpu ??= dawn.create(['backend=null']));
+  const all = ((globalThis as { nullGpus?: Map<boolean, GPU> }).nullGpus ??= new Map()), kept = all.get(unsafe) ?? dawn.create(['backend=null', ...(unsafe ? ['enable-dawn-features=allow_unsafe_apis'] : [])]);
+  all.set(unsafe, kept);
   const adapter = (await kept.requestAdapter())!;
   const device = await adapter.requestDevice({ requiredFeatures: [...features] });
   return { device, caps: { ...capsOf(device, adapter.info), software: false } };

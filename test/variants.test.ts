@@ -17,7 +17,7 @@ const EACH = 2;
 
 interface Trial extends Variant { readonly problem: Problem; readonly caps: GpuCaps; readonly device: GPUDevice }
 /** Kernels of the features that a device with nothing but the defaults has not. */
-const FEATURED = /\.lanes$/;
+const FEATURED = /\.(lanes|matrix)$/;
 
 describe('variants', async () => {
   const base = await requestGpuDevice({ allowSoftware: true, base: true }), featured = await requestGpuDevice({ allowSoftware: true });
@@ -41,7 +41,7 @@ describe('variants', async () => {
   }
   test('every kernel with parameters is tried', () => {
     const tried = new Set([...byKernel.keys()].map((n) => n.split(' by ')[1]));
-    const missing = [...ops.values()].flatMap((op) => (op.webgpu ?? []).filter((k) => k.tunables && !tried.has(k.name) && (featured.caps.subgroups || !FEATURED.test(k.name))).map((k) => `${op.op} by ${k.name}`));
+    const missing = [...ops.values()].flatMap((op) => (op.webgpu ?? []).filter((k) => k.tunables && !tried.has(k.name) && (featured.caps.subgroups || !FEATURED.test(k.name)) && (featured.caps.matrices || !/\.matrix$/.test(k.name))).map((k) => `${op.op} by ${k.name}`));
     expect(missing).toEqual([]);
   });
 });

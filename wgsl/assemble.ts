@@ -84,15 +84,16 @@ export function assemble(module: WgslModule, spec: Specialization, lib: Readonly
   const used = libraryFor([...accessors, text].join('\n'), lib);
   const f16 = nativeF16 && Object.values(spec.types).includes('f16');
   const subgroups = /\bsubgroup[A-Z]\w*\(|\bsubgroup_(size|invocation_id)\b/.test(text);
+  const matrices = text.includes('subgroup_matrix_');
   const code = [
-    f16 ? 'enable f16;' : '', subgroups ? 'enable subgroups;' : '',
+    matrices ? 'enable chromium_experimental_subgroup_matrix;' : '', f16 ? 'enable f16;' : '', subgroups ? 'enable subgroups;' : '',
     ...accessors, ...extraBindings, ...extraUniforms, ...used, ...slots, body,
   ].filter((s) => s !== '').join('\n');
   const layout: Shader['layout'] = [
     ...module.bindings.map((b) => b.access), ...(module.uniformBytes > 0 ? ['uniform' as const] : []),
     ...extra.map(() => 'read' as const), ...(members.length > 0 ? ['uniform' as const] : []),
   ];
-  return { name: module.name, code, requires: [...(f16 ? ['shader-f16'] : []), ...(subgroups ? ['subgroups'] : [])], layout };
+  return { name: module.name, code, requires: [...(matrices ? ['chromium-experimental-subgroup-matrix'] : []), ...(f16 ? ['shader-f16'] : []), ...(subgroups ? ['subgroups'] : [])], layout };
 }
 
 /** "in0" -> "In0": the type names of a binding. */

@@ -1,6 +1,5 @@
 // y = a b for a stack of matrices, a tile of BM rows by BN columns a workgroup, staged through workgroup memory. With SLICES the depth is
-// shared among as many workgroups, and y holds their partial results, a slice after the other. Neighbouring workgroups take tiles of
-// BAND rows of tiles, column by column, so that both operands stay in cache.
+// shared among as many workgroups, and y holds their partial results, a slice after the other.
 //
 // slot: fn tile(a0: u32, b0: u32, y0: u32, row: u32, column: u32, slice: u32, lid: u32)
 
@@ -20,13 +19,9 @@ struct Uniforms { m: u32, n: u32, k: u32, count: u32, a_row: u32, a_col: u32, b_
 
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wg: vec3u) {
-  let down = (u.m + BM - 1u) / BM;
-  let across = (u.n + BN - 1u) / BN;
-  let band = wg.x / (BAND * across);
-  let height = min(down - band * BAND, BAND);
-  let within = wg.x - band * BAND * across;
   let z = wg.z / SLICES;
   let slice = wg.z % SLICES;
   let at = batch_starts(z);
-  tile(at.x, at.y, (slice * u.count + z) * u.m * u.n, (band * BAND + within % height) * BM, (within / height) * BN, slice, lid);
+  let place = banded_tile(wg.x);
+  tile(at.x, at.y, (slice * u.count + z) * u.m * u.n, place.x, place.y, slice, lid);
 }

@@ -3,11 +3,12 @@
  * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
  */
 import type { GpuKernel, KernelTable, Launch } from '../define.ts';
-import { matmulLanes } from '../../wgsl/index.gen.ts';
+import { matmulLanes, matmulMatrix } from '../../wgsl/index.gen.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { formed } from './index.ts';
 import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './product-kernels.ts';
 import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
+import { matrixShape, matrixTile } from './product-matrix.ts';
 import { lanesTile } from './product-tiles.ts';
 
 /** Do subgroups fill workgroups of WG, whatever size the driver takes? */
@@ -25,6 +26,21 @@ const lanesKernel = (family: string, of: ProductOf): GpuKernel => ({
     const p = product(of, call, caps)!;
     const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m), WG = filled(caps, tuned.WG ?? 64) ? (tuned.WG ?? 64) : 64;
     return productLaunch(p, matmulLanes, { WG, TM }, [Math.ceil(p.n / (4 * WG)), Math.ceil(p.m / TM), batches(p)], sourceA(p, caps, false), sourceB(p, caps, false), lanesTile(p, TM), putRows(p)(caps));
+  },
+});
+
+/** A product by subgroup matrices. */
+const matrixKernel = (family: string, of: ProductOf): GpuKernel => ({
+  name: `${family}.matrix`,
+  accepts: (call, caps) => {
+    const p = product(of, call, caps);
+    return tileable(p, caps) && p.k >= 4 && batches(p) <= MAX_GROUPS && matrixShape(p, caps, {}) !== null;
+  },
+  tunables: { STRIPS: [1, 2, 4, 8], DOWN: [1, 2], ACROSS: [2, 4], BK: [16, 32] },
+  launch: (call, caps, tuned) => {
+    const p = { ...product(of, call, caps)!, fixedDepth: false }, s = matrixShape(p, caps, tuned) ?? matrixShape(p, caps, {})!;
+    const tiles = Math.ceil(p.m / s.BM) * Math.ceil(p.n / s.BN), a = sourceA(p, caps, true), half = s.of === 'f16' ? { half: 'f16' as const } : {};
+    return productLaunch(p, matmulMatrix, { WG: s.WG, BM: s.BM, BN: s.BN }, [tiles, 1, batches(p)], { ...a, types: { ...a.types, ...half } }, sourceB(p, caps, false), matrixTile(s), putRows(p)(caps));
   },
 });
 
@@ -51,9 +67,10 @@ const rowsKernel = (kernel: GpuKernel): GpuKernel => ({
   launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (/^(softmax|norm(_skip)?)_group$/.test(l.module.name) ? { ...l, slots: { ...l.slots, lanes: GROUPS } } : l)),
 });
 
+const products = (family: string, of: ProductOf): GpuKernel[] => [lanesKernel(family, of), matrixKernel(family, of)];
 const more: KernelTable<GpuKernel> = {
-  MatMul: [lanesKernel('matmul', formed.MatMul)], 'com.microsoft.FusedMatMul': [lanesKernel('matmul', formed.fused)], 'com.microsoft.TransposeMatMul': [lanesKernel('matmul', formed.fused)],
-  Gemm: [lanesKernel('gemm', formed.Gemm)],
+  MatMul: products('matmul', formed.MatMul), 'com.microsoft.FusedMatMul': products('matmul', formed.fused), 'com.microsoft.TransposeMatMul': products('matmul', formed.fused),
+  Gemm: products('gemm', formed.Gemm),
 };
 
 /** A table with the variants of its operators. */

@@ -127,6 +127,8 @@ export interface GpuCaps {
   readonly subgroups: boolean;
   /** The least and the greatest size of subgroups, where the adapter tells. */
   readonly subgroupSizes?: readonly [least: number, most: number];
+  /** Products of m x k by k x n of elements `of` that a subgroup forms at once in f32 (`chromium-experimental-subgroup-matrix`). */
+  readonly matrices?: readonly { readonly of: 'f16' | 'f32'; readonly m: number; readonly n: number; readonly k: number }[];
   /** WGSL here has dot products of four bytes in a word (`packed_4x8_integer_dot_product`). */
   readonly dot4?: boolean;
 }

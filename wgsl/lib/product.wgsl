@@ -14,3 +14,14 @@ fn batch_starts(z: u32) -> vec2u {
 fn before(k: u32, n: u32) -> vec4<bool> {
   return vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(n);
 }
+
+// First row and column of tile x of a product, by the module's BM and BN. Neighbours take tiles of BAND rows of tiles, column by column, so that both
+// operands stay in cache.
+fn banded_tile(x: u32) -> vec2u {
+  let down = (u.m + BM - 1u) / BM;
+  let across = (u.n + BN - 1u) / BN;
+  let band = x / (BAND * across);
+  let height = min(down - band * BAND, BAND);
+  let within = x - band * BAND * across;
+  return vec2u((band * BAND + within % height) * BM, within / height * BN);
+}

@@ -18,7 +18,8 @@ const LIMITS = [
   'maxBufferSize', 'maxStorageBufferBindingSize', 'maxUniformBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeWorkgroupStorageSize',
   'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupSizeX', 'maxComputeWorkgroupSizeY', 'maxComputeWorkgroupSizeZ', 'maxComputeWorkgroupsPerDimension',
 ] as const;
-const FEATURES: readonly GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
+const MATRICES = 'chromium-experimental-subgroup-matrix';
+const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query', MATRICES] as readonly GPUFeatureName[];
 
 /** Devices that sessions share, by what was asked for. A lost one leaves the table, so that the next request gets a fresh one. */
 const shared = new Map<string, Promise<Gpu>>();
@@ -86,6 +87,7 @@ export function capsOf(device: GPUDevice, info: GPUAdapterInfo | undefined = dev
     kind: 'webgpu', features: [...device.features].sort(), vendor, architecture,
     software: info?.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software|warp/i.test(`${architecture} ${info?.device ?? ''} ${info?.description ?? ''}`),
     f16: device.features.has('shader-f16'), subgroups, ...(subgroups && info?.subgroupMinSize ? { subgroupSizes: [info.subgroupMinSize, info.subgroupMaxSize!] } : {}), dot4: gpu?.wgslLanguageFeatures?.has('packed_4x8_integer_dot_product') === true,
+    ...(device.features.has(MATRICES) ? { matrices: matricesOf(info) } : {}),
     limits: {
       maxComputeWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension, maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
       maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize, maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize, maxBufferSize: limits.maxBufferSize,
@@ -93,3 +95,8 @@ export function capsOf(device: GPUDevice, info: GPUAdapterInfo | undefined = dev
     },
   };
 }
+
+interface MatrixConfig { readonly componentType: string; readonly resultComponentType: string; readonly M: number; readonly N: number; readonly K: number }
+/** Those with sums in f32. */
+const matricesOf = (info: GPUAdapterInfo | undefined): NonNullable<GpuCaps['matrices']> =>
+  ((info as { readonly subgroupMatrixConfigs?: readonly MatrixConfig[] } | undefined)?.subgroupMatrixConfigs ?? []).flatMap(({ componentType: of, resultComponentType, M, N, K }) => (resultComponentType === 'f32' && (of === 'f16' || of === 'f32') ? [{ of, m: M, n: N, k: K }] : []));
