@@ -4,12 +4,10 @@
 //
 // slot: fn tile(z: u32, first: u32, oy: u32, ox: u32)
 
-override WX: u32 = 16;
-override WY: u32 = 4;
 override FILTERS: u32 = 4;
 override DEPTHWISE: bool = false;
 
-struct Uniforms { channels: u32, filters: u32, groups: u32, h: u32, w: u32, oh: u32, ow: u32 }
+struct Uniforms { channels: u32, filters: u32, groups: u32, h: u32, w: u32, oh: u32, ow: u32, wide: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<XStore>;
 @group(0) @binding(1) var<storage, read> weights: array<WeightsStore>;
@@ -22,8 +20,10 @@ fn pixel(row: u32, at: i32) -> f32 {
   return select(0.0, load_x(row + min(i, u.w - 1u)), i < u.w);
 }
 
-@compute @workgroup_size(WX, WY)
-fn main(@builtin(global_invocation_id) id: vec3u) {
+// A workgroup is `wide` invocations across: a uniform, so that images of all sizes share a pipeline.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: u32) {
+  let id = vec3u(wg.x * u.wide + lid % u.wide, wg.y * (64u / u.wide) + lid / u.wide, wg.z);
   let across = (u.ow + 3u) / 4u;
   let oy = id.x / across;
   let ox = (id.x - oy * across) * 4u;

@@ -77,10 +77,10 @@ function planeLaunch(call: Call, caps: GpuCaps, s: Sizes, FILTERS: number, weigh
   const put = putOf(call, caps, ow % 4 === 0, finishOf(call, biasOf(call)));
   const across = Math.ceil(ow / 4) * oh, up = depthwise ? s.groups * s.filters : Math.ceil(s.filters / FILTERS);
   const power = (n: number): number => 2 ** Math.ceil(Math.log2(n));
-  const WX = Math.min(64, power(across)), WY = Math.min(64 / WX, power(up));
+  const wide = Math.min(64, power(across));
   return {
-    module: convDirect, types: { x: elemOf(call.inputs[0]!.dtype)!, ...weights.types, ...put.types }, params: { WX, WY, FILTERS, DEPTHWISE: depthwise ? 1 : 0 }, workgroups: [Math.ceil(across / WX), Math.ceil(up / WY), depthwise ? s.images : s.images * s.groups],
-    uniforms: { channels: s.channels, filters: s.filters, groups: s.groups, h, w, oh, ow }, slots: { tile: [weights.text, put.text, tile].join('\n') },
+    module: convDirect, types: { x: elemOf(call.inputs[0]!.dtype)!, ...weights.types, ...put.types }, params: { FILTERS, DEPTHWISE: depthwise ? 1 : 0 }, workgroups: [Math.ceil(across / wide), Math.ceil((up * wide) / 64), depthwise ? s.images : s.images * s.groups],
+    uniforms: { channels: s.channels, filters: s.filters, groups: s.groups, h, w, oh, ow, wide }, slots: { tile: [weights.text, put.text, tile].join('\n') },
     bind: [{ input: 0 }, weights.ref, { output: 0 }], extra: put.extra, extraUniforms: put.extraUniforms,
   };
 }

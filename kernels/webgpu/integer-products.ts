@@ -90,12 +90,12 @@ const dots = (family: string, of: (call: Call) => Product | null, i: Inputs): Gp
     launch: (call, caps, tuned) => {
       const p = formed(call, caps), [a, b] = [i.a, i.b].map((n) => call.inputs[n]!) as [Fact, Fact], count = sizeOf(b.shape) / (p.k * p.n), wide = Math.ceil(p.n / 4);
       const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m), flip = (f: Fact): number => (f.dtype === 'uint8' ? 128 : 0), packed = { ...p, b: { ...p.b, batch: p.b.batch.map((s) => (s / (p.k * p.n)) * (p.k / 4) * wide) } };
-      const { shape, workgroups } = directGroups(p, TM);
+      const groups = directGroups(p, TM);
       const za = zeroOf(call, i.zeroA, 'za', `row % ${sizeOf(call.inputs[i.zeroA]?.shape ?? [1])}u`), zb = zeroOf(call, i.zeroB, 'zb', '');
       const source = (input: number, name: string, store: string, zero: typeof za, pack?: Pack): Source => ({ ref: { input, ...(pack ? { pack } : {}) }, types: zero.types, extra: zero.extra, text: `alias ${name}Store = ${store};` });
       return productLaunch(
-        packed, matmulDirect, { TM, ...shape }, workgroups, source(i.a, 'A', 'u32', za), source(i.b, 'B', 'vec4u', zb, { name: 'bytes.quads', args: [p.k, p.n, p.b.row, p.b.col, count, flip(b)], bytes: count * p.k * wide * 4 }),
-        dotTile(TM, flip(a), flip(a) > 0 || za.extra.length > 0, flip(b) > 0 || zb.extra.length > 0, `-${flip(a)}${za.text().replace(' - ', ' + ')}`, `vec4i(-${flip(b)})${zb.one ? zb.text().replace(' - ', ' + ') : ` + vec4i(${[0, 1, 2, 3].map((j) => zb.text(`min(n + ${j}u, u.n - 1u)`).slice(3)).join(', ')})`}`), putRows(p)(caps),
+        packed, matmulDirect, { TM }, groups.workgroups, source(i.a, 'A', 'u32', za), source(i.b, 'B', 'vec4u', zb, { name: 'bytes.quads', args: [p.k, p.n, p.b.row, p.b.col, count, flip(b)], bytes: count * p.k * wide * 4 }),
+        dotTile(TM, flip(a), flip(a) > 0 || za.extra.length > 0, flip(b) > 0 || zb.extra.length > 0, `-${flip(a)}${za.text().replace(' - ', ' + ')}`, `vec4i(-${flip(b)})${zb.one ? zb.text().replace(' - ', ' + ') : ` + vec4i(${[0, 1, 2, 3].map((j) => zb.text(`min(n + ${j}u, u.n - 1u)`).slice(3)).join(', ')})`}`), putRows(p)(caps), { output: 0 }, groups.wide,
       );
     },
   };

@@ -71,11 +71,11 @@ const slicesOf = (p: Product, s: TileShape): number => {
 /** Shared by the variants that only float products have. */
 export const tileable = (p: Product | null, caps: GpuCaps): p is Product => p !== null && p.kind === 'f32' && p.k > 0 && storable(p, caps);
 
-/** Workgroups of 64 invocations, TM rows by four columns each, as wide or as tall as the product. */
-export function directGroups(p: Product, TM: number): { readonly shape: { readonly WX: number; readonly WY: number }; readonly workgroups: Launch['workgroups'] } {
+/** Workgroups of 64 invocations, TM rows by four columns each, as wide or as tall as the product: `wide` of them across. */
+export function directGroups(p: Product, TM: number): { readonly wide: number; readonly workgroups: Launch['workgroups'] } {
   const down = Math.ceil(p.m / TM), across = Math.ceil(p.n / 4), power = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
-  const WY = Math.min(power(down), across >= 8 ? 8 : 64 / power(across)), WX = Math.min(64 / WY, Math.max(power(across), 1));
-  return { shape: { WX, WY }, workgroups: [Math.ceil(across / WX), Math.ceil(down / WY), batches(p)] };
+  const wide = Math.min(64 / Math.min(power(down), across >= 8 ? 8 : 64 / power(across)), power(across));
+  return { wide, workgroups: [Math.ceil(across / wide), Math.ceil((down * wide) / 64), batches(p)] };
 }
 
 /** Kernels of one operator, in the order in which they are asked. `family` names them. */
@@ -137,8 +137,8 @@ export function productKernels(family: string, of: ProductOf): readonly GpuKerne
     launch: (call, caps, tuned) => {
       const p = must(call, caps);
       const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m);
-      const { shape, workgroups } = directGroups(p, TM);
-      return productLaunch(p, matmulDirect, { ...shape, TM }, workgroups, sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), putRows(p)(caps));
+      const { wide, workgroups } = directGroups(p, TM);
+      return productLaunch(p, matmulDirect, { TM }, workgroups, sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), putRows(p)(caps), { output: 0 }, wide);
     },
   };
   const any: GpuKernel = {

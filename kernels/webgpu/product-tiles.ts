@@ -50,29 +50,29 @@ ${storeRows(TM, 'row', 'u.m', (i) => `c${i}`, (i) => `put(y0 + (row + ${i}) * u.
 }`;
 });
 
-/** All rows (m of them, at most 8) by four columns; the depth of a quad of columns is shared by PARTS invocations, whose sums are added in order. */
-export const smallTile = (p: Product, PARTS: number): string => smallText(p.m, PARTS, p.fixedDepth, p.fixedDepth ? p.k : 0);
+/** All rows (at most 8: the text is that of 1, 2, 4 or 8) by four columns; the depth of a quad of columns is shared by PARTS invocations, whose sums are added in order. */
+export const smallTile = (p: Product, PARTS: number): string => smallText(p.m > 4 ? 8 : p.m > 2 ? 4 : p.m, PARTS, p.fixedDepth, p.fixedDepth ? p.k : 0);
 const smallText = remembered((m: number, PARTS: number, fixedDepth: boolean, depth: number): string => {
   const K = numberText(depth, fixedDepth, 'u.k');
   const K4 = numberText(depth >> 2, fixedDepth, '(u.k >> 2u)');
   return `var<workgroup> sums: array<vec4f, ${PARTS * 16}>;
 fn tile(a0: u32, b0: u32, y0: u32, column: u32, x: u32, part: u32) {
   let n = min(column, (u.n - 1u) & ~3u);
-${each(m, (i) => `  let o${i} = a0 + ${i}u * u.a_row; var c${i} = vec4f(0.0);`)}
+${each(m, (i) => `  let m${i} = min(${i}u, u.m - 1u); let o${i} = a0 + m${i} * u.a_row; var c${i} = vec4f(0.0);`)}
   for (var q = part; q < ${K4}; q += ${PARTS}u) {
     let k = q * 4u;
     let v0 = take_b(b0, k, n); let v1 = take_b(b0, k + 1u, n); let v2 = take_b(b0, k + 2u, n); let v3 = take_b(b0, k + 3u, n);
-${each(m, (i) => `    { let v = take_a(o${i}, k, ${i}u); c${i} += v.x * v0 + v.y * v1 + v.z * v2 + v.w * v3; }`)}
+${each(m, (i) => `    { let v = take_a(o${i}, k, m${i}); c${i} += v.x * v0 + v.y * v1 + v.z * v2 + v.w * v3; }`)}
   }
   if (part == 0u) {
     for (var k = ${K4} * 4u; k < ${K}; k++) {
       let v = take_b(b0, k, n);
-${each(m, (i) => `      c${i} += one_a(o${i}, k, ${i}u) * v;`)}
+${each(m, (i) => `      c${i} += one_a(o${i}, k, m${i}) * v;`)}
     }
   }
 ${each(m, (i) => `  sums[part * 16u + x] = c${i};
   workgroupBarrier();
-  if (part == 0u && column < u.n) { for (var j = 1u; j < ${PARTS}u; j++) { c${i} += sums[j * 16u + x]; } put(y0 + ${i}u * u.n + column, c${i}, u.n - column); }${i < m - 1 ? '\n  workgroupBarrier();' : ''}`)}
+  if (part == 0u && column < u.n${i > 0 ? ` && ${i}u < u.m` : ''}) { for (var j = 1u; j < ${PARTS}u; j++) { c${i} += sums[j * 16u + x]; } put(y0 + ${i}u * u.n + column, c${i}, u.n - column); }${i < m - 1 ? '\n  workgroupBarrier();' : ''}`)}
 }`;
 });
 

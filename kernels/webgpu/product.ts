@@ -111,9 +111,9 @@ export function sourceB(p: Product, caps: GpuCaps, dots: boolean): Source {
 export const storable = (p: Product, caps: GpuCaps): boolean => four(p.n) || storesOne(p.call, caps);
 
 /** A launch of a module with bindings a, b, y and the product's uniforms, whose slots are the sources, the store and `text`. */
-export function productLaunch(p: Product, module: Launch['module'], params: Readonly<Record<string, number>>, workgroups: Launch['workgroups'], a: Source, b: Source, text: string, put: Parts, y: Ref = { output: 0 }): Launch {
+export function productLaunch(p: Product, module: Launch['module'], params: Readonly<Record<string, number>>, workgroups: Launch['workgroups'], a: Source, b: Source, text: string, put: Parts, y: Ref = { output: 0 }, wide = 0): Launch {
   return {
-    module, params: { ...params, RANK: p.batch.length }, uniforms: uniformsOf(p), workgroups,
+    module, params: { ...params, RANK: p.batch.length }, uniforms: { ...uniformsOf(p), wide }, workgroups,
     types: { ...a.types, ...b.types, ...put.types }, slots: { tile: [a.text, b.text, put.text, text].filter((t) => t !== '').join('\n') },
     bind: [a.ref, b.ref, y], extra: [...put.extra, ...(a.extra ?? []), ...(b.extra ?? [])], extraUniforms: [...put.extraUniforms, ...(a.extraUniforms ?? []), ...(b.extraUniforms ?? [])],
   };

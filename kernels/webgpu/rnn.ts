@@ -52,7 +52,7 @@ function inputProduct(call: RnnCall, f: RnnFamily, s: RnnShape, caps: GpuCaps): 
   });
   const TM = m >= 4 ? 4 : 1, WY = m >= 16 ? 4 : 1, WX = 64 / WY;
   const put = putOf(out, caps, n % 4 === 0, finishOf(out));
-  return productLaunch(p, matmulDirect, { WX, WY, TM }, [Math.ceil(n / 4 / WX), Math.ceil(m / TM / WY), 1], sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), put, SUMS);
+  return productLaunch(p, matmulDirect, { TM }, [Math.ceil(n / 4 / WX), Math.ceil(m / TM / WY), 1], sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), put, SUMS, WX);
 }
 
 /** R as [direction, gate, input unit] rows of output units. */
