@@ -66,8 +66,8 @@ export const lane: Variant = {
   accepts: (w, caps) => caps.software && Math.max(w.size, w.valueSize) <= WIDEST && (rowsOf(w) >= ROWS || w.keys <= LONG),
   scratch: putScratch,
   launches: (w, caps, first) => {
-    // A workgroup's invocations run one after another where they fill no vector: small ones spread few rows over the cores.
-    const WG = rowsOf(w) >= 256 ? 32 : 4;
+    // Two vectors of a CPU: few rows are spread over its cores, too.
+    const WG = 8;
     return launches(w, caps, first, { module: attentionLane, params: { WG }, workgroups: grid(rowsOf(w), WG), slots: { attend: laneText(w) }, uniforms: { count: rowsOf(w) } });
   },
 };

@@ -13,7 +13,7 @@ import { elemOf } from './elem.ts';
 import { mapLaunch } from './map.ts';
 import { productOf } from './matmul.ts';
 import { numberText, type Product, productLaunch, putRows, type Source, storable } from './product.ts';
-import { batches, directGroups, MAX_GROUPS, product, productKernels } from './product-kernels.ts';
+import { batches, directGroups, MAX_GROUPS, product, productKernels, rowsAtOnce } from './product-kernels.ts';
 import { storeRows } from './product-tiles.ts';
 
 /** Which inputs of a call are the operands and their zero points. */
@@ -89,7 +89,7 @@ const dots = (family: string, of: (call: Call) => Product | null, i: Inputs): Gp
     tunables: { TM: [1, 2, 4, 8] },
     launch: (call, caps, tuned) => {
       const p = formed(call, caps), [a, b] = [i.a, i.b].map((n) => call.inputs[n]!) as [Fact, Fact], count = sizeOf(b.shape) / (p.k * p.n), wide = Math.ceil(p.n / 4);
-      const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m), flip = (f: Fact): number => (f.dtype === 'uint8' ? 128 : 0), packed = { ...p, b: { ...p.b, batch: p.b.batch.map((s) => (s / (p.k * p.n)) * (p.k / 4) * wide) } };
+      const TM = tuned.TM ?? rowsAtOnce(p.m), flip = (f: Fact): number => (f.dtype === 'uint8' ? 128 : 0), packed = { ...p, b: { ...p.b, batch: p.b.batch.map((s) => (s / (p.k * p.n)) * (p.k / 4) * wide) } };
       const groups = directGroups(p, TM);
       const za = zeroOf(call, i.zeroA, 'za', `row % ${sizeOf(call.inputs[i.zeroA]?.shape ?? [1])}u`), zb = zeroOf(call, i.zeroB, 'zb', '');
       const source = (input: number, name: string, store: string, zero: typeof za, pack?: Pack): Source => ({ ref: { input, ...(pack ? { pack } : {}) }, types: zero.types, extra: zero.extra, text: `alias ${name}Store = ${store};` });

@@ -19,7 +19,7 @@ const present = (call: Call, i: number): boolean => (call.outputs[i] ?? null) !=
 
 /** `view` with merged dims, in the widest units that it moves together: dims innermost last. */
 function inUnits(view: StridedView, width: number): { width: number; shape: number[]; strides: number[]; start: number } {
-  const { dims: shape, strides: [strides] } = mergeDims(view.shape, [view.strides]) as { dims: number[]; strides: [number[]] };
+  const { dims: shape, strides: [strides] } = mergeDims(view.shape, [view.strides], true) as { dims: number[]; strides: [number[]] };
   const start = view.start ?? 0;
   if (shape.length === 0 || strides.at(-1) !== 1) return { width, shape, strides, start };
   const { width: unit, times } = widest(width, [start, shape.at(-1)!, ...strides.slice(0, -1)]);

@@ -78,6 +78,9 @@ export function directGroups(p: Product, TM: number): { readonly wide: number; r
   return { wide, workgroups: [Math.ceil(across / wide), Math.ceil((down * wide) / 64), batches(p)] };
 }
 
+/** Rows an invocation. Two values, since each is a shader that a new batch may bring; rows one by one read weights again, from caches, and cost up to half as much again. */
+export const rowsAtOnce = (m: number): number => (m < 8 ? 1 : 8);
+
 /** Kernels of one operator, in the order in which they are asked. `family` names them. */
 export function productKernels(family: string, of: ProductOf): readonly GpuKernel[] {
   const must = (call: Call, caps: GpuCaps): Product => product(of, call, caps)!;
@@ -136,7 +139,7 @@ export function productKernels(family: string, of: ProductOf): readonly GpuKerne
     tunables: { TM: [1, 2, 4, 8] },
     launch: (call, caps, tuned) => {
       const p = must(call, caps);
-      const TM = tuned.TM ?? (p.m >= 8 ? 8 : p.m >= 3 ? 4 : p.m);
+      const TM = tuned.TM ?? rowsAtOnce(p.m);
       const { wide, workgroups } = directGroups(p, TM);
       return productLaunch(p, matmulDirect, { TM }, workgroups, sourceA(p, caps, false), sourceB(p, caps, dotsB(p)), directTile(p, TM), putRows(p)(caps), { output: 0 }, wide);
     },

@@ -50,8 +50,8 @@ ${storeRows(TM, 'row', 'u.m', (i) => `c${i}`, (i) => `put(y0 + (row + ${i}) * u.
 }`;
 });
 
-/** All rows (at most 8: the text is that of 1, 2, 4 or 8) by four columns; the depth of a quad of columns is shared by PARTS invocations, whose sums are added in order. */
-export const smallTile = (p: Product, PARTS: number): string => smallText(p.m > 4 ? 8 : p.m > 2 ? 4 : p.m, PARTS, p.fixedDepth, p.fixedDepth ? p.k : 0);
+/** All rows (at most 8: the text is that of 1, 4 or 8) by four columns; the depth of a quad of columns is shared by PARTS invocations, whose sums are added in order. */
+export const smallTile = (p: Product, PARTS: number): string => smallText(p.m > 4 ? 8 : p.m > 1 ? 4 : 1, PARTS, p.fixedDepth, p.fixedDepth ? p.k : 0);
 const smallText = remembered((m: number, PARTS: number, fixedDepth: boolean, depth: number): string => {
   const K = numberText(depth, fixedDepth, 'u.k');
   const K4 = numberText(depth >> 2, fixedDepth, '(u.k >> 2u)');

@@ -37,11 +37,9 @@ export interface Product {
 
 /** The same product with as few batch dims and as many rows as its strides allow. */
 export function flattened(p: Product): Product {
-  const merged = mergeDims(p.batch, [p.a.batch, p.b.batch]);
+  const merged = mergeDims(p.batch, [p.a.batch, p.b.batch], true);
   const [sa, sb] = merged.strides as [number[], number[]];
   const whole = merged.dims.length === 1 && sb[0] === 0 && sa[0] === p.m * p.a.row;
-  // A batch of one keeps its dim where a batch of more would, so that both have one shader.
-  if (merged.dims.length === 0 && p.b.batch.some((s) => s !== 0)) return { ...p, batch: [1], a: { ...p.a, batch: [p.a.batch.at(-1)!] }, b: { ...p.b, batch: [p.b.batch.at(-1)!] } };
   if (whole) return { ...p, batch: [], m: p.m * merged.dims[0]!, a: { ...p.a, batch: [] }, b: { ...p.b, batch: [] } };
   return { ...p, batch: merged.dims, a: { ...p.a, batch: sa }, b: { ...p.b, batch: sb } };
 }

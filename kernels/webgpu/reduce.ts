@@ -53,7 +53,7 @@ export function spaceOf(shape: readonly number[], axes: readonly number[]): Spac
   const strides = stridesOf(shape);
   const pick = (inside: boolean): { shape: number[]; strides: number[] } => {
     const dims = shape.map((_, i) => i).filter((i) => axes.includes(i) === inside);
-    const m = mergeDims(dims.map((i) => shape[i]!), [dims.map((i) => strides[i]!)]);
+    const m = mergeDims(dims.map((i) => shape[i]!), [dims.map((i) => strides[i]!)], dims[0] === 0);
     return { shape: m.dims, strides: m.strides[0]! };
   };
   const [kept, gone] = [pick(false), pick(true)];
