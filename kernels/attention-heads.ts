@@ -21,6 +21,8 @@ export interface HeadAttrs {
   /** Queries and keys are rotated, half by half, by the angles of inputs 6 and 7: neighbours instead if 1. */
   readonly interleaved: number;
   readonly epsilon: number;
+  /** Query i sees `past` keys, and those that come in up to its own. */
+  readonly is_causal: number;
 }
 export interface HeadShape extends Heads { readonly past: number; readonly incoming: number }
 type Shaped = Pick<Fact, 'shape'> | null | undefined;
@@ -88,7 +90,7 @@ export const headAttention = (attention: Op): Op => defineOp({
    */
   inputs: ['queries: T', 'keys: T?', 'values: T?', 'mask: U?', 'past_key: T?', 'past_value: T?', 'cos: T?', 'sin: T?', 'query_weights: T?', 'key_weights: T?', 'rows: T?', 'columns: T?'], outputs: ['Y: T', 'present_key: T?', 'present_value: T?'],
   types: { T: FLOAT, U: [...NUMERIC, 'bool'] },
-  attrs: { heads: required(int()), kv_heads: required(int()), size: required(int()), value_size: required(int()), at: required(ints()), apart: ints(), scale: required(float()), softcap: float(0), interleaved: int(0), epsilon: float(0) },
+  attrs: { heads: required(int()), kv_heads: required(int()), size: required(int()), value_size: required(int()), at: required(ints()), apart: ints(), scale: required(float()), softcap: float(0), interleaved: int(0), epsilon: float(0), is_causal: int(0) },
   infer: (call) => {
     const s = headShape(call.inputs, call.attrs as HeadAttrs), { dtype } = call.fact(0);
     return [{ dtype, shape: [s.batch, s.queries, s.heads * s.valueSize] }, { dtype, shape: [s.batch, s.kvHeads, s.keys, s.size] }, { dtype, shape: [s.batch, s.kvHeads, s.keys, s.valueSize] }];
@@ -103,7 +105,7 @@ export const headAttention = (attention: Op): Op => defineOp({
     const [tall, wide] = [call.optional(10), call.optional(11)];
     const inputs = [...parts, tall && wide ? positions(parts[0]!, tall, wide, a) : call.optional(3), call.optional(4), call.optional(5), null];
     return attention.reference({
-      ...call, inputs, attrs: { is_causal: 0, q_num_heads: a.heads, kv_num_heads: a.kv_heads, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, scale: a.scale, softcap: a.softcap },
+      ...call, inputs, attrs: { is_causal: a.is_causal, q_num_heads: a.heads, kv_num_heads: a.kv_heads, left_window_size: -1, right_window_size: -1, qk_matmul_output_mode: 0, scale: a.scale, softcap: a.softcap },
       tensor: (i) => inputs[i]!, optional: (i) => inputs[i] ?? null,
     });
   },

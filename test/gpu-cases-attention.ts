@@ -72,8 +72,9 @@ const heads = (['float32', 'float16'] as const).flatMap((d): Case[] => {
     { ...base, inputs: [rough(d, [2, 3, 40]), null, null], attrs: { ...a, at: [4, 20, 28] } },
     { ...base, inputs: [rough(d, [2, 3, 32]), null, null, bools([3, 8]), ...caches, ...angles, rough(d, [4]), rough(d, [4], 1, 3)], outputs: 3, attrs: { ...a, at: [0, 16, 24], softcap: 2 } },
     { ...base, inputs: [rough(d, [2, 3, 16]), rough(d, [2, 3, 9], 1, 3), rough(d, [2, 3, 8], 1, 5), null, null, null, ...angles], outputs: 3, attrs: { ...a, at: [0, 1, 0], interleaved: 1 } },
-    { ...base, inputs: [rough(d, [2, 3, 40]), null, null], attrs: { ...a, at: [1, 5, 9], apart: [12, 20, 12] } },
-    { ...base, inputs: [rough(d, [2, 6, 32]), rough(d, [2, 8, 16], 1, 3), null, null, null, null, null, null, null, null, rough(d, [2, 4, 4], 1, 4), rough(d, [3, 2, 4], 1, 6)], attrs: { ...a, heads: 2, kv_heads: 2, at: [0, 8, 24] } },
+    { ...base, inputs: [rough(d, [2, 3, 41]), null, null], attrs: { ...a, at: [1, 5, 9], apart: [12, 20, 12], is_causal: 1 } },
+    { ...base, inputs: [rough(d, [2, 3, 32]), null, null, null, ...caches], outputs: 3, attrs: { ...a, at: [0, 16, 24], is_causal: 1 } },
+    { ...base, inputs: [rough(d, [2, 6, 32]), rough(d, [2, 8, 16], 1, 3), rough(d, [2, 8, 16], 1, 5), null, null, null, null, null, null, null, rough(d, [2, 4, 4], 1, 4), rough(d, [3, 2, 4], 1, 6)], attrs: { ...a, heads: 2, kv_heads: 2, at: [0, 8, 7] } },
     { ...base, inputs: [rough(d, [1, 2, 12]), rough(d, [1, 7, 12], 1, 3), rough(d, [1, 7, 20], 1, 5), rough(d, [1, 1, 2, 7])], attrs: { ...a, heads: 3, kv_heads: 3, size: 3, value_size: 6, at: [3, 0, 1] } },
   ];
 });

@@ -35,10 +35,10 @@ function builder(seed: number, dtype: DType = 'float32') {
   const slice = (x: string, axis: number, from: number, to: number): string => of('Slice', [x, ints(from), ints(to), ints(axis)]);
   const norm = (x: string, n: number): string => of('LayerNormalization', [x, weight([n], 1), weight([n])], { axis: -1, epsilon: 1e-5 });
   const gelu = (x: string): string => of('Mul', [of('Mul', [x, of('Add', [of('Erf', [of('Div', [x, one(Math.SQRT2)])]), one(1)])]), one(0.5)]);
-  const model = (inputs: Readonly<Record<string, Shape>>, y: string, shape: Shape, outType: DType = dtype): { model: Uint8Array; feeds: Feeds } => {
+  const model = (inputs: Readonly<Record<string, Shape>>, y: string, shape: Shape, opset = 17): { model: Uint8Array; feeds: Feeds } => {
     nodes.push(node('Identity', [y], ['y']));
     return {
-      model: encode({ input: Object.entries(inputs).map(([n, s]) => port(n, s, dtype)), output: [port('y', shape, outType)], initializer: Object.entries(weights).map(([n, t]) => initializer(n, t)), node: nodes }, 17),
+      model: encode({ input: Object.entries(inputs).map(([n, s]) => port(n, s, dtype)), output: [port('y', shape, dtype)], initializer: Object.entries(weights).map(([n, t]) => initializer(n, t)), node: nodes }, opset),
       feeds: Object.fromEntries(Object.entries(inputs).map(([n, s], i) => [n, tensor(dtype, s, Array.from(noise(sizeOf(s), seed + 90 + i)))])),
     };
   };
@@ -120,6 +120,28 @@ const half = (seed: number, [b, steps, n, size]: readonly number[]): Made => {
   return g.model({ x: [b!, steps!, c] }, g.reshape(g.transpose(g.of('MatMul', [p, v]), 0, 2, 1, 3), b!, steps!, c), [b!, steps!, c]);
 };
 
+/** The same as newer exporters write it: a softmax without NaN, or ONNX's own operators. */
+const safe = (seed: number, [b, steps, n, size]: readonly number[]): Made => {
+  const g = builder(seed), c = n! * size!;
+  const [q, k, v] = heads(g, 'x', [b!, steps!, n!, size!], 'gather', 4) as [string, string, string];
+  const mask = g.constant(tensor('float32', [1, 1, steps!, steps!], Array.from({ length: steps! ** 2 }, (_, i) => (i < steps! || i % 3 === 0 ? Number.NEGATIVE_INFINITY : i % 5))));
+  const s = g.of('Softmax', [g.of('Add', [g.of('MatMul', [q, turned(g, k, 4)]), mask])], { axis: -1 });
+  const p = g.of('Where', [g.of('IsNaN', [s]), g.one(0), s]);
+  return g.model({ x: [b!, steps!, c] }, g.reshape(g.transpose(g.of('MatMul', [p, v]), 0, 2, 1, 3), b!, steps!, c), [b!, steps!, c], 18);
+};
+const operators = (packed: boolean, normed: boolean) => (seed: number, [b, steps, n, size, kv]: readonly number[]): Made => {
+  const g = builder(seed), c = n! * size!;
+  const [q, k, v] = [n!, kv!, kv!].map((count, i) => {
+    const rows = g.linear('x', c, count * size!);
+    if (packed) return rows;
+    const four = g.reshape(rows, b!, steps!, count, size!);
+    return g.transpose(normed && i < 2 ? g.of('RMSNormalization', [four, g.weight([size!], 1)], { axis: -1, epsilon: 1e-5 }) : four, 0, 2, 1, 3);
+  }) as [string, string, string];
+  const mixed = g.of('Attention', [q, k, v], { is_causal: 1, ...(packed ? { q_num_heads: n!, kv_num_heads: kv! } : {}) });
+  const rows = packed ? mixed : g.reshape(g.transpose(mixed, 0, 2, 1, 3), b!, steps!, c);
+  return g.model({ x: [b!, steps!, c] }, g.of('Add', ['x', g.linear(rows, c, c)]), [b!, steps!, c], 23);
+};
+
 /** A block of ConvNeXt, without or with the second version's response normalisation. */
 const convNext = (second: boolean) => (seed: number, [b, c, h, w]: readonly number[]): Made => {
   const g = builder(seed), shape = [b!, c!, h!, w!];
@@ -143,6 +165,10 @@ const IDIOMS: Readonly<Record<string, Idiom>> = {
   'windows that were rolled': { make: swin, dims: [[1, 4, 5, 2, 3], [1, 2, 4, 3, 4]], passes: ['fuse-attention', 'pack-heads', 'merge-projections'], dispatches: 3 },
   'a causal mask by Where': { make: whereMasked(false, -3.4028234663852886e38), dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
   'a causal mask by Where, the fill first': { make: whereMasked(true, Number.NEGATIVE_INFINITY), dims: [[1, 6, 3, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
+  'a softmax without NaN': { make: safe, dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
+  "ONNX's Attention of heads": { make: operators(false, false), dims: [[2, 5, 4, 2, 2], [1, 6, 3, 4, 3]], passes: ['pack-heads', 'merge-projections'], dispatches: 3 },
+  "ONNX's Attention of normalised heads": { make: operators(false, true), dims: [[2, 5, 4, 2, 2]], passes: ['pack-heads', 'merge-projections'], dispatches: 5 },
+  "ONNX's Attention of rows": { make: operators(true, false), dims: [[2, 5, 4, 2, 2], [1, 6, 3, 4, 1]], passes: ['pack-heads', 'merge-projections'], dispatches: 3 },
   'half precision': { make: half, dims: [[2, 6, 2, 8]], passes: ['fuse-attention', 'pack-heads'], dispatches: 2, near: 4e-3 },
   'a block of ConvNeXt': { make: convNext(false), dims: [[1, 6, 4, 5], [2, 4, 3, 3]], passes: ['channels-first'], dispatches: 4 },
   'a block of ConvNeXt V2': { make: convNext(true), dims: [[1, 6, 4, 5], [2, 4, 3, 3]], passes: ['channels-first'], dispatches: 7 },

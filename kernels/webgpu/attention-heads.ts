@@ -127,7 +127,8 @@ const ofHeads: Resolve = (call: HeadCall, caps) => {
     before, scratch,
     work: {
       batch, heads, kvHeads, queries, keys, size: a.size, valueSize: a.value_size, q, k: k.moved?.lies ?? k.from, v: v.moved?.lies ?? v.from, out: y, y: sideBySide({ output: 0 }, realElem(y), queries, a.value_size, heads * a.value_size),
-      scale: a.scale, softcap: a.softcap, rules: rulesText('0', 'extra.keys', m?.text ?? ''), riders: together(m?.riders ?? NO_RIDERS, { types: {}, extra: [], extraUniforms: [member('keys', keys, 'i32')] }),
+      scale: a.scale, softcap: a.softcap, rules: rulesText('0', a.is_causal ? 'min(i32(i) + extra.seen, extra.keys)' : 'extra.keys', m?.text ?? ''),
+      riders: together(m?.riders ?? NO_RIDERS, { types: {}, extra: [], extraUniforms: [member('keys', keys, 'i32'), ...(a.is_causal ? [member('seen', s.past + 1, 'i32')] : [])] }),
     },
   };
 };

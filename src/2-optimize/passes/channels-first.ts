@@ -7,6 +7,7 @@ import { equal, isElementwise, listOf, nodeOf } from './patterns.ts';
 
 /** Nodes between two changes of layout at most: more is no layer. */
 const MOST = 40;
+const NORMS = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization']);
 const toLast = (rank: number): readonly number[] => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
 const toFirst = (rank: number): readonly number[] => [0, rank - 1, ...Array.from({ length: rank - 2 }, (_, i) => i + 1)];
 
@@ -27,7 +28,7 @@ function carried(node: Node, graph: GraphView): readonly ValueId[] | null {
     return found;
   }
   if (node.op === 'MatMul') return fact?.constant !== undefined && fact.shape.length === 2 && !/^(float64|u?int)/.test(fact.dtype) ? [x!] : null;
-  if (node.op === 'LayerNormalization' || node.op === 'SimplifiedLayerNormalization') {
+  if (NORMS.has(node.op)) {
     const dtype = graph.fact(x)?.dtype, own = node.inputs.slice(1).every((v) => v === null || (graph.fact(v)?.shape.length === 1 && graph.fact(v)!.dtype === dtype && graph.fact(v)!.shape[0] === graph.fact(x)!.shape.at(-1)));
     return own && (node.attrs.axis === -1 || node.attrs.axis === rank - 1) ? [x!] : null;
   }
@@ -75,7 +76,7 @@ export const channelsFirst: Pass = {
       if (n.op === 'MatMul') {
         const { constant } = graph.fact(w)!, [depth, width] = constant!.shape as [number, number];
         add.push(nodeOf('Conv', n, [x!, graph.addValue(`${graph.nameOf(w)}.turned`, turned(constant!, [width, depth, ...new Array<number>(rank - 2).fill(1)]))], y, { group: 1 }));
-      } else if (n.op.endsWith('LayerNormalization')) {
+      } else if (NORMS.has(n.op)) {
         add.push(nodeOf('sardonyx.ChannelNormalization', n, [x!, ...n.inputs.slice(1)], y, { epsilon: n.attrs.epsilon!, centred: Number(n.op === 'LayerNormalization') }));
       } else if (n.op.startsWith('Reduce')) {
         const axes = listOf(graph, w)!.map((a) => toLast(rank)[a < 0 ? a + rank : a]!);

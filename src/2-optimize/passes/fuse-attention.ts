@@ -121,12 +121,17 @@ export const fuseAttention: Pass = {
     if (node.op !== 'MatMul') return null;
     const dtype = graph.fact(node.outputs[0])!.dtype;
     let p: ValueId | null = node.inputs[0]!;
-    for (let from = graph.maker(p); from !== undefined && from.op !== 'Softmax' && graph.readOnce(p); from = graph.maker(p)) {
+    const safe = graph.maker(p);
+    // Rows of which every key is masked: zeros, as Attention has them.
+    const nan = safe?.op === 'Where' && graph.readOnce(p) && scalarOf(graph, safe.inputs[1]) === 0 ? graph.maker(safe.inputs[0]) : undefined;
+    if (nan?.op === 'IsNaN' && nan.inputs[0] === safe!.inputs[2] && graph.readers(nan.inputs[0]!).length === 2 && !graph.isOutput(nan.inputs[0]!)) p = nan.inputs[0]!;
+    const alone = (v: ValueId): boolean => graph.readOnce(v) || v === nan?.inputs[0];
+    for (let from = graph.maker(p); from !== undefined && from.op !== 'Softmax' && alone(p); from = graph.maker(p)) {
       if (!graph.ops.get(from.op)?.view && !(from.op === 'Cast' && isNarrow(dtype) && graph.fact(from.inputs[0])?.dtype === 'float32')) return null;
       p = from.inputs[0]!;
     }
     const softmax = graph.maker(p), rank = graph.fact(p)?.shape.length ?? 0;
-    if (softmax?.op !== 'Softmax' || !graph.readOnce(p) || (softmax.attrs.axis !== -1 && softmax.attrs.axis !== rank - 1) || !(dtype === 'float32' || isNarrow(dtype))) return null;
+    if (softmax?.op !== 'Softmax' || !alone(p) || (softmax.attrs.axis !== -1 && softmax.attrs.axis !== rank - 1) || !(dtype === 'float32' || isNarrow(dtype))) return null;
     const add: Node[] = [];
     const scores = scoresOf(softmax.inputs[0], 1, [], graph, add);
     if (scores === null) return null;

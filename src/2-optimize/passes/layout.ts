@@ -24,7 +24,7 @@ export function merged(parts: readonly Part[]): Part[] {
 }
 
 /** Parts of all axes under another shape; null where an axis would begin within a step. */
-function regrouped(parts: readonly Part[], shape: readonly number[]): Part[][] | null {
+export function regrouped(parts: readonly Part[], shape: readonly number[]): Part[][] | null {
   const from = merged(parts), axes: Part[][] = [];
   let part = from.pop();
   for (const d of [...shape].reverse()) {

@@ -1,7 +1,7 @@
 import type { Node, ValueId } from '../../core/graph.ts';
 import { sizeOf, tensor } from '../../core/tensor.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
-import { layoutOf, merged, type Part } from './layout.ts';
+import { layoutOf, merged, type Part, regrouped } from './layout.ts';
 import { equal, nodeOf, soleReader } from './patterns.ts';
 
 /** Heads of queries, keys or values, [batch, heads, steps, size], as what they are made of. */
@@ -29,10 +29,13 @@ function sourceOf(v: ValueId, [batch, heads, steps, size]: readonly [number, num
   const made = graph.maker(at);
   const rotary = made?.op === 'RotaryEmbedding' && made.inputs[3] == null && made.attrs.scale === 1 && (kept || graph.readOnce(at)) ? made : null;
   if (rotary) at = rotary.inputs[0]!;
-  if (!equal(graph.fact(at)?.shape ?? [], [batch, heads, steps, size])) return null;
-  const isNorm = (n: Node): boolean => n.op === 'SimplifiedLayerNormalization' && graph.readOnce(n.outputs[0]!) && n.outputs.slice(1).every((o) => o === null) && graph.fact(n.inputs[0])!.shape.at(-1) === size
+  const packed = equal(graph.fact(at)?.shape ?? [], [batch, steps, heads * size]);
+  if (!packed && !equal(graph.fact(at)?.shape ?? [], [batch, heads, steps, size])) return null;
+  const isNorm = (n: Node): boolean => (n.op === 'SimplifiedLayerNormalization' || n.op === 'RMSNormalization') && graph.readOnce(n.outputs[0]!) && n.outputs.slice(1).every((o) => o === null) && graph.fact(n.inputs[0])!.shape.at(-1) === size
     && (n.attrs.axis === -1 || n.attrs.axis === graph.fact(n.inputs[0])!.shape.length - 1) && graph.fact(n.inputs[1])?.dtype === graph.fact(n.inputs[0])!.dtype;
-  const lies = layoutOf(at, graph, isNorm), [b, h, s, d] = lies.axes.map(merged) as [Part[], Part[], Part[], Part[]];
+  const lies = layoutOf(at, graph, isNorm), split = packed ? regrouped(lies.axes[2]!, [heads, size]) : null;
+  if (packed && split === null) return null;
+  const [b, h, s, d] = (split ? [lies.axes[0]!, split[0]!, lies.axes[1]!, split[1]!] : lies.axes).map(merged) as [Part[], Part[], Part[], Part[]];
   if (lies.through.length > 1 || [b, h, s].some((parts) => parts.length > 1) || (size > 1 && (d.length !== 1 || d[0]!.step !== 1))) return null;
   const width = s[0]?.step ?? sizeOf(graph.fact(lies.base)!.shape) / batch, apart = h[0]?.step ?? size;
   if (batch * steps * width !== sizeOf(graph.fact(lies.base)!.shape) || (b[0] && b[0].step !== steps * width) || lies.at + (heads - 1) * apart + size > width) return null;
@@ -54,7 +57,7 @@ function rowsAgain(y: ValueId, graph: GraphView): { readonly to: ValueId; readon
 }
 
 /** Keys or values as a run keeps them: behind those of a cache (`past`), or alone; null where no one wants them. */
-interface Kept { readonly maker: Node; readonly past: ValueId | null; readonly fresh: ValueId; readonly value: ValueId }
+interface Kept { readonly maker: Node | null; readonly past: ValueId | null; readonly fresh: ValueId; readonly value: ValueId | null }
 function keptOf(v: ValueId, shape: readonly [number, number, number, number], graph: GraphView): Kept | null {
   const value = underViews(v, shape, graph);
   const maker = graph.maker(value);
@@ -71,23 +74,28 @@ export const packHeads: Pass = {
   device: 'webgpu',
   roots: ({ op }) => op === 'Attention',
   rewrite: (node, graph) => {
-    if (node.op !== 'Attention' || node.inputs.slice(4).some((v) => v != null) || node.outputs.slice(1).some((v) => v !== null)) return null;
     const a = node.attrs;
-    if (a.is_causal || a.left_window_size !== -1 || a.right_window_size !== -1) return null;
-    const shapes = node.inputs.slice(0, 3).map((v) => graph.fact(v)?.shape);
-    const back = shapes.some((s) => s?.length !== 4) ? null : rowsAgain(node.outputs[0]!, graph);
+    if (node.op !== 'Attention' || node.inputs[6] != null || (node.outputs[3] ?? null) !== null || a.left_window_size !== -1 || a.right_window_size !== -1) return null;
+    const shapes = node.inputs.slice(0, 3).map((v) => graph.fact(v)?.shape), y = node.outputs[0]!;
+    const packed = shapes[0]?.length === 3;
+    const back = packed ? { to: y, nodes: [] } : shapes.some((s) => s?.length !== 4) ? null : rowsAgain(y, graph);
     if (back === null) return null;
-    const [q, k, v] = shapes as [number, number, number, number][];
+    const [q, k, v] = shapes.map((s, i) => { const n = a[i === 0 ? 'q_num_heads' : 'kv_num_heads'] as number; return packed ? [s![0], n, s![1], s![2]! / n] : s; }) as [number, number, number, number][];
     const [batch, heads, queries, size] = q!;
     const [kvHeads, valueSize] = [k![1], v![3]];
-    const kept = [keptOf(node.inputs[1]!, k!, graph), keptOf(node.inputs[2]!, v!, graph)];
+    // Of the operator's own caches, keys and values are only those that come in.
+    const own = [node.inputs[4], node.inputs[5], node.outputs[1], node.outputs[2]].some((u) => u != null);
+    if (own && packed) return null;
+    const kept = own ? [1, 2].map((i): Kept => ({ maker: null, past: node.inputs[3 + i] ?? null, fresh: node.inputs[i]!, value: node.outputs[i] ?? null })) : packed ? [null, null] : [keptOf(node.inputs[1]!, k!, graph), keptOf(node.inputs[2]!, v!, graph)];
     const pasts = kept.map((c) => (c?.past == null ? 0 : graph.fact(c.past)!.shape[2]!));
     const past = pasts[0]!;
     if (pasts[1] !== past || (kept[0]?.past == null) !== (kept[1]?.past == null)) return null;
-    const steps = k![2] - past;
+    // A causal query sees all keys of a cache only where the operator knows them for one.
+    if (a.is_causal && !own && past > 0) return null;
+    const steps = own ? k![2] : k![2] - past;
     const sources = [
       sourceOf(node.inputs[0]!, q!, false, graph),
-      sourceOf(kept[0]?.fresh ?? node.inputs[1]!, [batch, kvHeads, steps, size], kept[0]?.past === null, graph),
+      sourceOf(kept[0]?.fresh ?? node.inputs[1]!, [batch, kvHeads, steps, size], kept[0]?.past === null && kept[0].maker !== null, graph),
       sourceOf(kept[1]?.fresh ?? node.inputs[2]!, [batch, kvHeads, steps, valueSize], false, graph),
     ];
     if (sources.some((s) => s === null)) return null;
@@ -110,14 +118,14 @@ export const packHeads: Pass = {
     };
     const rows = [rowsOf(sq, queries), rowsOf(sk, steps), rowsOf(sv, steps)] as const;
     const inputs = [rows[0], ...rows.slice(1).map((r) => (r === rows[0] ? null : r)), node.inputs[3] ?? null, kept[0]?.past ?? null, kept[1]?.past ?? null, rotaries[0]?.inputs[1] ?? null, rotaries[0]?.inputs[2] ?? null, sq.norm?.inputs[1] ?? null, sk.norm?.inputs[1] ?? null];
-    const y = graph.addValue(`${node.name}.rows`);
+    const flat = packed ? y : graph.addValue(`${node.name}.rows`);
     const attrs = {
       heads, kv_heads: kvHeads, size, value_size: valueSize, at: [sq.at, sk.at, sv.at], apart: [sq.apart, sk.apart, sv.apart], scale: (a.scale as number | undefined) ?? 1 / Math.sqrt(size), softcap: a.softcap as number,
-      interleaved: (rotaries[0]?.attrs.interleaved as number | undefined) ?? 0, epsilon: (norms[0]?.attrs.epsilon as number | undefined) ?? 0,
+      interleaved: (rotaries[0]?.attrs.interleaved as number | undefined) ?? 0, epsilon: (norms[0]?.attrs.epsilon as number | undefined) ?? 0, is_causal: a.is_causal ? 1 : 0,
     };
     const { shape } = graph.fact(back.to)!;
-    const whole: Node = { op: 'sardonyx.HeadAttention', name: node.name, inputs, outputs: [y, kept[0]?.value ?? null, kept[1]?.value ?? null], attrs, opset: node.opset };
-    const out = nodeOf('Reshape', node, [y, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))], back.to, { allowzero: 1 }, 'heads');
-    return { reason: `${node.name} reads ${heads} heads where they lie${past > 0 ? `, behind ${past} kept steps` : ''}`, remove: [node, ...back.nodes, ...kept.flatMap((c) => (c ? [c.maker] : []))], add: [...add, whole, out] };
+    const whole: Node = { op: 'sardonyx.HeadAttention', name: node.name, inputs, outputs: [flat, kept[0]?.value ?? null, kept[1]?.value ?? null], attrs, opset: node.opset };
+    const out = nodeOf('Reshape', node, [flat, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))], back.to, { allowzero: 1 }, 'heads');
+    return { reason: `${node.name} reads ${heads} heads where they lie${past > 0 ? `, behind ${past} kept steps` : ''}`, remove: [node, ...back.nodes, ...kept.flatMap((c) => (c?.maker ? [c.maker] : []))], add: packed ? [...add, whole] : [...add, whole, out] };
   },
 };
