@@ -67,7 +67,10 @@ const onlyWith = (backend: string) => {
     plugins: [
       ...plugins,
       { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
-      ...(backend === 'wasm' ? [{ name: 'no-gpu', resolveId: { filter: { id: /\bimage-gpu\.ts$/ }, handler: () => resolve(import.meta.dirname, 'src/interop/no-gpu.ts') } }] : []),
+      ...(backend === 'wasm' ? [{
+        name: 'no-gpu',
+        resolveId: { filter: { id: /\b(?:image-gpu|assembled)\.ts$/ }, handler: (id: string) => resolve(import.meta.dirname, id.includes('assembled') ? 'src/3-plan/no-shaders.ts' : 'src/interop/no-gpu.ts') },
+      }] : []),
     ],
   };
 };

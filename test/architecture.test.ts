@@ -6,9 +6,11 @@ import { families as commonFamilies } from '../kernels/operators.ts';
 import { MEMBERS, setsFor } from '../kernels/sets.ts';
 import { common as wasmCommon } from '../kernels/wasm/index.ts';
 import { common as gpuCommon } from '../kernels/webgpu/index.ts';
-import { PARAM } from '../wgsl/assemble.ts';
+import * as shaders from '../wgsl/index.gen.ts';
+import { PARAM } from '../wgsl/shader.ts';
 
 const root = resolve(import.meta.dirname, '..');
+const { WgslReflect } = (await import('wgsl_reflect/wgsl_reflect.module.js' as string)) as typeof import('wgsl_reflect'); // its main entry does not load in Node
 
 /** Who may import whom. The most specific room that holds a file is its home; a room may always import itself. */
 const MAY: Readonly<Record<string, readonly string[]>> = {
@@ -64,6 +66,14 @@ describe('the house', () => {
     expect([...text.matchAll(/^\s*(@id\(\d+\) )?override /gm)]).toHaveLength([...text.matchAll(PARAM)].length);
     expect(text).toMatch(/^\/\/ \S/); // says what it computes
     expect(text).toMatch(/@compute @workgroup_size/);
+  });
+
+  it.each(Object.values(shaders).filter((s) => 'source' in s))('$name has the layout of uniforms that WGSL gives it', ({ source, uniforms, uniformBytes }) => {
+    const struct = /^struct Uniforms \{[^}]*\}/m.exec(source)?.[0];
+    const members = struct === undefined ? [] : new WgslReflect(struct).structs[0]!.members;
+    expect(uniforms.map(({ name, offset, size }) => [name, offset, size])).toEqual(members.map(({ name, offset, size }) => [name, offset, size]));
+    expect(uniformBytes).toBe(Math.ceil((uniforms.length && uniforms.at(-1)!.offset + uniforms.at(-1)!.size) / 16) * 16);
+    expect(/@binding\(\d+\) var<uniform>/.test(source)).toBe(uniforms.length > 0);
   });
 
   it('defines each operator once', () => {

@@ -1,3 +1,5 @@
+import { PARAM } from './shader.ts';
+
 /**
  * A shader is a .wgsl file with declarations put in front of it and its parameters given values.
  *
@@ -52,9 +54,6 @@ export interface Shader {
   /** The bind group's layout, by binding number. */
   readonly layout: readonly ('read' | 'read_write' | 'uniform')[];
 }
-
-/** The only form an override may take; a test holds every file to it. */
-export const PARAM = /^override (\w+): (u32|i32|f32|bool) = ([\w.+-]+);/gm;
 
 /** `lib` maps a library function or constant to the text of the lib/ file that declares it. */
 export function assemble(module: WgslModule, spec: Specialization, lib: ReadonlyMap<string, string>, nativeF16: boolean): Shader {

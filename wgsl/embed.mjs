@@ -1,4 +1,4 @@
-// Turns each wgsl/NAME.wgsl into wgsl/gen/NAME.gen.ts: the text, and the interface reflected from it, as types; and wgsl/lib/*.wgsl into a
+// Turns each wgsl/NAME.wgsl into wgsl/gen/NAME.gen.ts: the text, with the names of its interface as types; and wgsl/lib/*.wgsl into a
 // table of functions that `assemble` adds where they are used. Consumers never see a .wgsl file, so no bundler needs a plugin. One file each,
 // so that a shader lies in the chunk of the kernels that use it; wgsl/index.gen.ts names them all.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -41,22 +41,16 @@ for (const file of readdirSync(here).filter((f) => f.endsWith('.wgsl')).sort()) 
   const uniform = /^@group\(0\) @binding\((\d+)\) var<uniform> u: Uniforms;/m.exec(own);
   if (uniform && Number(uniform[1]) !== bindings.length) throw new Error(`${file}: the uniforms are binding ${bindings.length}`);
   const struct = /^struct Uniforms \{[^}]*\}/m.exec(own)?.[0];
-  let uniforms = [];
-  let uniformBytes = 0;
-  if (uniform) {
-    const s = new WgslReflect(struct).structs.find((t) => t.name === 'Uniforms');
-    uniforms = s.members.map((m) => ({ name: m.name, type: m.type.name === 'array' ? `array<${m.type.format.name}${m.type.format.format ? `<${m.type.format.format.name}>` : ''}, ${m.type.count}>` : m.type.name, offset: m.offset, size: m.size }));
-    uniformBytes = Math.ceil(s.size / 16) * 16;
-  }
-  const params = Object.fromEntries([...own.matchAll(OVERRIDE)].map(([, n, t, v]) => [n, t === 'bool' ? Number(v === 'true') : Number(v)]));
-  if ((own.match(/^\s*(@id\(\d+\) )?override /gm) ?? []).length !== Object.keys(params).length) throw new Error(`${file}: every override must read "override NAME: TYPE = DEFAULT;"`);
+  const uniforms = uniform ? new WgslReflect(struct).structs.find((t) => t.name === 'Uniforms').members.map((m) => m.name) : [];
+  const params = Array.from(own.matchAll(OVERRIDE), (m) => m[1]);
+  if ((own.match(/^\s*(@id\(\d+\) )?override /gm) ?? []).length !== params.length) throw new Error(`${file}: every override must read "override NAME: TYPE = DEFAULT;"`);
   const slots = [...own.matchAll(/^\/\/ slot: fn (\w+)\(/gm)].map((m) => m[1]);
   const union = (xs) => (xs.length ? xs.map((v) => JSON.stringify(v)).join(' | ') : 'never');
   const id = name.replace(/_(\w)/g, (_, c) => c.toUpperCase());
-  const module = { name, source: strip(own), bindings: bindings.map((m) => ({ name: m[3], access: m[2] })), uniforms, uniformBytes, params, slots };
   written.add(`${name}.gen.ts`);
   index.push(`export { ${id} } from './gen/${name}.gen.ts';`);
-  write(`gen/${name}.gen.ts`, `${HEAD}\nimport type { WgslModule } from '../assemble.ts';\n\nexport const ${id}: WgslModule<${union(uniforms.map((u) => u.name))}, ${union(Object.keys(params))}, ${union(slots)}> = ${JSON.stringify(module)};\n`);
+  const given = [name, strip(own), ...slots].map((t) => JSON.stringify(t)).join(', ');
+  write(`gen/${name}.gen.ts`, `${HEAD}\nimport { shader } from '../shader.ts';\n\nexport const ${id} = /* @__PURE__ */ shader<${union(uniforms)}, ${union(params)}, ${union(slots)}>(${given});\n`);
 }
 written.add('library.gen.ts');
 index.push("export { library } from './gen/library.gen.ts';", '');

@@ -13,8 +13,10 @@ export interface ModelCache {
 const NAME = 'sardonyx-models';
 const VERSION = 'x-model-version';
 
-/** A cache by its name. @throws option_invalid */
-export function cacheOf(choice: 'cache-api' | 'opfs' | ModelCache): ModelCache {
+/** A cache by its name, or the caller's. */
+export type CacheChoice = 'cache-api' | 'opfs' | ModelCache;
+/** @throws option_invalid */
+export function cacheOf(choice: CacheChoice): ModelCache {
   if (typeof choice === 'object') return choice;
   if (choice === 'cache-api') return cacheApi;
   if (choice === 'opfs') return opfs;

@@ -20,7 +20,7 @@ function fraction(n: number, root: number): number {
 }
 
 /** A hash of bytes given bit by bit; `digest` ends it. */
-export interface Hash { update(bytes: Uint8Array): void; digest(): Uint8Array }
+interface Hash { update(bytes: Uint8Array): void; digest(): Uint8Array }
 
 let table: Uint32Array | null = null;
 
@@ -82,7 +82,37 @@ export function expectedDigests(integrity: string): readonly string[] {
 }
 
 /** @throws integrity_mismatch */
-export function checkDigest(name: string, digest: Uint8Array, expected: readonly string[]): void {
+function checkDigest(name: string, digest: Uint8Array, expected: readonly string[]): void {
   const got = btoa(String.fromCharCode(...digest));
   if (!expected.includes(got)) fail('integrity_mismatch', `${name} has the SHA-256 digest ${got}, not ${expected.join(' or ')}: it is another version, or was changed on its way`);
+}
+
+/** What the bytes of a model must be. */
+export interface Expected {
+  /** The same chunks; after the last of them the digest is checked. @throws integrity_mismatch */
+  stream(name: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array>;
+  /** @throws integrity_mismatch */
+  whole(name: string, bytes: Uint8Array): Promise<void>;
+}
+
+/** @throws option_invalid */
+export function expectedOf(integrity: string): Expected {
+  const expected = expectedDigests(integrity);
+  async function* stream(name: string, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const hash = sha256();
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      yield chunk;
+    }
+    checkDigest(name, hash.digest(), expected);
+  }
+  return { stream, whole: async (name, bytes) => checkDigest(name, await digestOf(bytes), expected) };
+}
+
+/** Web Crypto's where there is one: it does not hold up the page. */
+async function digestOf(bytes: Uint8Array): Promise<Uint8Array> {
+  if (globalThis.crypto?.subtle) return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+  const hash = sha256();
+  hash.update(bytes);
+  return hash.digest();
 }

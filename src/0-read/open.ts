@@ -3,12 +3,12 @@ import { safePath, type ReadBytes } from '../1-parse/external.ts';
 import { scan } from '../1-parse/scan.ts';
 import { checkStart, START } from '../1-parse/signature.ts';
 import type { Sparse } from '../1-parse/wire.ts';
-import { fail, SardonyxError } from '../core/errors.ts';
+import { fail } from '../core/errors.ts';
 import { type Bytes, type ByteSource, chunksOf, goOn, inMemory, ofBlob, once, ranged, type Reading } from './bytes.ts';
-import { cacheOf, type ModelCache } from './cache.ts';
+import type { ModelCache } from './cache.ts';
 import { rangeCursor, rangesOf, streamCursor } from './cursor.ts';
-import { openUrl, type Remote } from './http.ts';
-import { checkDigest, expectedDigests, type Hash, sha256 } from './integrity.ts';
+import { openUrl } from './http.ts';
+import type { Expected } from './integrity.ts';
 
 /** Where a model comes from. In Node a string is a path unless it begins with http:, https:, data: or blob:. A Response or a stream is read once. */
 export type ModelSource = string | URL | Uint8Array | ArrayBuffer | Blob | Response | ReadableStream<Uint8Array> | ByteSource;
@@ -54,7 +54,7 @@ const WHOLE = 64 << 20;
  * @throws source_failed, integrity_mismatch, model_not_onnx, option_invalid, aborted
  */
 export async function openModel(source: ModelSource, options: ReadOptions, graphOnly = false): Promise<OpenModel> {
-  const expected = options.integrity === undefined || graphOnly ? null : expectedDigests(options.integrity);
+  const expected = options.integrity === undefined || graphOnly ? null : (await import('./integrity.ts')).expectedOf(options.integrity);
   const progress = { loaded: 0, total: 0 as number | null };
   let bytesRead = 0;
   const reading: Reading = {
@@ -112,7 +112,8 @@ export async function openModel(source: ModelSource, options: ReadOptions, graph
   };
 }
 
-interface Place {
+/** Where a model was found. */
+export interface Place {
   readonly bytes: Bytes;
   readonly inMemory: Uint8Array | null;
   readonly beside: (file: string, missing: () => never) => Promise<Bytes> | Bytes;
@@ -120,7 +121,7 @@ interface Place {
   readonly checked?: Promise<unknown>;
 }
 
-async function find(source: ModelSource, options: ReadOptions, reading: Reading, expected: readonly string[] | null, graphOnly: boolean): Promise<Place> {
+async function find(source: ModelSource, options: ReadOptions, reading: Reading, expected: Expected | null, graphOnly: boolean): Promise<Place> {
   const alone = (bytes: Bytes, memory: Uint8Array | null = null): Place => ({ bytes, inMemory: memory, beside: (_, missing) => missing() });
   if (source instanceof Uint8Array) return alone(inMemory('model', source), source);
   if (source instanceof ArrayBuffer) return alone(inMemory('model', new Uint8Array(source)), new Uint8Array(source));
@@ -142,7 +143,8 @@ async function find(source: ModelSource, options: ReadOptions, reading: Reading,
   const beside: Place['beside'] = (file) => openUrl(new URL(safePath(file).split('/').map(encodeURIComponent).join('/'), url), reading, 1, 'external_data_missing');
   const first = graphOnly ? 65536 : 1 << 20;
   if (!options.cache || graphOnly || !/^https?:$/.test(url.protocol)) return { bytes: await openUrl(url, reading, first), inMemory: null, beside };
-  return { ...(await throughCache(url, cacheOf(options.cache), options.integrity ?? null, expected, reading, first)), inMemory: null, beside };
+  const { throughCache } = await import('./through-cache.ts');
+  return { ...(await throughCache(url, options.cache, options.integrity ?? null, expected, reading, first, WHOLE)), inMemory: null, beside };
 }
 
 /** In Node, what is no http(s), data or blob URL is a path. */
@@ -185,19 +187,10 @@ async function* behind(chunks: AsyncIterable<Uint8Array>, from: number): AsyncGe
   }
 }
 
-async function* hashed(chunks: AsyncIterable<Uint8Array>, name: string, expected: readonly string[] | null): AsyncGenerator<Uint8Array> {
-  const hash: Hash | null = expected && sha256();
-  for await (const chunk of chunks) {
-    hash?.update(chunk);
-    yield chunk;
-  }
-  if (hash) checkDigest(name, hash.digest(), expected!);
-}
-
-async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: readonly string[] | null, graphOnly: boolean): Promise<Uint8Array | Sparse> {
+async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: Expected | null, graphOnly: boolean): Promise<Uint8Array | Sparse> {
   const { name, size } = bytes;
   if (memory !== null) {
-    if (expected) checkDigest(name, await digestOf(memory), expected);
+    await expected?.whole(name, memory);
     return memory;
   }
   if (size !== null && size <= WHOLE && !graphOnly) {
@@ -210,15 +203,15 @@ async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: read
       if (at >= START && at - chunk.length < START) checkStart(whole, true);
     }
     if (at < size) fail('source_failed', `${name} ends after ${at} bytes of ${size}`);
-    if (expected) checkDigest(name, await digestOf(whole), expected);
+    await expected?.whole(name, whole);
     return whole;
   }
   const byRanges = bytes.read !== null && size !== null;
   if (byRanges && (expected === null || bytes.peek === undefined)) {
-    if (expected) for await (const _ of hashed(bytes.stream(), name, expected));
+    if (expected) for await (const _ of expected.stream(name, bytes.stream()));
     return scanFrom(rangeCursor({ ...bytes, size }), false);
   }
-  const cursor = streamCursor(hashed(bytes.stream(), name, expected), size ?? 1 << 24);
+  const cursor = streamCursor(expected ? expected.stream(name, bytes.stream()) : bytes.stream(), size ?? 1 << 24);
   const sparse = await scanFrom(cursor, !graphOnly);
   await cursor.skip(Infinity); // to the end, for the digest
   return sparse;
@@ -227,74 +220,4 @@ async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: read
 async function scanFrom(cursor: Parameters<typeof scan>[0], keep: boolean): Promise<Sparse> {
   checkStart(await cursor.have(START), true);
   return scan(cursor, keep);
-}
-
-/** Web Crypto's where there is one: it does not hold up the page. */
-async function digestOf(bytes: Uint8Array): Promise<Uint8Array> {
-  if (globalThis.crypto?.subtle) return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
-  const hash = sha256();
-  hash.update(bytes);
-  return hash.digest();
-}
-
-/** A model from the cache; or from the network and into the cache, from where its weights are read. */
-async function throughCache(url: URL, cache: ModelCache, integrity: string | null, expected: readonly string[] | null, reading: Reading, first: number): Promise<Pick<Place, 'bytes' | 'checked'>> {
-  const key = url.href.split('#')[0]!;
-  const name = url.pathname.split('/').pop() || 'model';
-  const warn = (what: string, e: unknown): null => { reading.onWarning(`${name} ${what} (${(e as Error).name}: ${(e as Error).message}); it is loaded without`); return null; };
-  const kept = async (version: string | null): Promise<Bytes | null> => {
-    const blob = await cache.get(key, version).catch((e: unknown) => warn('cannot be looked up in the cache', e));
-    return blob && ofBlob(name, blob);
-  };
-  const verified = integrity === null ? null : await kept(integrity);
-  if (verified) return { bytes: verified };
-  let remote: Remote;
-  try {
-    remote = await openUrl(url, reading, first);
-  } catch (e) {
-    const old = integrity === null && e instanceof SardonyxError && e.code === 'source_failed' && /cannot be reached/.test(e.message) ? await kept(null) : null;
-    if (old === null) throw e;
-    reading.onWarning(`${key} cannot be reached; the copy in the cache is used`);
-    return { bytes: old };
-  }
-  const version = integrity ?? remote.validator;
-  if (version === null) {
-    reading.onWarning(`${key} is not cached: the server names no version of it (ETag, Last-Modified), and no integrity is given`);
-    return { bytes: remote };
-  }
-  const found = integrity === null ? await kept(version) : null;
-  if (found) {
-    remote.idle?.();
-    return { bytes: found };
-  }
-  const store = async (): Promise<Bytes | null> => {
-    let failure: unknown = null;
-    const chunks = hashed(remote.stream(), name, expected);
-    const stream = new ReadableStream<Uint8Array>({
-      async pull(to) {
-        try {
-          const next = await chunks.next();
-          if (next.done) to.close();
-          else to.enqueue(next.value);
-        } catch (e) {
-          to.error((failure = e));
-        }
-      },
-      cancel: async () => { await chunks.return(undefined); },
-    }, { highWaterMark: 0 });
-    try {
-      await cache.put(key, version, stream);
-    } catch (e) {
-      await cache.delete(key).catch(() => undefined);
-      if (failure !== null) throw failure;
-      return warn('cannot be kept in the cache', e);
-    }
-    if (failure !== null) throw failure;
-    return kept(version);
-  };
-  const stored = store();
-  stored.catch(() => undefined); // reported by whoever waits for it
-  if (remote.size === null || remote.size <= WHOLE || remote.peek === undefined || expected !== null) return { bytes: (await stored) ?? remote };
-  // The graph is read, and its plan made, while the weights arrive.
-  return { bytes: { ...remote, read: async (offset, length) => ((await stored) ?? remote).read!(offset, length) }, checked: stored };
 }

@@ -4,13 +4,13 @@ import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, within } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
-import type { Argument, Binding, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
+import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { sameCall, sameText, watching } from './alike.ts';
 import { callOf } from './call.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
-import { packUniforms } from './uniforms.ts';
-import { assembled, emitted } from './written.ts';
+import { arrange, assembled, type Place } from './assembled.ts';
+import { emitted } from './written.ts';
 
 /** Nodes with all facts known, and what the caller brings and wants. */
 export interface PlanRequest {
@@ -418,26 +418,6 @@ function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<
   if (numbers.size === shaders.length) return { steps, shaders };
   return { steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)), shaders: [...numbers.keys()].map((n) => shaders[n]!) };
 }
-
-type Place = { value: number } | { weight: number } | { fault: number };
-
-/** Bindings in the order of the shader's layout: module bindings, its uniforms, extra bindings, extra uniforms. */
-function arrange(layout: readonly string[], places: readonly Place[], launch: Launch): { bind: Binding[]; uniforms: number[][] } {
-  const uniforms: number[][] = [];
-  const blocks = [
-    ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),
-    ...((launch.extraUniforms ?? []).length > 0 ? [packUniforms(extraLayout(launch), Object.fromEntries(launch.extraUniforms!.map((u) => [u.name, u.value])))] : []),
-  ];
-  let next = 0;
-  const bind = layout.map((access): Binding => (access === 'uniform' ? { uniform: uniforms.push(blocks[uniforms.length]!) - 1 } : places[next++]!));
-  if (next !== places.length) fail('internal', `${launch.module.name} has ${next} bindings and is given ${places.length}`);
-  return { bind, uniforms };
-}
-
-const extraLayout = (launch: Launch): { name: string; uniforms: { name: string; type: string; offset: number; size: number }[]; uniformBytes: number } => {
-  const uniforms = launch.extraUniforms!.map((u, i) => ({ name: u.name, type: u.type, offset: i * 4, size: 4 }));
-  return { name: `${launch.module.name} extra`, uniforms, uniformBytes: Math.ceil((uniforms.length * 4) / 16) * 16 };
-};
 
 /** What the plan calls a node's operator: a fused one by its parts. */
 function nameOf(node: Node): string {
