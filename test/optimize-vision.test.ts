@@ -103,6 +103,18 @@ const swin = (seed: number, [b, wins, steps, n, size]: readonly number[]): Made 
   const p = g.of('Softmax', [g.reshape(masked, all, n!, steps!, steps!)], { axis: -1 });
   return g.model({ x: [all, steps!, c] }, g.reshape(g.transpose(g.of('MatMul', [p, v]), 0, 2, 1, 3), all, steps!, c), [all, steps!, c]);
 };
+/** A block of Swin: rows of a plane are rolled and cut into windows, and brought back behind attention. */
+const swinBlock = (shifted: boolean) => (seed: number, [b, h, w, n, size]: readonly number[]): Made => {
+  const g = builder(seed), c = n! * size!, side = h! * w!, count = b! * h! * h!, steps = w! * w!, by = Math.floor(w! / 2);
+  const rolled = (x: string, axis: number, from: number): string => g.of('Concat', [g.slice(x, axis, from, 2 ** 40), g.slice(x, axis, 0, from)], { axis });
+  const roll = (x: string, from: number): string => (shifted ? rolled(rolled(x, 1, from), 2, from) : x);
+  const rows = g.reshape(windows(g, roll(g.reshape(g.norm('x', c), b!, side, side, c), by), b!, h!, w!, c), count, steps, c);
+  const [q, k, v] = ['q', 'k', 'v'].map(() => g.transpose(g.reshape(g.linear(rows, c, c), count, steps, n!, size!), 0, 2, 1, 3)) as [string, string, string];
+  const p = g.of('Softmax', [g.of('Add', [g.of('Div', [g.of('MatMul', [q, turned(g, k, 4)]), g.one(Math.sqrt(size!))]), g.weight([1, n!, steps, steps])])], { axis: -1 });
+  const out = g.linear(g.reshape(g.transpose(g.of('MatMul', [p, v]), 0, 2, 1, 3), count, steps, c), c, c);
+  const back = roll(unwindowed(g, g.reshape(out, count, w!, w!, c), b!, h!, w!, c), -by);
+  return g.model({ x: [b!, side * side, c] }, g.of('Add', ['x', g.reshape(back, b!, side * side, c)]), [b!, side * side, c]);
+};
 /** A decoder's attention with a causal mask by Where. */
 const whereMasked = (first: boolean, fill: number) => (seed: number, [b, steps, n, size]: readonly number[]): Made => {
   const g = builder(seed), c = n! * size!;
@@ -157,15 +169,17 @@ const convNext = (second: boolean) => (seed: number, [b, c, h, w]: readonly numb
 };
 const IDIOMS: Readonly<Record<string, Idiom>> = {
   'a layer of SAM': { make: samLayer(false), dims: [[1, 2, 3, 2, 4], [2, 1, 3, 3, 2]], passes: ['fuse-attention', 'pack-heads', 'relative-positions'], dispatches: 5 },
-  'a windowed layer of SAM': { make: samLayer(true), dims: [[1, 2, 3, 2, 4], [2, 3, 2, 1, 3]], passes: ['relative-positions'], dispatches: 8 },
+  'a windowed layer of SAM': { make: samLayer(true), dims: [[1, 2, 3, 2, 4], [2, 3, 2, 1, 3]], passes: ['relative-positions', 'hoist-moves'], dispatches: 7 },
   'heads by Split, brought into the batch': { make: attentionOf('split', 3), dims: [[2, 5, 3, 4], [1, 7, 2, 6]], passes: ['fuse-attention', 'pack-heads'], dispatches: 4 },
   'heads by Gather': { make: attentionOf('gather', 4), dims: [[2, 5, 3, 4], [1, 9, 1, 3]], passes: ['pack-heads'], dispatches: 4 },
   'heads by Slice': { make: attentionOf('slices', 4), dims: [[3, 4, 2, 4]], passes: ['pack-heads'], dispatches: 4 },
   'heads that hold queries, keys and values': { make: attentionOf('interleaved', 4), dims: [[2, 5, 3, 4], [1, 3, 4, 2]], passes: ['pack-heads'], dispatches: 4 },
   'windows that were rolled': { make: swin, dims: [[1, 4, 5, 2, 3], [1, 2, 4, 3, 4]], passes: ['fuse-attention', 'pack-heads', 'merge-projections'], dispatches: 3 },
-  'a causal mask by Where': { make: whereMasked(false, -3.4028234663852886e38), dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
-  'a causal mask by Where, the fill first': { make: whereMasked(true, Number.NEGATIVE_INFINITY), dims: [[1, 6, 3, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
-  'a softmax without NaN': { make: safe, dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 3 },
+  'a block of Swin': { make: swinBlock(false), dims: [[1, 2, 3, 2, 3], [2, 3, 2, 1, 4]], passes: ['pack-heads', 'hoist-moves', 'merge-projections'], dispatches: 6 },
+  'a block of Swin, shifted': { make: swinBlock(true), dims: [[1, 2, 3, 2, 3], [2, 3, 2, 1, 4]], passes: ['merge-moves', 'hoist-moves', 'merge-projections'], dispatches: 6 },
+  'a causal mask by Where': { make: whereMasked(false, -3.4028234663852886e38), dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 2 },
+  'a causal mask by Where, the fill first': { make: whereMasked(true, Number.NEGATIVE_INFINITY), dims: [[1, 6, 3, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 2 },
+  'a softmax without NaN': { make: safe, dims: [[2, 5, 2, 4]], passes: ['fuse-attention', 'pack-heads'], dispatches: 2 },
   "ONNX's Attention of heads": { make: operators(false, false), dims: [[2, 5, 4, 2, 2], [1, 6, 3, 4, 3]], passes: ['pack-heads', 'merge-projections'], dispatches: 3 },
   "ONNX's Attention of normalised heads": { make: operators(false, true), dims: [[2, 5, 4, 2, 2]], passes: ['pack-heads', 'merge-projections'], dispatches: 5 },
   "ONNX's Attention of rows": { make: operators(true, false), dims: [[2, 5, 4, 2, 2], [1, 6, 3, 4, 1]], passes: ['pack-heads', 'merge-projections'], dispatches: 3 },

@@ -5,7 +5,7 @@ import type { GraphView, Pass } from '../rewrite.ts';
 import { layoutOf, merged } from './layout.ts';
 import { permOf } from './move-transposes.ts';
 import { reshapeNode, shapeBefore } from './move-views.ts';
-import { equal, nodeOf, scalarOf } from './patterns.ts';
+import { derived, equal, nodeOf, scalarOf } from './patterns.ts';
 
 /** A value as the transpose of another, times a number. */
 interface Operand { readonly base: ValueId; readonly perm: readonly number[]; readonly factor: number }
@@ -54,8 +54,13 @@ function scoresOf(v: ValueId | null | undefined, factor: number, masks: readonly
   if (fill === null || !(fill < FAR)) return null;
   const found = scoresOf(first ? b : a, 1, [...masks, { v: -1, to }], graph, add);
   if (found === null) return null;
-  const mask = graph.addValue(`${node.name}.mask`), zero = graph.addValue('zero', fromNumbers(graph.fact(v)!.dtype, [], [0]));
-  add.push(nodeOf('Where', node, first ? [cond!, a!, zero] : [cond!, zero, b!], mask, {}, 'mask'));
+  const { dtype } = graph.fact(v)!, known = graph.fact(cond)?.constant;
+  const made = known && derived(known, `mask ${dtype} ${fill} ${first}`, (t) => fromNumbers(dtype, t.shape, Array.from(t.data as ArrayLike<number>, (keep) => (Boolean(keep) !== first ? 0 : fill))));
+  const mask = made ? graph.addValue(`${node.name}.mask`, made) : graph.addValue(`${node.name}.mask`);
+  if (!made) {
+    const zero = graph.addValue('zero', fromNumbers(dtype, [], [0]));
+    add.push(nodeOf('Where', node, first ? [cond!, a!, zero] : [cond!, zero, b!], mask, {}, 'mask'));
+  }
   return { ...found, masks: found.masks.map((m) => (m.v === -1 ? { ...m, v: mask } : m)) };
 }
 const isNarrow = (dtype: string | undefined): boolean => dtype === 'float16' || dtype === 'bfloat16';

@@ -44,7 +44,8 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
     [...(spatial ? [spatial.fuseConvSum] : []), fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
-    attention ? [attention.mergeProjections] : [],
+    attention ? [attention.mergeMoves] : [],
+    attention ? [attention.hoistMoves, attention.mergeProjections] : [],
     [transposeAsReshape, mergeViews, hoistViews, sinkViews],
   ];
   const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));

@@ -23,7 +23,7 @@ export const mergeViews: Pass = {
     if (shape === undefined || from === undefined) return null;
     if (equal(shape, from)) return forward(node, source, graph, `${node.name} leaves the shape [${shape}]`);
     if (!isView(before, graph) || before.op === 'Identity') return null;
-    return { reason: `${before.name} and ${node.name} give one new shape`, remove: [node], add: [reshapeNode(node, graph, source, node.outputs[0]!, shape)] };
+    return { reason: `${before.name} and ${node.name} give one new shape`, remove: graph.readOnce(node.inputs[0]!) ? [before, node] : [node], add: [reshapeNode(node, graph, source, node.outputs[0]!, shape)] };
   },
 };
 
