@@ -9,11 +9,14 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
-const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(spatial|transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
+const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(spatial|norms|transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
 const GRADIENT = /\b2-optimize\/gradient\.ts$/; // loaded with the rare ones
 
-/** Sets whose shared modules are a chunk; what uncommon ones share with spatial ones lies with those, to be few. */
-const shared = (sets: readonly string[]): readonly string[] => (sets.some((name) => name.endsWith('spatial')) ? sets.filter((name) => !name.endsWith('uncommon')) : sets);
+/** Sets whose shared modules are a chunk. What others share with norms lies with those, and what uncommon ones share with spatial ones with these, to be few. */
+const shared = (sets: readonly string[]): readonly string[] => {
+  const norms = sets.filter((name) => name.endsWith('norms'));
+  return norms.length > 0 ? norms : sets.some((name) => name.endsWith('spatial')) ? sets.filter((name) => !name.endsWith('uncommon')) : sets;
+};
 
 /**
  * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
@@ -69,7 +72,7 @@ const onlyWith = (backend: string) => {
       { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
       ...(backend === 'wasm' ? [{
         name: 'no-gpu',
-        resolveId: { filter: { id: /\b(?:image-gpu|assembled)\.ts$/ }, handler: (id: string) => resolve(import.meta.dirname, id.includes('assembled') ? 'src/3-plan/no-shaders.ts' : 'src/interop/no-gpu.ts') },
+        resolveId: { filter: { id: /\b(?:image-gpu|sampling-gpu|assembled)\.ts$/ }, handler: (id: string) => resolve(import.meta.dirname, id.includes('assembled') ? 'src/3-plan/no-shaders.ts' : 'src/interop/no-gpu.ts') },
       }] : []),
     ],
   };

@@ -1,72 +1,11 @@
 import { fail } from '../src/core/errors.ts';
-import type { Fact } from '../src/core/graph.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
-import { sizeOf, type Tensor } from '../src/core/tensor.ts';
-import { type Call, defineOp, FLOAT, float, int, type NormalizeCall, type Normalized, type Op, type OutFact, required } from './define.ts';
-import { noHints, without } from './elementwise.ts';
+import { type Call, defineOp, FLOAT, float, int, type Op, required } from './define.ts';
+import { noHints } from './elementwise.ts';
 import { moments } from './norm.ts';
-import type { NormForm } from './webgpu/rows.ts';
+import type { NormForm } from './webgpu/norm-rows.ts';
+import { expectShape, planes } from './shapes.ts';
 
-/** [batch, channels, inner]: a tensor of images or signals, channels first. */
-export function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
-  if (shape.length < least) fail('shape_mismatch', `X has shape [${shape}]; its rank must be at least ${least}`);
-  return { batch: shape[0]!, channels: shape[1] ?? 1, inner: sizeOf(shape.slice(2)) };
-}
-/** @throws shape_mismatch if a fact, where there is one, has another shape */
-export function expectShape(fact: Fact | null | undefined, shape: readonly number[], what: string): void {
-  if (fact && String(fact.shape) !== String(shape)) fail('shape_mismatch', `${what} has shape [${fact.shape}]; it must be [${shape}]`);
-}
-
-// ── batch normalisation ─────────────────────────────────────────────────────────────────────────────────────────────
-/**
- * Up to opset 6 `is_test` says that this is no training; up to 9, that more than one output is wanted says that it is, and the
- * outputs end in the batch's own mean and variance. `spatial` = 0 keeps statistics for every position. Where nothing is learnt,
- * further outputs are the statistics as they came.
- */
-function batchForm({ attrs, outputs, opset }: NormalizeCall): Normalized {
-  if (opset >= 14) return { attrs };
-  const training = opset < 7 ? !attrs.is_test : outputs.slice(1).some((v) => v !== null);
-  return { attrs: { ...without(attrs, 'is_test', 'consumed_inputs', 'training_mode'), training_mode: training ? 1 : 0 } };
-}
-const perChannel = (shape: readonly number[], spatial: number): number[] => (spatial ? [shape[1] ?? 1] : shape.slice(1));
-
-/** https://onnx.ai/onnx/operators/onnx__BatchNormalization.html */
-const batchNorm: Op = defineOp({
-  op: 'BatchNormalization', since: [1, 6, 7, 9, 14, 15], inputs: ['X: T', 'scale: T1', 'B: T1', 'input_mean: T2', 'input_var: T2'],
-  outputs: ['Y: T', 'running_mean: T2?', 'running_var: T2?', 'saved_mean: T2?', 'saved_var: T2?'], types: { T: FLOAT, T1: FLOAT, T2: FLOAT },
-  attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0), spatial: int(1) },
-  normalize: batchForm,
-  infer: (call) => {
-    const { dtype, shape } = call.fact(0);
-    if (shape.length === 0) fail('shape_mismatch', 'X must have at least one dim');
-    const own = perChannel(shape, call.attrs.spatial);
-    ['scale', 'B', 'mean', 'var'].forEach((what, i) => expectShape(call.fact(i + 1), own, what));
-    const statistic: OutFact = { dtype: call.fact(3).dtype, shape: own };
-    return [{ dtype, shape }, statistic, statistic, statistic, statistic].slice(0, call.outputs);
-  },
-  reference: (call) => {
-    const { epsilon, momentum, training_mode, spatial } = call.attrs;
-    const t = call.tensor(0);
-    const own = perChannel(t.shape, spatial);
-    const channels = sizeOf(own);
-    const inner = spatial ? sizeOf(t.shape.slice(2)) : 1;
-    const [from, scale, bias, mean, variance] = [0, 1, 2, 3, 4].map((i) => numbers(call.tensor(i))) as [ArrayLike<number>, ArrayLike<number>, ArrayLike<number>, ArrayLike<number>, ArrayLike<number>];
-    const channelOf = (i: number): number => Math.floor(i / inner) % channels;
-    let [m, v] = [Float64Array.from(mean), Float64Array.from(variance)];
-    if (training_mode) {
-      const count = from.length / channels;
-      [m, v] = [new Float64Array(channels), new Float64Array(channels)];
-      for (let i = 0; i < from.length; i++) m[channelOf(i)]! += from[i]! / count;
-      for (let i = 0; i < from.length; i++) v[channelOf(i)]! += (from[i]! - m[channelOf(i)]!) ** 2 / count;
-    }
-    const y = Float64Array.from(from, (x, i) => { const c = channelOf(i); return ((x - m[c]!) / Math.sqrt(v[c]! + epsilon)) * scale[c]! + bias[c]!; });
-    const statistic = (values: ArrayLike<number>): Tensor => fromNumbers(call.tensor(3).dtype, own, values);
-    const running = (old: ArrayLike<number>, now: Float64Array): Tensor => statistic(now.map((x, c) => old[c]! * momentum + x * (1 - momentum)));
-    return [fromNumbers(t.dtype, t.shape, y), running(mean, m), running(variance, v), statistic(m), statistic(v)].slice(0, call.outputs);
-  },
-});
-
-// ── groups of channels ──────────────────────────────────────────────────────────────────────────────────────────────
 /** Normalises each of `groups` equal runs of channels of each image. `affine` is applied to each element by its channel. */
 export function groupNorm(from: ArrayLike<number>, batch: number, channels: number, inner: number, groups: number, epsilon: number, affine: (v: number, channel: number) => number): Float64Array {
   const y = new Float64Array(from.length);
@@ -171,4 +110,4 @@ const channelNorm: Op = defineOp({
 });
 
 /** Normalisation by channels or groups of them: https://onnx.ai/onnx/operators/ */
-export const channelNorms: readonly Op[] = [batchNorm, instanceNorm, groupNormalization, channelNorm];
+export const channelNorms: readonly Op[] = [instanceNorm, groupNormalization, channelNorm];

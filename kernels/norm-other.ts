@@ -3,8 +3,8 @@ import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, stridesOf } from '../src/core/tensor.ts';
 import { defineOp, FLOAT, float, floats, type InferCall, int, ints, type Op, type OutFact, required } from './define.ts';
 import { noHints } from './elementwise.ts';
-import { checkGroups, expectShape, groupNorm, planes } from './norm-channel.ts';
-import { axesOf, axisOf, eachOffset } from './shapes.ts';
+import { checkGroups, groupNorm } from './norm-channel.ts';
+import { axesOf, axisOf, eachOffset, expectShape, planes } from './shapes.ts';
 import { sigmoid } from './special.ts';
 
 const MS_GROUP = { epsilon: float(1e-5), groups: required(int()), activation: required(int()), channels_last: int(1) };

@@ -6,7 +6,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type Call, defineOp, FLOAT, float, type InferCall, int, type Op, type OutFact, type RefCall } from './define.ts';
 import { spread } from './elementwise.ts';
 import { axisOf, broadcast } from './shapes.ts';
-import type { NormForm } from './webgpu/rows.ts';
+import type { NormForm } from './webgpu/norm-rows.ts';
 
 /** Elements normalised together: all from `axis` on. `rows` groups of `n`. */
 export function rowsFrom(shape: readonly number[], axis: number): { axis: number; rows: number; n: number } {

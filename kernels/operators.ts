@@ -14,10 +14,8 @@ import { binaries } from './binary.ts';
 import { choices } from './where.ts';
 import { identities } from './identity.ts';
 import { casts } from './cast.ts';
-import { gelus } from './gelu.ts';
 import { maps } from './map.ts';
 import { reductions } from './reduce.ts';
-import { rowNorms } from './norm.ts';
 
 /** What every build has at hand. Adding an operator family is one file and one line here, or in one of `sets/`. No two define one operator. */
 export const families: readonly (readonly Op[])[] = [
@@ -35,10 +33,8 @@ export const families: readonly (readonly Op[])[] = [
   choices,
   identities,
   casts,
-  gelus,
   maps,
   reductions,
-  rowNorms,
 ];
 
 /** Definitions by operator: no kernels but the reference. */
@@ -48,7 +44,7 @@ const common: Definitions = new Map(named(families));
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly (readonly Op[])[] }>>> = {
   spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  norms: () => import('./sets/norms.ts'), indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** The sets that a graph with these operators needs. */

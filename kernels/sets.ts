@@ -2,7 +2,8 @@
 
 /** By name, without the domain. What is in no list and no definition at hand is `rare`, or unknown. */
 export const MEMBERS = {
-  spatial: 'Conv ConvSum ConvTranspose FusedConv NhwcConv NhwcFusedConv MaxPool AveragePool LpPool MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool Resize Upsample BatchNormalization InstanceNormalization GroupNormalization ChannelNormalization',
+  spatial: 'Conv ConvSum ConvTranspose FusedConv NhwcConv NhwcFusedConv MaxPool AveragePool LpPool MaxUnpool GlobalAveragePool GlobalMaxPool GlobalLpPool Resize Upsample BatchNormalization',
+  norms: 'LayerNormalization RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization InstanceNormalization GroupNormalization ChannelNormalization Gelu QuickGelu FastGelu BiasGelu BiasSplitGelu SwiGLU',
   transformers: 'Attention HeadAttention FlexAttention LinearAttention QAttention MultiHeadAttention GroupQueryAttention CausalConvWithState Einsum EmbedLayerNormalization RotaryEmbedding',
   quantized: 'QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulIntegerToFloat QGemm MatMulNBits MatMulBnb4 GatherBlockQuantized QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearConcat QLinearWhere QLinearReduceMean QLinearAveragePool QLinearGlobalAveragePool ConvInteger QLinearConv',
   recurrent: 'If Loop Scan BatchedScan LSTM GRU RNN DynamicQuantizeLSTM',
@@ -13,7 +14,7 @@ export type SetName = keyof typeof MEMBERS | 'rare';
 
 const setOf = new Map(Object.entries(MEMBERS).flatMap(([set, names]) => names.split(' ').map((name) => [name, set as SetName] as const)));
 
-/** The sets that a graph with these operators needs. Products around a softmax may become attention. */
+/** The sets that a graph with these operators needs. Products around a softmax may become attention; means before a root, or embeddings, a norm. */
 export function setsFor(names: Iterable<string>, atHand: { has(name: string): boolean }): readonly SetName[] {
   const all = new Set(names);
   const sets = new Set<SetName>();
@@ -22,5 +23,6 @@ export function setsFor(names: Iterable<string>, atHand: { has(name: string): bo
     if (set) sets.add(set);
   }
   if (all.has('MatMul') && (all.has('Softmax') || all.has('Exp'))) sets.add('transformers');
+  if (all.has('com.microsoft.EmbedLayerNormalization') || (all.has('ReduceMean') && (all.has('Sqrt') || all.has('Pow')))) sets.add('norms');
   return [...sets].sort();
 }

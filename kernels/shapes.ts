@@ -72,3 +72,13 @@ export const broadcasting = (dtype?: DType) => (call: InferCall): OutFact[] => {
   const facts = call.inputs.filter((f): f is Fact => f !== null);
   return [{ dtype: dtype ?? facts[0]!.dtype, shape: broadcast(...facts.map((f) => f.shape)) }];
 };
+
+/** [batch, channels, inner]: a tensor of images or signals, channels first. */
+export function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
+  if (shape.length < least) fail('shape_mismatch', `X has shape [${shape}]; its rank must be at least ${least}`);
+  return { batch: shape[0]!, channels: shape[1] ?? 1, inner: sizeOf(shape.slice(2)) };
+}
+/** @throws shape_mismatch if a fact, where there is one, has another shape */
+export function expectShape(fact: Fact | null | undefined, shape: readonly number[], what: string): void {
+  if (fact && String(fact.shape) !== String(shape)) fail('shape_mismatch', `${what} has shape [${fact.shape}]; it must be [${shape}]`);
+}

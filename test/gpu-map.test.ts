@@ -10,6 +10,7 @@ import { elemOf } from '../kernels/webgpu/elem.ts';
 import { epilogueFits, epilogueOf } from '../kernels/webgpu/epilogue.ts';
 import { mapKernel } from '../kernels/webgpu/map.ts';
 import { callWith, runGpuKernel } from './gpu-harness.ts';
+import { shader } from '../wgsl/shader.ts';
 
 let gpu: Gpu;
 beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
@@ -193,7 +194,7 @@ describe('epilogue', () => {
     launch: (call) => {
       const e = epilogueOf(call);
       return {
-        module: { name: 'test_copy', source, bindings: [{ name: 'x', access: 'read' }, { name: 'y', access: 'read_write' }], uniforms: [], uniformBytes: 0, params: {}, slots: ['epilogue'] },
+        module: shader('test_copy', source, ['epilogue']),
         types: { x: 'f32', y: elemOf(call.outputs[0]!.dtype)!, ...e.types }, slots: e.slots, bind: [{ input: 0 }, { output: 0 }], extra: e.extra, extraUniforms: e.extraUniforms,
         workgroups: [Math.ceil(sizeOf(call.outputs[0]!.shape) / 4), 1, 1],
       };

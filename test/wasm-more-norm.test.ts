@@ -1,13 +1,13 @@
 import { test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
-import { channelNorms } from '../kernels/norm-channel.ts';
+import { batchNorm } from '../kernels/norm-batch.ts';
 import { otherNorms } from '../kernels/norm-other.ts';
 import { agree, CAPS, SHARED, source } from './wasm-device.ts';
 
 const caps = (n: number) => (n % 5 === 0 ? SHARED : CAPS[n % CAPS.length]!);
 const tolerance = (d: DType) => (d === 'float16' ? { atol: 4e-3, rtol: 4e-3 } : d === 'bfloat16' ? { atol: 4e-2, rtol: 2e-2 } : d === 'float32' ? { atol: 2e-6, rtol: 2e-6 } : { atol: 1e-12, rtol: 1e-12 });
-const op = (name: string) => [...channelNorms, ...otherNorms].find((o) => o.op === name)!;
+const op = (name: string) => [batchNorm, ...otherNorms].find((o) => o.op === name)!;
 const FLOATS = ['float32', 'float64', 'float16', 'bfloat16'] as const;
 
 test('BatchNormalization and MeanVarianceNormalization', async () => {

@@ -32,6 +32,7 @@ export interface WgslModule<
   readonly uniformBytes: number;      // 0: the module has no uniforms
   readonly params: Readonly<Record<Params, number>>; // with the file's defaults
   readonly slots: readonly Slots[];
+  readonly library: ReadonlyMap<string, string>; // declarations that come with it, by name
 }
 
 export interface Specialization {
@@ -55,8 +56,9 @@ export interface Shader {
   readonly layout: readonly ('read' | 'read_write' | 'uniform')[];
 }
 
-/** `lib` maps a library function or constant to the text of the lib/ file that declares it. */
-export function assemble(module: WgslModule, spec: Specialization, lib: ReadonlyMap<string, string>, nativeF16: boolean): Shader {
+/** `common` maps a library function or constant that any text may use to the block of a lib/ file that declares it. */
+export function assemble(module: WgslModule, spec: Specialization, common: ReadonlyMap<string, string>, nativeF16: boolean): Shader {
+  const lib = module.library.size === 0 ? common : new Map([...common, ...module.library]);
   const slots = Object.values(spec.slots ?? {});
   for (const slot of module.slots) if (spec.slots?.[slot] === undefined) throw new Error(`${module.name}: slot ${slot} is not filled`);
   const body = module.source.replace(PARAM, (_, name: string, type: string) => `const ${name}: ${type} = ${literal(spec.params?.[name] ?? module.params[name]!, type)};`);

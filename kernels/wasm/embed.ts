@@ -6,7 +6,8 @@ import { broadcastStrides } from '../shapes.ts';
 import { f32x4, i32, type I32, type Local, type V, v128 } from './asm.ts';
 import { load4, loadSplat, store1, store4, widthOf } from './elem.ts';
 import { at, loopEmitter, type Loops } from './loops.ts';
-import { isF32Like, normKernels, span } from './rows.ts';
+import { normKernels } from './norm-rows.ts';
+import { isF32Like, span } from './rows.ts';
 
 interface Spec { readonly dtype: DType; readonly positions: boolean; readonly segments: boolean; readonly mask: boolean; readonly sum: boolean }
 const NAMES = ['ids', 'words', 'wordCount', 'places', 'placeTable', 'placeCount', 'placeBatch', 'placeStep', 'segments', 'segmentTable', 'segmentCount', 'mask', 'to', 'sum', 'kept', 'batch', 'steps', 'n'] as const;

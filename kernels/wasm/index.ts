@@ -1,6 +1,5 @@
 /** WASM kernels by operator; a node takes the first of its list that accepts it. Those of operators that load when needed are in `sets/`. */
 import type { KernelTable, WasmKernel } from '../define.ts';
-import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
 import { knownAxes } from '../reduce.ts';
 import { axisOf } from '../shapes.ts';
@@ -16,12 +15,10 @@ import { lineKernel } from './lines.ts';
 import { mapKernel } from './map.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { reduceKernel } from './reduce.ts';
-import { normKernels, softmaxKernels } from './rows.ts';
+import { softmaxKernels } from './rows.ts';
 import type { SetName } from '../sets.ts';
 
 const casts = [castKernel];
-const layerNorms = normKernels('layernorm', normForms.layer);
-const rmsNorms = normKernels('rmsnorm', normForms.rms);
 const softmaxes = (log: boolean) => [...softmaxKernels(log, linesOf), lineKernel(() => (log ? 'log_softmax' : 'softmax'), linesOf)];
 const reductions = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'] as const;
 
@@ -33,10 +30,6 @@ export const common: KernelTable<WasmKernel> = {
   Gemm: gemmWasm,
   // rows
   Softmax: softmaxes(false), LogSoftmax: softmaxes(true),
-  LayerNormalization: layerNorms, 'com.microsoft.LayerNormalization': layerNorms,
-  RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
-  'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
-  'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes), ...(how === 'LogSumExp' ? [logSumExpWasm(knownAxes)] : [])]])),
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
@@ -53,7 +46,7 @@ export const common: KernelTable<WasmKernel> = {
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<WasmKernel> }>>> = {
   spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  norms: () => import('./sets/norms.ts'), indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** The kernels of common operators and of these sets. */

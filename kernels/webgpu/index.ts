@@ -2,7 +2,6 @@
 import { ZERO } from '../create.ts';
 import type { Call, GpuKernel, KernelTable } from '../define.ts';
 import { fusedMatmulShape, gemmShape, matmulShape } from '../matmul-shape.ts';
-import { normForms } from '../norm.ts';
 import { cropGeometry, expandViews, padGeometry, tileViews } from '../pad.ts';
 import { knownAxes } from '../reduce.ts';
 import { axisOf } from '../shapes.ts';
@@ -19,7 +18,7 @@ import { gemmProduct, matmulProduct } from './matmul.ts';
 import { concatKernel, padKernel, stridedKernels } from './move.ts';
 import { productKernels } from './product-kernels.ts';
 import { reduceKernel, type Reduction } from './reduce.ts';
-import { normKernels, softmaxKernels } from './rows.ts';
+import { softmaxKernels } from './rows.ts';
 import type { SetName } from '../sets.ts';
 
 const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
@@ -31,8 +30,6 @@ export const formed = {
   Gemm: gemmProduct((call) => gemmShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs)),
 };
 const fusedProducts = productKernels('matmul', formed.fused);
-const layerNorms = normKernels('layernorm', normForms.layer);
-const rmsNorms = normKernels('rmsnorm', normForms.rms);
 const reductions: readonly Reduction[] = ['Sum', 'Mean', 'Max', 'Min', 'Prod', 'L1', 'L2', 'SumSquare', 'LogSum', 'LogSumExp'];
 
 export const common: KernelTable<GpuKernel> = {
@@ -43,10 +40,6 @@ export const common: KernelTable<GpuKernel> = {
   Gemm: productKernels('gemm', formed.Gemm),
   // rows
   Softmax: softmaxKernels(false, linesOf), LogSoftmax: softmaxKernels(true, linesOf),
-  LayerNormalization: layerNorms, 'com.microsoft.LayerNormalization': layerNorms,
-  RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
-  'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
-  'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
   ...Object.fromEntries(reductions.map((how) => [`Reduce${how}`, [reduceKernel(how, knownAxes)]])),
   // moves
   Slice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]), DynamicSlice: stridedKernels('slice', sliceViews, [1, 2, 3, 4]),
@@ -65,7 +58,7 @@ export const common: KernelTable<GpuKernel> = {
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTable<GpuKernel> }>>> = {
   spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  norms: () => import('./sets/norms.ts'), indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
 };
 
 /** Is it a kernel of `variants.ts`? */

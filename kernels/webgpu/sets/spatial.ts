@@ -3,7 +3,6 @@ import { integers } from '../../../src/core/numbers.ts';
 import { convShape } from '../../conv-shape.ts';
 import { convTransposeShape } from '../../conv.ts';
 import type { Call, GpuKernel, KernelTable } from '../../define.ts';
-import { channelNormForm, groupNormForm, instanceNormForm } from '../../norm-channel.ts';
 import { poolShape, unpoolShape } from '../../pool.ts';
 import { changedAxes } from '../../resize.ts';
 import { batchNormKernel } from '../batch-norm.ts';
@@ -11,7 +10,6 @@ import { convSumKernels } from '../conv-sum.ts';
 import { convKernels, convTransposeKernels } from '../conv.ts';
 import { globalPoolKernels, maxPoolKernels, meanPoolKernels } from '../pool.ts';
 import { resizeKernel } from '../resize.ts';
-import { normKernels } from '../rows.ts';
 import { unpoolKernel } from '../unpool.ts';
 
 const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
@@ -28,6 +26,4 @@ export const kernels: KernelTable<GpuKernel> = {
   LpPool: meanPoolKernels(poolWindow, (call) => call.attrs.p),
   GlobalMaxPool: globalPoolKernels('max'), GlobalAveragePool: globalPoolKernels('mean'), GlobalLpPool: globalPoolKernels('norm'),
   Resize: resizes, Upsample: resizes,
-  InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
-  'sardonyx.ChannelNormalization': normKernels('channelnorm', channelNormForm),
 };

@@ -7,7 +7,6 @@ import { expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expa
 import { dropExpand } from './drop-expand.ts';
 import { foldConstants } from './fold-constants.ts';
 import { foldPad } from './fold-pad.ts';
-import { fuseNorm } from './fuse-norm.ts';
 import { fuseSoftmax } from './fuse-softmax.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
@@ -37,11 +36,12 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
   const spatial = allow.size > 0 && sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
+  const norms = allow.size > 0 && sets.includes('norms') ? await import('./norms.ts') : null;
   const rare = allow.size > 0 && sets.includes('rare') ? await import('./draw-on-device.ts') : null;
   const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./fuse-quantized.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
     [...(rare ? [rare.drawOnDevice] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
-    [...(spatial ? [spatial.fuseConvSum] : []), fuseNorm, fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+    [...(spatial ? [spatial.fuseConvSum] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
     attention ? [attention.mergeMoves] : [],
