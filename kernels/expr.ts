@@ -3,6 +3,7 @@
  * operators are fused. An expression is JSON.
  */
 import type { DType } from '../src/core/dtype.ts';
+import { remembered } from './remembered.ts';
 
 /** The type in which an element is computed. Narrow types are widened on load and wrapped on store. */
 export type Kind = 'f32' | 'f64' | 'i32' | 'u32' | 'i64' | 'u64' | 'bool';
@@ -29,6 +30,9 @@ const KIND: Readonly<Partial<Record<DType, Kind>>> = {
 };
 /** The kind in which a dtype is computed; undefined for types that have no arithmetic here. */
 export const kindOf = (d: DType): Kind | undefined => KIND[d];
+
+/** An expression in an attribute, as it was written by `JSON.stringify`: equal texts are one object. */
+export const parsed: (text: string) => Ex = remembered((text: string) => JSON.parse(text) as Ex);
 
 export const input = (i: number, k: Kind): Ex => ({ k, f: 'in', i });
 export const constant = (v: number | bigint, k: Kind): Ex => ({ k, f: 'const', v: typeof v === 'bigint' ? v.toString() : Number.isFinite(v) ? v : String(v) });

@@ -14,3 +14,12 @@ export function remembered<A extends readonly (string | number | boolean)[], R>(
     return result;
   };
 }
+
+/** The function, which knows what it last answered: all kernels of an operator ask the same of one call, one after another. */
+export function ofLast<C extends object, D, R>(f: (call: C, caps: D) => R): (call: C, caps: D) => R {
+  let last: { readonly call: C; readonly caps: D; readonly result: R } | undefined;
+  return (call, caps) => {
+    if (last?.call !== call || last.caps !== caps) last = { call, caps, result: f(call, caps) };
+    return last.result;
+  };
+}

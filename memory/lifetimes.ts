@@ -101,11 +101,11 @@ export function lifetimes(
 interface Group { bytes: number; first: number; last: number; lastRead: number }
 
 function conflictsOf(steps: readonly Access[], blockOf: ReadonlyMap<number, number>, scratchOf: readonly (readonly number[])[]): [number, number][] {
-  const pairs = new Map<string, [number, number]>();
+  const pairs = new Map<number, [number, number]>();
   const add = (a: number | undefined, b: number | undefined): void => {
     if (a === undefined || b === undefined || a === b) return;
     const pair: [number, number] = a < b ? [a, b] : [b, a];
-    pairs.set(pair.join(), pair);
+    pairs.set(pair[0] * 2 ** 26 + pair[1], pair);
   };
   steps.forEach((step, i) => {
     const reads = step.reads.map((v) => blockOf.get(v));

@@ -2,7 +2,7 @@ import type { DType } from '../../src/core/dtype.ts';
 import type { Split } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
-import { costOf, type Ex, inputsOf, kindOf } from '../expr.ts';
+import { costOf, type Ex, inputsOf, kindOf, parsed } from '../expr.ts';
 import { broadcastStrides } from '../shapes.ts';
 import { type Expr, type I32, i32, type Local, type V } from './asm.ts';
 import { load4, loadScalar, loadSplat, store1, store4, storeScalar, widthOf } from './elem.ts';
@@ -109,7 +109,7 @@ function scalarLoop(c: Ctx, spec: MapSpec, out: Local<'i32'>, at: readonly Local
   });
 }
 
-const exprOf = (call: Call<MapAttrs>): Ex => JSON.parse(call.attrs.expr) as Ex;
+const exprOf = (call: Call<MapAttrs>): Ex => parsed(call.attrs.expr);
 /** All dims of the output and the operands' strides in elements, merged where they can be, innermost last. */
 function loopsOf(call: Call<MapAttrs>): { dims: number[]; strides: number[][] } {
   const shape = call.outputs[0]!.shape;

@@ -17,6 +17,7 @@ import { elemOf, isReal, realElem } from './elem.ts';
 import type { Member } from './operands.ts';
 import { productKernels } from './product-kernels.ts';
 import { matrixOf } from './product.ts';
+import { ofLast } from '../remembered.ts';
 
 const member = (name: string, value: number, type: Member['type'] = 'u32'): Member => ({ name, type, value });
 const rider = (name: string, elem: Elem, bind: Ref, ...extraUniforms: Member[]): Riders => ({ types: { [name]: elem }, extra: [{ name, bind }], extraUniforms });
@@ -270,20 +271,23 @@ const fits = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.
 const fitsTiled = (r: Resolved, caps: GpuCaps): boolean => [...r.before.map((l) => l.module.bindings.length + (l.extra?.length ?? 0)), 4 + r.work.riders.extra.length].every((n) => n <= caps.limits.maxStorageBuffersPerShaderStage) && sizeOf(r.work.out.shape) > 0;
 
 /** The variants of an attention that an operator's calls resolve to. */
-export const attentionVariants = (family: string, resolve: Resolve): readonly GpuKernel[] => [
-  ...[split, flash, row, lane].map((variant): GpuKernel => ({
-    name: `${family}.${variant.name}`,
-    accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fitsTiled(r, caps) && !r.work.seen && variant.accepts(r.work, caps); },
-    scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...variant.scratch(r.work, caps)]; },
-    launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, ...variant.launches(r.work, caps, r.scratch.length)]; },
-  })),
-  {
-    name: `${family}.steps`,
-    accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fits(r, caps); },
-    scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...stepsScratch(r.work, caps)]; },
-    launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, ...stepsLaunches(r.work, caps, r.scratch.length)]; },
-  },
-];
+export function attentionVariants(family: string, of: Resolve): readonly GpuKernel[] {
+  const resolve = ofLast(of);
+  return [
+    ...[split, flash, row, lane].map((variant): GpuKernel => ({
+      name: `${family}.${variant.name}`,
+      accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fitsTiled(r, caps) && !r.work.seen && variant.accepts(r.work, caps); },
+      scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...variant.scratch(r.work, caps)]; },
+      launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, ...variant.launches(r.work, caps, r.scratch.length)]; },
+    })),
+    {
+      name: `${family}.steps`,
+      accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fits(r, caps); },
+      scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...stepsScratch(r.work, caps)]; },
+      launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, ...stepsLaunches(r.work, caps, r.scratch.length)]; },
+    },
+  ];
+}
 
 /** ONNX's Attention, and com.microsoft's MultiHeadAttention, GroupQueryAttention and Attention. */
 export const attentionKernels = attentionVariants('attention', ofAttention);

@@ -10,6 +10,7 @@ import { type Addend, finishFits, finishOf, type Parts, putOf, storesOne } from 
 import { grid } from './grid.ts';
 import { matrixOf, numberText, type Product, productKind, type Source } from './product.ts';
 import { productKernels } from './product-kernels.ts';
+import { ofLast } from '../remembered.ts';
 
 /** What an operator says of a call: its window, and whether it spreads inputs (a transposed convolution) rather than gathers them. */
 export interface ConvCall { readonly window: Window; readonly transposed: boolean }
@@ -141,7 +142,8 @@ const directKernel = (family: string, of: ConvOf): GpuKernel => ({
 });
 
 /** Kernels of a convolution. */
-export function convKernels(of: ConvOf): readonly GpuKernel[] {
+export function convKernels(windowOf: ConvOf): readonly GpuKernel[] {
+  const once = ofLast(windowOf), of: ConvOf = (c) => once(c, null);
   const unfolded = productKernels('conv', (call, caps) => productOf(call, caps, of(call), true)).filter((k) => k.name !== 'conv.any');
   const depthwise: GpuKernel = {
     name: 'conv.depthwise',

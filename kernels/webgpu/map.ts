@@ -4,14 +4,14 @@ import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import { map as mapModule } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { hasWgsl, wgslBody } from '../expr-to-wgsl.ts';
-import { type Ex, kindOf } from '../expr.ts';
+import { type Ex, kindOf, parsed } from '../expr.ts';
 import { elemOf, perWord } from './elem.ts';
 import { grid } from './grid.ts';
 import { type Access, accessOf } from './operands.ts';
 
 export interface MapAttrs { readonly expr: string; readonly dtype: string }
 
-const exprOf = (call: Call<MapAttrs>): Ex => JSON.parse(call.attrs.expr) as Ex;
+const exprOf = (call: Call<MapAttrs>): Ex => parsed(call.attrs.expr);
 
 /** Word-sized elements, which may be bound four at a time. */
 const isWord = (e: Elem): boolean => e === 'f32' || e === 'i32' || e === 'u32';

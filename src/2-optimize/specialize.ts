@@ -77,7 +77,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
         return defer(node);
       }
       if (sizeOf(known.shape) !== 1) fail('shape_mismatch', `the condition of an If has one element, not shape [${known.shape}]`);
-      const body = inline((known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph), node, values);
+      const body = inlined((known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph), node, values);
       learnConstants();
       body.forEach(at);
       return;
@@ -193,6 +193,19 @@ export function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
     if (first !== undefined && first !== fact.dtype) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}, but another input of the same type ${p.type} is ${first}`);
     bound.set(p.type, fact.dtype);
   });
+}
+
+/** Branches as they were inlined last: where values are as many as then, the nodes are the same, so that what was learned of them is known. */
+const INLINED = new WeakMap<Node, { readonly body: Graph; readonly from: number; readonly nodes: readonly Node[]; readonly added: readonly GraphValue[] }>();
+function inlined(body: Graph, node: Node, values: GraphValue[]): readonly Node[] {
+  const last = INLINED.get(node), from = values.length;
+  if (last?.body === body && last.from === from) {
+    values.push(...last.added);
+    return last.nodes;
+  }
+  const nodes = inline(body, node, values);
+  INLINED.set(node, { body, from, nodes, added: values.slice(from) });
+  return nodes;
 }
 
 /** The branch's nodes with fresh value ids, writing the If's outputs. */

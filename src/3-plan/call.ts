@@ -1,5 +1,5 @@
 import type { Call, Epilogue } from '../../kernels/define.ts';
-import type { Ex } from '../../kernels/expr.ts';
+import { parsed } from '../../kernels/expr.ts';
 import type { Fact, Node, ValueId } from '../core/graph.ts';
 
 /**
@@ -13,17 +13,4 @@ export function callOf(node: Node, fact: (v: ValueId) => Fact): Call {
   const from = node.attrs.operandsFrom as number;
   const epilogue: Epilogue = { expr: parsed(node.attrs.epilogue), operands: facts.slice(from) as Fact[] };
   return { inputs: facts.slice(0, from), outputs, attrs: node.attrs, epilogue };
-}
-
-const EXPRESSIONS = new Map<string, Ex>();
-/** Kept at most: far more than the models of a page have. */
-const MOST = 2000;
-/** An epilogue, read once: kernels know an expression that they have seen by its identity. */
-function parsed(text: string): Ex {
-  let expr = EXPRESSIONS.get(text);
-  if (expr === undefined) {
-    if (EXPRESSIONS.size >= MOST) EXPRESSIONS.clear();
-    EXPRESSIONS.set(text, (expr = JSON.parse(text) as Ex));
-  }
-  return expr;
 }

@@ -340,7 +340,7 @@ class Draft {
     const outputs = bound.outputs.filter((v): v is number => v !== null);
     for (const launch of launches) {
       const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : 'fault' in a ? fail('internal', 'WASM kernels return their faults') : this.resolve(a, node, bound)));
-      const key = `${launch.emit.name} ${JSON.stringify(launch.spec)}`;
+      const key = keyOf(launch);
       let n = this.moduleOf.get(key);
       if (n === undefined) this.moduleOf.set(key, (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1));
       const reads = args.filter((a): a is { value: number } => typeof a === 'object' && 'value' in a).map((a) => this.root(a.value));
@@ -418,6 +418,14 @@ function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<
   if (numbers.size === shaders.length) return { steps, shaders };
   return { steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)), shaders: [...numbers.keys()].map((n) => shaders[n]!) };
 }
+
+/** What a module is known by: its emitter and all that it looks at. */
+function keyOf(launch: WasmLaunch): string {
+  let key = KEYS.get(launch);
+  if (key === undefined) KEYS.set(launch, (key = `${launch.emit.name} ${JSON.stringify(launch.spec)}`));
+  return key;
+}
+const KEYS = new WeakMap<WasmLaunch, string>();
 
 /** What the plan calls a node's operator: a fused one by its parts. */
 function nameOf(node: Node): string {
