@@ -70,14 +70,21 @@ const turned = (g: ReturnType<typeof builder>, k: string, rank: number): string 
 const windows = (g: ReturnType<typeof builder>, x: string, b: number, h: number, w: number, c: number): string => g.reshape(g.transpose(g.reshape(x, b, h, w, h, w, c), 0, 1, 3, 2, 4, 5), b * h * h, w, w, c);
 const unwindowed = (g: ReturnType<typeof builder>, x: string, b: number, h: number, w: number, c: number): string => g.reshape(g.transpose(g.reshape(x, b, h, h, w, w, c), 0, 1, 3, 2, 4, 5), b, h * w, h * w, c);
 
-/** A layer of SAM's encoder: windows, relative positions in rows and columns, a residual. */
-const samLayer = (windowed: boolean) => (seed: number, [b, h, w, n, size]: readonly number[]): Made => {
+/** A layer of SAM's encoder: windows, relative positions in rows and columns, a residual. `decomposed`: einsum() as products of matrices. */
+const samLayer = (windowed: boolean, decomposed = false) => (seed: number, [b, h, w, n, size]: readonly number[]): Made => {
   const g = builder(seed), c = n! * size!, plane = windowed ? w! : h! * w!, count = windowed ? b! * h! * h! : b!, steps = plane * plane;
   const inner = windowed ? windows(g, g.norm('x', c), b!, h!, w!, c) : g.norm('x', c);
   const [q, k, v] = heads(g, inner, [count, steps, n!, size!], 'split', 3) as [string, string, string];
   const scores = g.of('MatMul', [g.of('Mul', [q, g.one(size! ** -0.5)]), turned(g, k, 3)]);
   const four = g.reshape(q, count * n!, plane, plane, size!);
-  const part = (equation: string, axis: number): string => g.of('Unsqueeze', [g.of('Einsum', [four, g.weight([plane, plane, size!])], { equation }), g.ints(axis)]);
+  const einsum = (equation: string): string => {
+    const table = g.weight([plane, plane, size!]);
+    if (!decomposed) return g.of('Einsum', [four, table], { equation });
+    const perm = equation.startsWith('bhwc,h') ? [1, 0, 2, 3] : [2, 0, 1, 3], back = equation.startsWith('bhwc,h') ? [1, 0, 2, 3] : [1, 2, 0, 3];
+    const product = g.of('MatMul', [g.reshape(g.transpose(four, ...perm), plane, count * n! * plane, size!), g.transpose(table, 0, 2, 1)]);
+    return g.transpose(g.reshape(product, plane, count * n!, plane, plane), ...back);
+  };
+  const part = (equation: string, axis: number): string => g.of('Unsqueeze', [einsum(equation), g.ints(axis)]);
   const bias = g.reshape(g.of('Add', [part('bhwc,hkc->bhwk', 4), part('bhwc,wkc->bhwk', 3)]), count * n!, steps, steps);
   const p = g.of('Softmax', [g.of('Add', [scores, bias])], { axis: -1 });
   const rows = g.reshape(g.transpose(g.reshape(g.of('MatMul', [p, v]), count, n!, plane, plane, size!), 0, 2, 3, 1, 4), count, plane, plane, c);
@@ -85,7 +92,7 @@ const samLayer = (windowed: boolean) => (seed: number, [b, h, w, n, size]: reado
   const shape = [b!, h! * w!, h! * w!, c];
   return g.model({ x: shape }, g.of('Add', ['x', windowed ? unwindowed(g, out, b!, h!, w!, c) : out]), shape);
 };
-/** The same with what came of einsum() when it was decomposed, and scores in five dims. */
+/** Attention of heads that come of one product. */
 const attentionOf = (how: 'split' | 'gather' | 'slices' | 'interleaved', rank: 3 | 4) => (seed: number, [b, steps, n, size]: readonly number[]): Made => {
   const g = builder(seed), c = n! * size!;
   const [q, k, v] = heads(g, g.norm('x', c), [b!, steps!, n!, size!], how, rank) as [string, string, string];
@@ -170,6 +177,7 @@ const convNext = (second: boolean) => (seed: number, [b, c, h, w]: readonly numb
 const IDIOMS: Readonly<Record<string, Idiom>> = {
   'a layer of SAM': { make: samLayer(false), dims: [[1, 2, 3, 2, 4], [2, 1, 3, 3, 2]], passes: ['fuse-attention', 'pack-heads', 'relative-positions'], dispatches: 5 },
   'a windowed layer of SAM': { make: samLayer(true), dims: [[1, 2, 3, 2, 4], [2, 3, 2, 1, 3]], passes: ['relative-positions', 'hoist-moves'], dispatches: 7 },
+  'a layer of SAM, its einsum decomposed': { make: samLayer(false, true), dims: [[1, 2, 3, 2, 4], [2, 1, 3, 3, 2]], passes: ['relative-positions'], dispatches: 5 },
   'heads by Split, brought into the batch': { make: attentionOf('split', 3), dims: [[2, 5, 3, 4], [1, 7, 2, 6]], passes: ['fuse-attention', 'pack-heads'], dispatches: 4 },
   'heads by Gather': { make: attentionOf('gather', 4), dims: [[2, 5, 3, 4], [1, 9, 1, 3]], passes: ['pack-heads'], dispatches: 4 },
   'heads by Slice': { make: attentionOf('slices', 4), dims: [[3, 4, 2, 4]], passes: ['pack-heads'], dispatches: 4 },

@@ -9,7 +9,7 @@ import { scalarOf } from './patterns.ts';
 /** `count` steps of `step` elements. */
 export interface Part { readonly count: number; readonly step: number }
 /** Elements of `base`: from `at` on, along each axis by its parts, the outermost first. */
-export interface Layout { readonly base: ValueId; readonly at: number; readonly axes: readonly (readonly Part[])[]; /** Nodes that keep a value's shape, and were looked through. */ readonly through: readonly Node[] }
+export interface Layout { readonly base: ValueId; readonly at: number; readonly axes: readonly (readonly Part[])[]; /** Nodes that were looked through. */ readonly through: readonly Node[] }
 
 /** The same steps in as few parts as there can be. */
 export function merged(parts: readonly Part[]): Part[] {
@@ -17,7 +17,7 @@ export function merged(parts: readonly Part[]): Part[] {
   for (const p of parts) {
     const last = out.at(-1);
     if (p.count === 1) continue;
-    if (last?.step === p.count * p.step) out[out.length - 1] = { count: last.count * p.count, step: p.step };
+    if (p.step > 0 && last?.step === p.count * p.step) out[out.length - 1] = { count: last.count * p.count, step: p.step };
     else out.push(p);
   }
   return out;
@@ -51,7 +51,7 @@ function some({ at, axes, ...rest }: Layout, axis: number, first: number, count:
   return { ...rest, at: at + (first / run) * outer.step, axes: axes.map((parts, i) => (i === axis ? [{ count: count / run, step: outer.step }, ...inner] : parts)) };
 }
 
-/** The layout of `v` as far back as it has one, at least in itself. `through`: nodes whose output lies like their first input. */
+/** The layout of `v` as far back as it has one, at least in itself. `through`: nodes whose output lies like their first input; where its last axis is another, it has no step. */
 export function layoutOf(v: ValueId, graph: GraphView, through: (node: Node) => boolean = () => false): Layout {
   const { shape } = graph.fact(v)!, strides = stridesOf(shape);
   const itself: Layout = { base: v, at: 0, axes: shape.map((count, i) => [{ count, step: strides[i]! }]), through: [] };
@@ -75,7 +75,7 @@ export function layoutOf(v: ValueId, graph: GraphView, through: (node: Node) => 
     found = l && { ...l, axes: l.axes.filter((_, i) => i !== axis) };
   } else if (through(node)) {
     const l = inner();
-    found = { ...l, through: [...l.through, node] };
+    found = { ...l, axes: shape.at(-1) === from.at(-1) ? l.axes : [...l.axes.slice(0, -1), [{ count: shape.at(-1)!, step: 0 }]], through: [...l.through, node] };
   }
   return found === null || Number.isNaN(found.at) ? itself : found;
 }
