@@ -1,4 +1,7 @@
 /** Runs a WASM kernel on one call, as the runtime would, in a memory full of guard bytes. */
+import { appendFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { expect } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';
@@ -42,6 +45,7 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   const facts = inputs.map((t, i): Fact | null => t && { dtype: t.dtype, shape: t.shape, ...(constants.includes(i) ? { constant: constantOf(t) } : {}) });
   const call: Call = { inputs: facts, outputs: outputs as Fact[], attrs, ...(epilogue ? { epilogue } : {}) };
   if (kernel.accepts && !kernel.accepts(call, caps)) throw Error(`${kernel.name} refuses the call`);
+  note(kernel.name);
   const launches = launchesOf(kernel, call, caps);
   let top = 1024;
   const regions: { at: number; bytes: number; frozen: Uint8Array | null }[] = [];
@@ -95,6 +99,15 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
   };
 }
 const launchesOf = (kernel: WasmKernel, call: Call, caps: WasmCaps): readonly WasmLaunch[] => ([] as WasmLaunch[]).concat(kernel.launch(call, caps));
+
+const noted = new Set<string>();
+/** Notes for `wasm-tried.test.ts` that a kernel ran, and in which file. */
+function note(kernel: string): void {
+  const folder = process.env.SARDONYX_TRIED;
+  if (folder === undefined) return;
+  for (const line of [kernel, `file ${basename(expect.getState().testPath ?? '')}`]) if (!noted.has(line)) appendFileSync(join(folder, String(process.pid)), `${line}\n`);
+  noted.add(kernel).add(`file ${basename(expect.getState().testPath ?? '')}`);
+}
 
 /** Runs a kernel; where threads can share it, also cut in parts on shared memory, which must give the same bits and the same status. */
 export function runKernel(...given: Parameters<typeof prepare>): { status: number; outputs: Tensor[] } {
