@@ -1,9 +1,9 @@
-import { describe, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { channelNorms } from '../kernels/norm-channel.ts';
 import { rowNorms } from '../kernels/norm.ts';
 import { softmax } from '../kernels/softmax.ts';
-import { agree, CAPS, DIMS, SHARED, source } from './wasm-device.ts';
+import { agree, CAPS, DIMS, runOp, SHARED, source } from './wasm-device.ts';
 
 const op = (name: string) => [...rowNorms, ...channelNorms, ...softmax].find((o) => o.op === name)!;
 const FLOATS: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -23,6 +23,18 @@ describe('softmax', () => {
   test('masked entries are exactly 0', async () => {
     const t = { dtype: 'float32' as const, shape: [2, 5], data: Float32Array.of(1, -Infinity, 2, -1e9, 3, -1e38, 0, -Infinity, -100, -88) };
     await agree(op('Softmax'), { inputs: [t], atol: 1e-38, rtol: 1e-6 });
+  });
+  test('is off by 6 + 1.25 |x| units of 2^-24 at most', () => {
+    const s = source(), row = [0, ...Array.from({ length: 4000 }, (_, i) => -87 * (i % 2 ? s.next() : s.next() ** 6))].map(Math.fround);
+    const exact = row.map(Math.exp), total = exact.reduce((a, b) => a + b);
+    for (const caps of CAPS) {
+      const got = runOp(op('Softmax'), { inputs: [{ dtype: 'float32', shape: [row.length], data: Float32Array.from(row) }], caps }).outputs[0]!.data as Float32Array;
+      row.forEach((x, i) => { if (exact[i]! / total > 2 ** -125) expect(Math.abs(got[i]! * total / exact[i]! - 1) * 2 ** 24, `e^${x}`).toBeLessThanOrEqual(6 - 1.25 * x); });
+    }
+  });
+  test('NaN, infinity and a row of nothing but masks give NaN', async () => {
+    const rows = [[1, NaN, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, Infinity, 5, 6, 7, 8, -Infinity], new Array<number>(10).fill(-Infinity), [1, 2, 3, 4, 5, 6, 7, 8, 9, NaN]];
+    for (const name of ['Softmax', 'LogSoftmax']) for (const row of rows) await agree(op(name), { inputs: [{ dtype: 'float32', shape: [1, row.length], data: Float32Array.from(row) }] });
   });
 });
 

@@ -5,7 +5,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { f32x4, type Fn, i32, type I32, type Local, type V, v128 } from './asm.ts';
 import { load4, loadSplat, store1, store4, widthOf } from './elem.ts';
-import { type Ctx, context, expNegative, log } from './float.ts';
+import { type Ctx, context, expDecay, log } from './float.ts';
 import { kernelModule } from './module.ts';
 
 const FLOATS: readonly DType[] = ['float32', 'float16', 'bfloat16'];
@@ -77,24 +77,30 @@ function softmaxRow(c: Ctx, { from, to, log: isLog }: SoftmaxSpec): void {
   const p = f.local('i32');
   const q = f.local('i32');
   const step = (k: number): void => { f.inc(p, k * widthOf(from)); f.inc(q, k * widthOf(to)); };
-  const over = (four: () => void, one: () => void): void => { f.set(p, x); f.set(q, y); span(f, n, () => { four(); step(4); }, () => { one(); step(1); }); };
+  const left = f.local('i32');
+  /** `four(k)` for the four elements from k on, in turns of eight and then of four; `one` for each of the rest. */
+  const over = (four: (k: 0 | 4) => void, one: () => void): void => {
+    f.set(p, x); f.set(q, y); f.set(left, n);
+    f.whileLoop(() => i32.geu(left, 8), () => { four(0); four(4); step(8); f.inc(left, -8); });
+    span(f, left, () => { four(0); step(4); }, () => { one(); step(1); });
+  };
   const tops = partsOf(f, f32x4.const(-Infinity));
   const higher = (part: number, v: V): void => f.set(tops[part]!, f32x4.pmax(v, tops[part]!));
   f.set(p, x);
   parted(f, n, (part) => { higher(part, load4(c, from, p)); f.inc(p, 4 * widthOf(from)); }, () => { higher(0, loadSplat(c, from, p)); f.inc(p, widthOf(from)); });
   const top = f.let(maxLanes(f, merged(f, tops, f32x4.pmax)));
-  const power = (v: V): V => f.let(expNegative(c, f32x4.sub(v, top)));
-  const sum = f.let(v128.zero());
+  const power = (v: V): V => f.let(expDecay(c, f32x4.sub(v, top)));
+  const [sum, other] = [f.let(v128.zero()), f.let(v128.zero())];
   const keep = !isLog && to === 'float32';
   over(
-    () => { const e = power(load4(c, from, p)); f.set(sum, f32x4.add(sum, e)); if (keep) f.emit(store4(c, to, q, e)); },
+    (k) => { const s = k ? other : sum, e = power(load4(c, from, p, k * widthOf(from))); f.set(s, f32x4.add(s, e)); if (keep) f.emit(store4(c, to, q, e, k * widthOf(to))); },
     () => { const e = power(loadSplat(c, from, p)); f.set(sum, f32x4.add(sum, first(e))); if (keep) f.emit(store1(c, to, q, e)); },
   );
-  f.set(sum, sumLanes(f, sum));
+  f.set(sum, sumLanes(f, f32x4.add(sum, other)));
   f.set(sum, isLog ? log(c, sum) : f32x4.div(1, sum));
   const result = (v: V): V => (isLog ? f32x4.sub(f32x4.sub(v, top), sum) : keep ? f32x4.mul(v, sum) : f32x4.mul(power(v), sum));
   over(
-    () => f.emit(store4(c, to, q, result(keep ? load4(c, to, q) : load4(c, from, p)))),
+    (k) => f.emit(store4(c, to, q, result(keep ? load4(c, to, q, k * widthOf(to)) : load4(c, from, p, k * widthOf(from))), k * widthOf(to))),
     () => f.emit(store1(c, to, q, result(keep ? loadSplat(c, to, q) : loadSplat(c, from, p)))),
   );
 }
@@ -110,7 +116,7 @@ function softmaxColumns(c: Ctx, { from, to, log: isLog }: SoftmaxSpec, lanes: 4 
   const store = (v: V): void => f.emit((lanes === 4 ? store4 : store1)(c, to, q, v));
   const top = f.let(f32x4.const(-Infinity));
   over(() => f.set(top, f32x4.pmax(load(from, p), top)));
-  const power = (v: V): V => f.let(expNegative(c, f32x4.sub(v, top)));
+  const power = (v: V): V => f.let(expDecay(c, f32x4.sub(v, top)));
   const sum = f.let(v128.zero());
   const keep = !isLog && to === 'float32';
   over(() => { const e = power(load(from, p)); f.set(sum, f32x4.add(sum, e)); if (keep) store(e); });
