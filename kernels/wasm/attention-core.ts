@@ -5,7 +5,7 @@
 import type { WasmCaps } from '../../src/core/plan.ts';
 import type { Ref, WasmEmitter, WasmLaunch } from '../define.ts';
 import { type Fn, f32, f32x4, type F32, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
-import { context, expDecay, tanh } from './float.ts';
+import { context, expNegative, tanh } from './float.ts';
 import { anyWidth, gemm2d, type GemmSpec, gemmSpec, i32s, locals, mac, packPanels, panelFloats, params } from './gemm-core.ts';
 import { MACS } from './gemm.ts';
 import { kernelModule } from './module.ts';
@@ -71,8 +71,8 @@ function softmax(m: Mod, caps: WasmCaps, s: Spec): Fn {
     for (const l of [[2, 3, 0, 1], [1, 0, 3, 2]]) f.set(top, f32x4.pmax(top, turned(top, l)));
     f.set(top, v128.bitselect(v128.zero(), top, f32x4.eq(top, -Infinity)));
     start();
-    each(() => { f.set(v, expDecay(c, f32x4.sub(v128.load(at), top))); f.emit(v128.store(at, v)); f.set(sum, f32x4.add(sum, v)); f.inc(at, 16); },
-      () => { f.set(v, expDecay(c, f32x4.sub(v128.load32splat(at), top))); f.emit(v128.store32lane(at, v, 0)); f.set(one, f32x4.add(one, v)); f.inc(at, 4); });
+    each(() => { f.set(v, expNegative(c, f32x4.sub(v128.load(at), top))); f.emit(v128.store(at, v)); f.set(sum, f32x4.add(sum, v)); f.inc(at, 16); },
+      () => { f.set(v, expNegative(c, f32x4.sub(v128.load32splat(at), top))); f.emit(v128.store32lane(at, v, 0)); f.set(one, f32x4.add(one, v)); f.inc(at, 4); });
     f.set(sum, f32x4.add(sum, turned(sum, [2, 3, 0, 1])));
     f.set(sum, f32x4.add(f32x4.add(sum, turned(sum, [1, 0, 3, 2])), one));
     f.set(sum, v128.bitselect(v128.zero(), f32x4.div(1, sum), f32x4.eq(sum, 0)));
