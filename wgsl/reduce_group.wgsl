@@ -15,8 +15,6 @@ struct Uniforms { count: u32, n: u32, parts: u32, chunk: u32, dims: array<vec4u,
 @group(0) @binding(1) var<storage, read_write> y: array<YStore>;
 @group(0) @binding(2) var<uniform> u: Uniforms;
 
-var<workgroup> partial: array<A, WG>;
-
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wg: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = wg.y * groups.x + wg.x;
@@ -27,10 +25,6 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wg: ve
   let end = min(begin + u.chunk, u.n);
   var a = first();
   for (var k = begin + lid; k < end; k += WG) { a = merge(a, pre(load_x(start + reduce_offset(k)), k)); }
-  partial[lid] = a;
-  for (var half = WG / 2u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (lid < half) { partial[lid] = merge(partial[lid], partial[lid + half]); }
-  }
-  if (lid == 0u) { store_y(i, post(partial[0])); }
+  let all = group_merged(a, lid);
+  if (lid == 0u) { store_y(i, post(all)); }
 }

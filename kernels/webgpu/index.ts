@@ -62,7 +62,7 @@ const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTab
 };
 
 /** Is it a kernel of `variants.ts`? */
-export const isVariant = (kernel: string): boolean => /\.(lanes|winograd|matrix)$/.test(kernel);
+export const isVariant = (kernel: string): boolean => /\.(lanes|winograd|matrix|dot4)$/.test(kernel);
 
 /** The kernels of common operators and of these sets; `variants`: and those that only a tuning table chooses. */
 export async function gpuKernels(sets: readonly SetName[], variants = false): Promise<KernelTable<GpuKernel>> {

@@ -16,8 +16,8 @@ import { productKernels } from './product-kernels.ts';
 
 type NBits = Call<NBitsAttrs>;
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-const rowsOf = (call: NBits): number => sizeOf(call.inputs[0]!.shape) / call.attrs.K;
-const biasOf = (call: NBits): Addend[] => (call.inputs[5] ? [{ input: 5, shape: [call.attrs.N], times: 1 }] : []);
+export const rowsOf = (call: NBits): number => sizeOf(call.inputs[0]!.shape) / call.attrs.K;
+export const biasOf = (call: NBits): Addend[] => (call.inputs[5] ? [{ input: 5, shape: [call.attrs.N], times: 1 }] : []);
 const computes = (call: NBits, caps: GpuCaps): boolean => productKind(elemOf(call.inputs[0]!.dtype)) === 'f32' && finishFits(call, caps, 6, biasOf(call));
 
 interface Weights { readonly types: Readonly<Record<string, Elem>>; readonly extra: NonNullable<Launch['extra']>; readonly text: string }
@@ -25,7 +25,7 @@ interface Weights { readonly types: Readonly<Record<string, Elem>>; readonly ext
  * `bits4(n, k)`: the numbers k .. k+3 of row n; `scale(n, block)`, `zero(n, block)`; `weight(n, k)`: one, widened. Rows of blocks lie one after
  * the other, so a row is a run of bits.
  */
-function weightsOf({ inputs, attrs }: NBits): Weights {
+export function weightsOf({ inputs, attrs }: NBits): Weights {
   const { blocks, blob, zeroBytes } = nbitsLayout(attrs);
   const { bits, block_size } = attrs;
   const words = (blocks * blob) / 4, per = 32 / bits, mask = 2 ** bits - 1;
@@ -45,15 +45,27 @@ function weightsOf({ inputs, attrs }: NBits): Weights {
   };
 }
 
-/** TM rows by four columns; with `group` invocations share the blocks and add up what they have. */
-function tile({ attrs: { K, N, block_size } }: NBits, TM: number, group: number): string {
+/** The sum over a workgroup by subgroups: each leaves its own at its first lane, all other cells being 0, so that which invocations share one does not matter. */
+const LANES = `fn lanes_sum(v: vec4f, lid: u32) -> vec4f {
+  workgroupBarrier();
+  let own = subgroupAdd(v);
+  sums[lid] = select(vec4f(0.0), own, subgroupExclusiveAdd(1u) == 0u);
+  workgroupBarrier();
+  let lanes = subgroupAdd(1u);
+  var t = vec4f(0.0);
+  for (var i = subgroupExclusiveAdd(1u); i < WG; i += lanes) { t += sums[i]; }
+  return subgroupAdd(t);
+}
+`;
+/** TM rows by four columns; with `group` invocations share the blocks and add up what they have, by subgroups if `lanes`. */
+function tile({ attrs: { K, N, block_size } }: NBits, TM: number, group: number, lanes = false): string {
   const blocks = Math.ceil(K / block_size), quads = block_size / 4;
   const each = (f: (i: number) => string): string => range(TM).map(f).join('\n');
   const columns = [0, 1, 2, 3].map((j) => (j === 0 ? 'n' : `n${j}`));
   const rest = K % block_size;
   const inBlock = rest === 0 ? `${quads}u` : `select(${quads}u, ${Math.ceil(rest / 4)}u, block == ${blocks - 1}u)`;
   const load = K % 4 === 0 ? (i: number) => `take_a(m${i} * ${K}u + k)` : (i: number) => `within4(m${i} * ${K}u, k)`;
-  return `${group > 1 ? `var<workgroup> sums: array<vec4f, ${group}>;\n` : ''}fn tile(row: u32, n: u32, lane: u32) {
+  return `${group > 1 ? `var<workgroup> sums: array<vec4f, ${group}>;\n` : ''}${lanes ? LANES : ''}fn tile(row: u32, n: u32, lane: u32) {
   ${columns.slice(1).map((c, j) => `let ${c} = min(n + ${j + 1}u, ${N - 1}u);`).join(' ')}
 ${each((i) => `  let m${i} = min(row + ${i}u, u.m - 1u); var c${i} = vec4f(0.0);`)}
   for (var block = ${group > 1 ? 'lane' : '0u'}; block < ${blocks}u; block += ${group}u) {
@@ -68,7 +80,7 @@ ${each((i) => `      { let v = ${load(i)}; p${i} += vec4f(dot(v, w0), dot(v, w1)
     let z = vec4f(${columns.map((c) => `zero(${c}, block)`).join(', ')});
 ${each((i) => `    c${i} += s * (p${i} - z * t${i});`)}
   }
-${each((i) => (group > 1 ? `  sums[lane] = c${i};
+${each((i) => (lanes ? `  { let all = lanes_sum(c${i}, lane); if (lane == 0u && row + ${i}u < u.m) { put((row + ${i}u) * ${N}u + n, all, ${N}u - n); } }` : group > 1 ? `  sums[lane] = c${i};
   for (var half = ${group / 2}u; half > 0u; half >>= 1u) {
     workgroupBarrier();
     if (lane < half) { sums[lane] += sums[lane + half]; }
@@ -79,7 +91,7 @@ ${each((i) => (group > 1 ? `  sums[lane] = c${i};
 }
 
 /** `take_a(i)`: four neighbours from an index that four divides; `within4(o, k)`: from any, 0 beyond K. */
-function rowsText(call: NBits, caps: GpuCaps): Parts {
+export function rowsText(call: NBits, caps: GpuCaps): Parts {
   const elem = elemOf(call.inputs[0]!.dtype)!;
   const { K } = call.attrs;
   if (K % 4 === 0 && elem === 'f32') return { types: {}, text: 'alias AStore = vec4f;\nfn take_a(i: u32) -> vec4f { return a[i >> 2u]; }', extra: [], extraUniforms: [] };
@@ -97,7 +109,8 @@ function launchOf(call: NBits, caps: GpuCaps, module: Launch['module'], params: 
     bind: [{ input: 0 }, { input: 1 }, { output: 0 }], extra: [...put.extra, ...weights.extra], extraUniforms: put.extraUniforms,
   };
 }
-const plain = (call: NBits, caps: GpuCaps): boolean => computes(call, caps) && (call.inputs[4] ?? null) === null && (call.attrs.N % 4 === 0 || storesOne(call, caps)) && call.attrs.N <= 4 * 65535;
+/** Weights in their order, of an output that can be stored as it comes. */
+export const plainNBits = (call: NBits, caps: GpuCaps): boolean => computes(call, caps) && (call.inputs[4] ?? null) === null && (call.attrs.N % 4 === 0 || storesOne(call, caps)) && call.attrs.N <= 4 * 65535;
 
 /** The product with b widened as tiles are staged. */
 function staged(call: NBits, caps: GpuCaps): Product | null {
@@ -114,21 +127,24 @@ function staged(call: NBits, caps: GpuCaps): Product | null {
   };
 }
 
-export const nbitsKernels: readonly GpuKernel<NBitsAttrs>[] = [
-  {
-    name: 'nbits.gemv',
-    accepts: (call, caps) => !caps.software && plain(call, caps) && rowsOf(call) <= 8,
-    tunables: { WG: [32, 64, 128] },
-    launch: (call, caps, tuned) => {
-      const m = rowsOf(call), TM = m >= 4 ? 4 : m, blocks = Math.ceil(call.attrs.K / call.attrs.block_size);
-      const WG = tuned.WG ?? (blocks >= 64 ? 64 : 32);
-      return launchOf(call, caps, matmulNbitsGroup, { WG, TM }, [Math.ceil(call.attrs.N / 4), Math.ceil(m / TM), 1], tile(call, TM, WG));
-    },
+/** Few rows; with `lanes` what invocations have is added up by subgroups. */
+export const nbitsGemv = (lanes: boolean): GpuKernel<NBitsAttrs> => ({
+  name: lanes ? 'nbits.lanes' : 'nbits.gemv',
+  accepts: (call, caps) => (lanes ? caps.subgroups : !caps.software) && plainNBits(call, caps) && rowsOf(call) <= 8,
+  tunables: { WG: [32, 64, 128] },
+  launch: (call, caps, tuned) => {
+    const m = rowsOf(call), TM = m >= 4 ? 4 : m, blocks = Math.ceil(call.attrs.K / call.attrs.block_size);
+    const WG = tuned.WG ?? (blocks >= 64 ? 64 : 32);
+    return launchOf(call, caps, matmulNbitsGroup, { WG, TM }, [Math.ceil(call.attrs.N / 4), Math.ceil(m / TM), 1], tile(call, TM, WG, lanes));
   },
+});
+
+export const nbitsKernels: readonly GpuKernel<NBitsAttrs>[] = [
+  nbitsGemv(false),
   ...(productKernels('nbits', (call, caps) => staged(call as NBits, caps)).filter((k) => k.name === 'nbits.tile') as readonly GpuKernel<NBitsAttrs>[]),
   {
     name: 'nbits.direct',
-    accepts: (call, caps) => plain(call, caps) && rowsOf(call) <= 4 * 65535,
+    accepts: (call, caps) => plainNBits(call, caps) && rowsOf(call) <= 4 * 65535,
     tunables: { TM: [1, 2, 4, 8] },
     launch: (call, caps, tuned) => {
       const m = rowsOf(call), TM = tuned.TM ?? (m >= 4 ? 4 : m), WY = m > TM ? 4 : 1, WX = 64 / WY;

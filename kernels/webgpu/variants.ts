@@ -2,10 +2,12 @@
  * Kernels that the planner takes only where a tuning table names them: they need a feature, or win on some hardware and lose on other. They stand
  * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
  */
-import type { GpuKernel, KernelTable, Launch } from '../define.ts';
+import type { Call, GpuKernel, KernelTable, Launch } from '../define.ts';
 import { matmulLanes, matmulMatrix } from '../../wgsl/index.gen.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { formed } from './index.ts';
+import { nbitsGemv } from './matmul-nbits.ts';
+import { nbitsDotKernel } from './nbits-dot.ts';
 import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './product-kernels.ts';
 import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
 import { matrixShape, matrixTile } from './product-matrix.ts';
@@ -67,12 +69,37 @@ const rowsKernel = (kernel: GpuKernel): GpuKernel => ({
   launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (/^(softmax|norm(_skip)?)_group$/.test(l.module.name) ? { ...l, slots: { ...l.slots, lanes: GROUPS } } : l)),
 });
 
+/** A reduction whose workgroups merge by subgroups: pairs that lie a power of two apart, until all lanes have what the subgroup has. */
+const reduceKernel = (kernel: GpuKernel): GpuKernel => {
+  const inGroups = (call: Call, caps: GpuCaps): Launch | undefined => ([] as Launch[]).concat(kernel.launch(call, caps, {})).find((l) => l.module.name === 'reduce_group');
+  return {
+    ...kernel, name: `${kernel.name}.lanes`,
+    accepts: (call, caps) => caps.subgroups && kernel.accepts!(call, caps) && filled(caps, inGroups(call, caps)?.params!['WG'] ?? 1),
+    launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (l.module.name === 'reduce_group' ? { ...l, slots: { ...l.slots, lanes: mergedText(l.slots!['first']!.includes('struct Place')) } } : l)),
+  };
+};
+const mergedText = (place: boolean): string => `var<workgroup> partial: array<A, WG>;
+fn across(own: A, lanes: u32) -> A {
+  var a = own;
+  for (var d = lanes / 2u; d > 0u; d >>= 1u) { a = merge(a, ${place ? 'Place(subgroupShuffleXor(a.v, d), subgroupShuffleXor(a.k, d))' : 'subgroupShuffleXor(a, d)'}); }
+  return a;
+}
+fn group_merged(own: A, lid: u32) -> A {
+  let lanes = subgroupAdd(1u);
+  let a = across(own, lanes);
+  if (subgroupElect()) { partial[lid] = a; } else { partial[lid] = first(); }
+  workgroupBarrier();
+  var t = first();
+  for (var i = subgroupExclusiveAdd(1u); i < WG; i += lanes) { t = merge(t, partial[i]); }
+  return across(t, lanes);
+}`;
+
 const products = (family: string, of: ProductOf): GpuKernel[] => [lanesKernel(family, of), matrixKernel(family, of)];
 const more: KernelTable<GpuKernel> = {
   MatMul: products('matmul', formed.MatMul), 'com.microsoft.FusedMatMul': products('matmul', formed.fused), 'com.microsoft.TransposeMatMul': products('matmul', formed.fused),
-  Gemm: products('gemm', formed.Gemm),
+  Gemm: products('gemm', formed.Gemm), 'com.microsoft.MatMulNBits': [nbitsGemv(true), nbitsDotKernel],
 };
 
 /** A table with the variants of its operators. */
 export const withVariants = (table: KernelTable<GpuKernel>): KernelTable<GpuKernel> => Object.fromEntries(Object.entries(table).map(([op, kernels]) =>
-  [op, [...kernels, ...kernels.filter((k) => /^(softmax|(skip-)?(layer|rms|instance|group)norm)\.group$/.test(k.name)).map(rowsKernel), ...(more[op] ?? [])]]));
+  [op, [...kernels, ...kernels.filter((k) => /^(softmax|(skip-)?(layer|rms|instance|group)norm)\.group$/.test(k.name)).map(rowsKernel), ...kernels.filter((k) => k.name.startsWith('reduce.')).map(reduceKernel), ...(more[op] ?? [])]]));

@@ -6,6 +6,9 @@ import { floats, type Input, makeProblem, type Problem, weight } from './problem
 const bytes = (...shape: number[]): Input => ({ dtype: 'uint8', shape, weight: true });
 const bound = (v: number, dtype: 'float32' | 'int8' | 'uint8' = 'float32'): Input => ({ dtype, shape: [], data: [v], weight: true });
 const nbits = (m: number, n: number, k: number): Problem => makeProblem('com.microsoft.MatMulNBits', [floats(m, k), bytes(n, Math.ceil(k / 32), 16), weight(n * Math.ceil(k / 32))], { K: k, N: n, bits: 4, block_size: 32 });
+/** The same, rounding what it multiplies to bytes. */
+const bytewise = (m: number, n: number, k: number, bits = 4): Problem => makeProblem('com.microsoft.MatMulNBits', [floats(m, k), bytes(n, k / 32, 4 * bits), weight((n * k) / 32)], { K: k, N: n, bits, block_size: 32, accuracy_level: 4 });
+const reduced = (op: string, rows: number, n: number): Problem => makeProblem(`Reduce${op}`, [floats(rows, n), { dtype: 'int64', shape: [1], data: [1], weight: true }]);
 const conv = (c: number, h: number, f: number, k: number, stride = 1, group = 1, n = 1): Problem =>
   makeProblem('Conv', [floats(n, c, h, h), weight(f, c / group, k, k), weight(f)], { kernel_shape: [k, k], pads: [k >> 1, k >> 1, k >> 1, k >> 1], strides: [stride, stride], group });
 const map = (...shape: number[]): Problem => makeProblem('sardonyx.Map', [floats(...shape), floats(...shape)], { expr: JSON.stringify(x.mul(x.sigmoid(x.add(ex(0, 'f32'), ex(1, 'f32'))), ex(0, 'f32'))), dtype: 'float32', shape });
@@ -22,7 +25,7 @@ export function standardProblems(caps: Pick<GpuCaps, 'software'>): Problem[] {
     product(128, 64, 128, false), makeProblem('MatMul', [floats(12, 128, 64), floats(12, 64, 128)]), makeProblem('MatMul', [floats(12, 128, 128), floats(12, 128, 64)]), makeProblem('MatMul', [floats(4, 197, 64), floats(4, 64, 197)]),
     makeProblem('Gemm', [floats(1, 512), weight(1000, 512), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(1, 1280), weight(1000, 1280), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(64, 784), weight(784, 128), weight(128)]),
     conv(3, 112, 32, 3, 2), conv(3, 64, 64, 7, 2), conv(64, 28, 64, 3), conv(128, 14, 128, 3), conv(256, 7, 256, 3), conv(64, 56, 64, 1), conv(256, 28, 64, 1), conv(128, 28, 256, 1), conv(512, 7, 512, 1), conv(32, 56, 32, 3, 1, 32), conv(96, 56, 96, 3, 2, 96), conv(192, 28, 192, 3, 1, 192), conv(480, 14, 480, 5, 1, 480),
-    nbits(1, 768, 768), nbits(1, 2048, 768), nbits(16, 768, 768),
+    nbits(1, 768, 768), nbits(1, 2048, 768), nbits(16, 768, 768), bytewise(16, 768, 768), reduced('Mean', 128, 768), makeProblem('ArgMax', [floats(1, 32000)], { axis: 1 }),
     makeProblem('ConvTranspose', [floats(1, 32, 16, 16), weight(32, 16, 2, 2)], { strides: [2, 2] }),
     makeProblem('Softmax', [floats(1, 1000)]), makeProblem('Softmax', [floats(12, 128, 128)]), makeProblem('Softmax', [floats(512, 64)]), layerNorm(1, 768), layerNorm(16, 768), layerNorm(128, 768), layerNorm(197, 384),
     map(1, 768), map(128, 768), map(64, 56, 56), map(512, 3072), makeProblem('GlobalAveragePool', [floats(1, 512, 7, 7)]), makeProblem('GlobalAveragePool', [floats(1, 96, 56, 56)]),
@@ -54,7 +57,8 @@ export const awkwardProblems = (): Problem[] => [
   makeProblem('Conv', [floats(1, 5, 19), weight(7, 5, 3)], { kernel_shape: [3], dilations: [2] }), makeProblem('Conv', [floats(2, 3, 5, 4, 6), weight(4, 3, 2, 3, 2)], {}),
   makeProblem('Conv', [floats(1, 3, 9, 7), floats(5, 3, 3, 2)], { strides: [2, 3], dilations: [1, 2] }),
   makeProblem('ConvTranspose', [floats(1, 3, 5, 4), weight(3, 5, 3, 2)], { strides: [2, 3], pads: [1, 0, 0, 1] }), makeProblem('ConvTranspose', [floats(2, 5, 7, 3), weight(5, 3, 2, 2), weight(3)], { strides: [2, 2] }),
-  nbits(1, 5, 32), nbits(3, 37, 96), nbits(7, 68, 64), nbits(29, 31, 160), nbits(65, 33, 64), nbits(1, 67, 2080), nbits(131, 133, 64),
+  nbits(1, 5, 32), nbits(3, 37, 96), nbits(7, 68, 64), nbits(29, 31, 160), nbits(65, 33, 64), nbits(1, 67, 2080), nbits(131, 133, 64), bytewise(1, 7, 64), bytewise(37, 36, 96), bytewise(9, 67, 160), bytewise(5, 20, 128, 8),
+  ...['Sum', 'Max', 'LogSumExp', 'L2'].flatMap((op) => [reduced(op, 3, 1031), reduced(op, 67, 130)]), makeProblem('ReduceProd', [{ dtype: 'int32', shape: [3, 201] }, { dtype: 'int64', shape: [1], data: [1], weight: true }]), makeProblem('ReduceMin', [{ dtype: 'int64', shape: [5, 333] }, { dtype: 'int64', shape: [1], data: [1], weight: true }]), makeProblem('ArgMax', [floats(7, 517)], { axis: 1 }), makeProblem('ArgMin', [{ dtype: 'int32', shape: [3, 301] }], { axis: 1, select_last_index: 1 }),
   makeProblem('Softmax', [floats(1, 1)]), makeProblem('Softmax', [floats(5, 17)]), makeProblem('Softmax', [floats(3, 1031)]), makeProblem('Softmax', [floats(67, 4)]), makeProblem('Softmax', [floats(3, 37, 5)], { axis: 1 }), makeProblem('LogSoftmax', [floats(7, 131)]), makeProblem('Softmax', [{ dtype: 'float16', shape: [5, 37] }]),
   layerNorm(1, 1), layerNorm(3, 67), layerNorm(29, 128), layerNorm(7, 1030), layerNorm(65, 3),
   makeProblem('RMSNormalization', [floats(5, 97), weight(97)]), makeProblem('InstanceNormalization', [floats(2, 3, 7, 5), weight(3), weight(3)]), makeProblem('GroupNormalization', [floats(2, 6, 5, 3), weight(6), weight(6)], { num_groups: 3 }), makeProblem('GroupNormalization', [floats(2, 6, 23, 19), weight(6), weight(6)], { num_groups: 2 }),

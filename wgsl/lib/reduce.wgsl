@@ -29,3 +29,14 @@ fn merge_exponentials(a: vec2f, b: vec2f) -> vec2f {
   let m = nan_max(a.x, b.x);
   return vec2f(m, a.y * exp(select(a.x - m, 0.0, a.x == m)) + b.y * exp(select(b.x - m, 0.0, b.x == m)));
 }
+
+// What the invocations of a workgroup have, merged; for the first of them.
+var<workgroup> partial: array<A, WG>;
+fn group_merged(a: A, lid: u32) -> A {
+  partial[lid] = a;
+  for (var half = WG / 2u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (lid < half) { partial[lid] = merge(partial[lid], partial[lid + half]); }
+  }
+  return partial[0];
+}
