@@ -38,7 +38,7 @@ fn hold_k(b: u32, h: u32, j0: u32, lid: u32) {
   let quads = u.size >> 2u;
   for (var e = lid; e < BC * quads; e += 128u) {
     let r = e / quads;
-    held[r * QUADS + e - r * quads] = take_k(u.k_lies.x + b * u.k_lies.y + h * u.k_lies.z + min(j0 + r, u.keys - 1u) * u.k_lies.w, (e - r * quads) * 4u);
+    held[r * QUADS + e - r * quads] = take_k(row_at(u.k_lies, b, h, min(j0 + r, u.keys - 1u)), (e - r * quads) * 4u);
   }
 }
 
@@ -46,7 +46,7 @@ fn hold_v(b: u32, h: u32, j0: u32, lid: u32) {
   let quads = u.value_size >> 2u;
   for (var e = lid; e < BC * quads; e += 128u) {
     let r = e / quads;
-    held[r * QUADS + e - r * quads] = take_v(u.v_lies.x + b * u.v_lies.y + h * u.v_lies.z + min(j0 + r, u.keys - 1u) * u.v_lies.w, (e - r * quads) * 4u);
+    held[r * QUADS + e - r * quads] = take_v(row_at(u.v_lies, b, h, min(j0 + r, u.keys - 1u)), (e - r * quads) * 4u);
   }
 }
 

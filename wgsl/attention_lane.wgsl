@@ -22,6 +22,6 @@ struct Uniforms { heads: u32, share: u32, queries: u32, keys: u32, size: u32, va
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let row = id.y * groups.x * WG + id.x;
   if (row >= u.count) { return; }
-  let bh = row / u.queries;
-  attend(bh / u.heads, bh % u.heads, row - bh * u.queries);
+  let who = query_at(row);
+  attend(who.x, who.y, who.z);
 }

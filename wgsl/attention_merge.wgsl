@@ -19,10 +19,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if (e >= u.count) { return; }
   let line = e / u.quads;
   let d = e - line * u.quads;
-  let bh = line / u.queries;
-  let i = line - bh * u.queries;
-  let b = bh / u.heads;
-  let h = bh - b * u.heads;
+  let who = query_at(line);
+  let b = who.x;
+  let h = who.y;
+  let i = who.z;
   let g = h / u.share;
   let row = (h - g * u.share) * u.queries + i;
   let block = row / ROWS;
@@ -38,5 +38,5 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     sum += by * own.y;
     all += by * parts[at + d];
   }
-  put(u.y_lies.x + b * u.y_lies.y + h * u.y_lies.z + i * u.y_lies.w, d * 4u, all * select(0.0, 1.0 / sum, sum > 0.0));
+  put(row_at(u.y_lies, b, h, i), d * 4u, all * select(0.0, 1.0 / sum, sum > 0.0));
 }

@@ -28,8 +28,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: 
   let h = wg.y;
   let b = wg.z;
   let g = h / u.share;
-  let query = u.q_lies.x + b * u.q_lies.y + h * u.q_lies.z + i * u.q_lies.w;
-  let keys = u.k_lies.x + b * u.k_lies.y + g * u.k_lies.z;
+  let query = row_at(u.q_lies, b, h, i);
+  let keys = row_at(u.k_lies, b, g, 0u);
   let extra_logit = sink(h);
   var top = extra_logit;
   for (var j = lid; j < u.keys; j += WG) {
@@ -52,8 +52,8 @@ fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: 
   sum = group_sum(sum, lid) + select(0.0, exp(extra_logit - top), extra_logit > LOWEST_F32);
   let by = select(0.0, 1.0 / sum, sum > 0.0);
   let lane = lid % LANES;
-  let values = u.v_lies.x + b * u.v_lies.y + g * u.v_lies.z;
-  let to = u.y_lies.x + b * u.y_lies.y + h * u.y_lies.z + i * u.y_lies.w;
+  let values = row_at(u.v_lies, b, g, 0u);
+  let to = row_at(u.y_lies, b, h, i);
   for (var d0 = 0u; d0 < u.value_size; d0 += LANES * 4u) {
     let d = d0 + lane * 4u;
     var o = vec4f(0.0);

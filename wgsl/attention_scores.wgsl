@@ -29,13 +29,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let across = (u.keys + 3u) / 4u;
   let row = e / across;
   let j = (e - row * across) * 4u;
-  let bh = row / u.queries;
-  let i = row - bh * u.queries;
-  let b = bh / u.heads;
-  let h = bh - b * u.heads;
+  let who = query_at(row);
+  let b = who.x;
+  let h = who.y;
+  let i = who.z;
   let last = u.keys - 1u;
-  let query = u.q_lies.x + b * u.q_lies.y + h * u.q_lies.z + i * u.q_lies.w;
-  let start = u.k_lies.x + b * u.k_lies.y + h / u.share * u.k_lies.z;
+  let query = row_at(u.q_lies, b, h, i);
+  let start = row_at(u.k_lies, b, h / u.share, 0u);
   let at = vec4u(start) + min(vec4u(j) + vec4u(0u, 1u, 2u, 3u), vec4u(last)) * u.k_lies.w;
   var s = vec4f(0.0);
   for (var d = 0u; d < u.size; d += 4u) {

@@ -20,16 +20,16 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let across = (u.size + 3u) / 4u;
   let row = e / across;
   let d = (e - row * across) * 4u;
-  let bh = row / u.queries;
-  let i = row - bh * u.queries;
-  let b = bh / u.heads;
-  let h = bh - b * u.heads;
-  var at = u.v_lies.x + b * u.v_lies.y + h / u.share * u.v_lies.z;
+  let who = query_at(row);
+  let b = who.x;
+  let h = who.y;
+  let i = who.z;
+  var at = row_at(u.v_lies, b, h / u.share, 0u);
   var sum = vec4f(0.0);
   for (var j = 0u; j < u.keys; j++) {
     let weight = p[row * u.keys + j];
     if (weight != 0.0) { sum += weight * take_v(at, d); }
     at += u.v_lies.w;
   }
-  put(u.y_lies.x + b * u.y_lies.y + h * u.y_lies.z + i * u.y_lies.w, d, sum);
+  put(row_at(u.y_lies, b, h, i), d, sum);
 }

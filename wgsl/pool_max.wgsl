@@ -13,28 +13,7 @@ struct Uniforms { count: u32, size: vec4i, out: vec4u, strides: vec4i, dilations
 @group(0) @binding(1) var<storage, read_write> y: array<YStore>;
 @group(0) @binding(2) var<uniform> u: Uniforms;
 
-fn element(o: u32) -> Value {
-  let at = window_at(o);
-  let base = i32(at.plane) * u.size.x * u.size.y * u.size.z;
-  var best = lowest();
-  var found = false;
-  for (var k0 = 0u; k0 < K0; k0++) {
-    let i0 = at.start.x + i32(k0) * u.dilations.x;
-    if (outside(i0, u.size.x)) { continue; }
-    for (var k1 = 0u; k1 < K1; k1++) {
-      let i1 = at.start.y + i32(k1) * u.dilations.y;
-      if (outside(i1, u.size.y)) { continue; }
-      for (var k2 = 0u; k2 < K2; k2++) {
-        let i2 = at.start.z + i32(k2) * u.dilations.z;
-        if (outside(i2, u.size.z)) { continue; }
-        let v = load_x(bitcast<u32>(base + (i0 * u.size.y + i1) * u.size.z + i2));
-        if (!found || v > best) { best = v; }
-        found = true;
-      }
-    }
-  }
-  return best;
-}
+fn element(o: u32) -> Value { return greatest_in(o).value; }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {

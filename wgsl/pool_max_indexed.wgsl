@@ -17,30 +17,11 @@ struct Uniforms { count: u32, size: vec4i, out: vec4u, strides: vec4i, dilations
 @group(0) @binding(3) var<uniform> u: Uniforms;
 
 fn element(o: u32) -> Value {
-  let at = window_at(o);
-  let base = i32(at.plane) * u.size.x * u.size.y * u.size.z;
-  var best = lowest();
-  var found = -1;
-  for (var k0 = 0u; k0 < K0; k0++) {
-    let i0 = at.start.x + i32(k0) * u.dilations.x;
-    if (outside(i0, u.size.x)) { continue; }
-    for (var k1 = 0u; k1 < K1; k1++) {
-      let i1 = at.start.y + i32(k1) * u.dilations.y;
-      if (outside(i1, u.size.y)) { continue; }
-      for (var k2 = 0u; k2 < K2; k2++) {
-        let i2 = at.start.z + i32(k2) * u.dilations.z;
-        if (outside(i2, u.size.z)) { continue; }
-        let v = load_x(bitcast<u32>(base + (i0 * u.size.y + i1) * u.size.z + i2));
-        if (found < 0 || v > best) {
-          best = v;
-          found = select((i0 * u.size.y + i1) * u.size.z + i2, i0 + u.size.x * (i1 + u.size.y * i2), COLUMNS);
-        }
-      }
-    }
-  }
-  let index = select(base + found, -1, found < 0);
+  let best = greatest_in(o);
+  let within = select((best.at.x * u.size.y + best.at.y) * u.size.z + best.at.z, best.at.x + u.size.x * (best.at.y + u.size.y * best.at.z), COLUMNS);
+  let index = select(-1, best.base + within, best.found);
   store_indices(o, vec2u(bitcast<u32>(index), bitcast<u32>(index >> 31u)));
-  return best;
+  return best.value;
 }
 
 @compute @workgroup_size(WG)

@@ -47,7 +47,7 @@ function attendText(w: Work, { R, C }: Pick<Tile, 'R' | 'C'>): string {
   let r0 = (lid >> 3u) * ${R}u;
   let i0 = first + r0;
   let g = h / u.share;
-  ${each(rows, (i) => `let q${i} = u.q_lies.x + b * u.q_lies.y + h * u.q_lies.z + min(i0 + ${i}u, u.queries - 1u) * u.q_lies.w; var m${i} = LOWEST_F32; var l${i} = 0.0; ${each(columns, (d) => `var o${i}_${d} = vec4f(0.0);`)}`)}
+  ${each(rows, (i) => `let q${i} = row_at(u.q_lies, b, h, min(i0 + ${i}u, u.queries - 1u)); var m${i} = LOWEST_F32; var l${i} = 0.0; ${each(columns, (d) => `var o${i}_${d} = vec4f(0.0);`)}`)}
   let begin = u32(clamp(first_key(b, first), 0, i32(u.keys)));
   let end = u32(clamp(end_key(b, min(first + BQ, u.queries) - 1u), 0, i32(u.keys)));
   for (var j0 = begin; j0 < end; j0 += BC) {
@@ -88,7 +88,7 @@ function attendText(w: Work, { R, C }: Pick<Tile, 'R' | 'C'>): string {
     for (var t = 0u; t < 8u; t++) { sum += tops[(r0 + ${i}u) * 8u + t]; }
     sum = sum * less + weigh(extra_logit, top);
     let by = select(0.0, less / sum, sum > 0.0);
-    let to = u.y_lies.x + b * u.y_lies.y + h * u.y_lies.z + (i0 + ${i}u) * u.y_lies.w;
+    let to = row_at(u.y_lies, b, h, i0 + ${i}u);
     ${each(columns, (d) => `${d * 8 + 7 < w.valueSize / 4 ? '' : `if (tx + ${d * 8}u <= ${last}) `}{ put(to, (tx + ${d * 8}u) * 4u, o${i}_${d} * by); }`)}
   }`)}
 }`;

@@ -24,7 +24,7 @@ function laneText(w: Work): string {
   const each = (list: readonly number[], f: (d: number) => string): string => list.map(f).join(' ');
   return `fn attend(b: u32, h: u32, i: u32) {
   let g = h / u.share;
-  let query = u.q_lies.x + b * u.q_lies.y + h * u.q_lies.z + i * u.q_lies.w;
+  let query = row_at(u.q_lies, b, h, i);
   ${each(own, (d) => `let q${d} = take_q(query, ${4 * d}u);`)}
   ${each(values, (d) => `var o${d} = vec4f(0.0);`)}
   var top = sink(h);
@@ -32,7 +32,7 @@ function laneText(w: Work): string {
   let begin = u32(clamp(first_key(b, i), 0, i32(u.keys)));
   let end = u32(clamp(end_key(b, i), 0, i32(u.keys)));
   for (var j = begin; j < end; j++) {
-    let key = u.k_lies.x + b * u.k_lies.y + g * u.k_lies.z + j * u.k_lies.w;
+    let key = row_at(u.k_lies, b, g, j);
     var s = (${own.map((d) => `dot(q${d}, take_k(key, ${4 * d}u))`).join(' + ')}) * u.scale;
     if (u.softcap != 0.0) { s = u.softcap * safe_tanh(s / u.softcap); }
     s = bias(s, b, h, i, j);
@@ -45,12 +45,12 @@ function laneText(w: Work): string {
       }
       let p = exp(s - top);
       sum += p;
-      let at = u.v_lies.x + b * u.v_lies.y + g * u.v_lies.z + j * u.v_lies.w;
+      let at = row_at(u.v_lies, b, g, j);
       ${each(values, (d) => `o${d} += p * take_v(at, ${4 * d}u);`)}
     }
   }
   let by = select(0.0, 1.0 / sum, sum > 0.0);
-  let to = u.y_lies.x + b * u.y_lies.y + h * u.y_lies.z + i * u.y_lies.w;
+  let to = row_at(u.y_lies, b, h, i);
   ${each(values, (d) => `put(to, ${4 * d}u, o${d} * by);`)}
 }`;
 }

@@ -28,11 +28,11 @@ fn part(b: u32, g: u32, row0: u32, j0: u32, to: u32, lid: u32) {
   for (var e = lid; e < ${ROWS * (w.size / 4)}u; e += WG) {
     let r = e / ${w.size / 4}u;
     let d = e - r * ${w.size / 4}u;
-    queries[r * QUADS + d] = take_q(u.q_lies.x + b * u.q_lies.y + head_of(g, row0 + r) * u.q_lies.z + query_of(row0 + r) * u.q_lies.w, d * 4u);
+    queries[r * QUADS + d] = take_q(row_at(u.q_lies, b, head_of(g, row0 + r), query_of(row0 + r)), d * 4u);
   }
   workgroupBarrier();
   let j = j0 + lid;
-  let at = u.k_lies.x + b * u.k_lies.y + g * u.k_lies.z + min(j, u.keys - 1u) * u.k_lies.w;
+  let at = row_at(u.k_lies, b, g, min(j, u.keys - 1u));
   ${each((r) => `var s${r} = 0.0;`)}
   for (var d = 0u; d < ${w.size / 4}u; d++) {
     let key = take_k(at, d * 4u);
@@ -55,7 +55,7 @@ fn part(b: u32, g: u32, row0: u32, j0: u32, to: u32, lid: u32) {
   let lane = lid & ${lanes - 1}u;
   let way = lid / ${lanes}u;
   let d = min(lane, ${quads - 1}u) * 4u;
-  let values = u.v_lies.x + b * u.v_lies.y + g * u.v_lies.z;
+  let values = row_at(u.v_lies, b, g, 0u);
   ${each((r) => `var o${r} = vec4f(0.0);`)}
   for (var t = way; t < WG; t += ${ways}u) {
     if (j0 + t < u.keys) {
