@@ -74,7 +74,7 @@ const reduceKernel = (kernel: GpuKernel): GpuKernel => {
   const inGroups = (call: Call, caps: GpuCaps): Launch | undefined => ([] as Launch[]).concat(kernel.launch(call, caps, {})).find((l) => l.module.name === 'reduce_group');
   return {
     ...kernel, name: `${kernel.name}.lanes`,
-    accepts: (call, caps) => caps.subgroups && kernel.accepts!(call, caps) && filled(caps, inGroups(call, caps)?.params!['WG'] ?? 1),
+    accepts: (call, caps) => caps.subgroups && kernel.accepts!(call, caps) && filled(caps, inGroups(call, caps)?.params?.['WG'] ?? 1),
     launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (l.module.name === 'reduce_group' ? { ...l, slots: { ...l.slots, lanes: mergedText(l.slots!['first']!.includes('struct Place')) } } : l)),
   };
 };
