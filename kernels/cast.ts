@@ -1,7 +1,8 @@
 import { BITS, DTYPE_OF_ONNX, type DType, isFloat, isInt64 } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
 import type { AttrValue } from '../src/core/graph.ts';
-import { bigints, MINIFLOAT, minifloatBits, numbers, writer } from '../src/core/numbers.ts';
+import { MINIFLOAT, minifloatBits } from '../src/core/floats.ts';
+import { bigints, numbers, writer } from '../src/core/numbers.ts';
 import { bytesOfTensor, sizeOf, type Tensor, tensorOver, zeros } from '../src/core/tensor.ts';
 import { ALL, defineOp, int, type NormalizeCall, type Normalized, type Op, required, string } from './define.ts';
 import { narrow } from './elementwise.ts';

@@ -1,6 +1,7 @@
 import { type DType, DTYPE_OF_ONNX } from '../src/core/dtype.ts';
 import { fail } from '../src/core/errors.ts';
-import { bfloatBits, bfloatValue, fromNumbers, halfBits, halfValue, MINIFLOAT, minifloatBits, numbers } from '../src/core/numbers.ts';
+import { bfloatBits, bfloatValue, halfBits, halfValue, MINIFLOAT, minifloatBits } from '../src/core/floats.ts';
+import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, type Tensor, zeros } from '../src/core/tensor.ts';
 import { defineOp, int, type Op } from './define.ts';
 import { quantizedElementwise } from './quantize-elementwise.ts';

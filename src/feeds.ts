@@ -21,7 +21,7 @@ export function checkShape(port: Port, value: { readonly dtype: DType; readonly 
 export function checkTensor(port: Port, value: Tensor): void {
   if (port.dtype !== null && value.dtype !== port.dtype) fail('input_dtype', `input ${port.name} is ${value.dtype}; the model takes ${port.dtype}`);
   const expected = (zeros(value.dtype, []).data as { constructor: unknown }).constructor;
-  if ((value.data as { constructor: unknown } | null | undefined)?.constructor !== expected) fail('input_dtype', `input ${port.name} of type ${value.dtype} must hold a ${(expected as { name: string }).name}`);
+  if ((value.data as { constructor: unknown } | null | undefined)?.constructor !== expected) fail('input_dtype', `input ${port.name} of type ${value.dtype} must hold a ${(expected as { name: string }).name}; tensor('${value.dtype}', shape, data) makes it`);
   if (!Array.isArray(value.shape) || value.shape.some((d) => !Number.isInteger(d) || d < 0)) fail('input_shape', `input ${port.name} has shape [${value.shape}], which is no shape`);
   const need = entriesOf(value.dtype, value.shape);
   if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);

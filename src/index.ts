@@ -13,6 +13,7 @@ export type { Summary } from './3-plan/print.ts';
 export type { Plan, Step } from './core/plan.ts';
 export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
+export { numbers } from './core/numbers.ts';
 export { tensor } from './core/tensor.ts';
 export { drawToCanvas, tensorFromImage } from './interop/image.ts';
 export { sampleTokens } from './interop/sample.ts';

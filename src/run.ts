@@ -14,6 +14,7 @@ export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export type { DType } from './core/dtype.ts';
 export type { Plan } from './core/plan.ts';
+export { numbers } from './core/numbers.ts';
 export { tensor } from './core/tensor.ts';
 export type { Tensor } from './core/tensor.ts';
 export type { Port } from './feeds.ts';

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
-import { bfloatBits, bfloatValue, fromNumbers, numbers } from '../src/core/numbers.ts';
+import { bfloatBits, bfloatValue } from '../src/core/floats.ts';
+import { fromNumbers, numbers } from '../src/core/numbers.ts';
 import { sizeOf, tensor, type Tensor } from '../src/core/tensor.ts';
 import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { constant, type Ex, type Fn, input, type Kind, x } from '../kernels/expr.ts';

@@ -3,7 +3,7 @@
  * last bit wherever they add in the same order. Sub-byte types are addressed by element.
  */
 import { BITS, type DType, isSubByte } from '../../src/core/dtype.ts';
-import { MINIFLOAT } from '../../src/core/numbers.ts';
+import { MINIFLOAT } from '../../src/core/floats.ts';
 import { type F32, type F64, f64, type I32, i32, type I64, i64, type Fn, type Local, type Num } from './asm.ts';
 import { loadScalar, storeScalar, widthOf } from './elem.ts';
 import { type Ctx, shared } from './float.ts';

@@ -1,6 +1,6 @@
 /** Quantised operators element by element, for the types and granularities that no fast kernel takes. */
 import { type DType, isSubByte } from '../../src/core/dtype.ts';
-import { MINIFLOAT } from '../../src/core/numbers.ts';
+import { MINIFLOAT } from '../../src/core/floats.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, WasmKernel } from '../define.ts';
 import { granularity, type Granularity } from '../quantize.ts';

@@ -1,6 +1,6 @@
 /** Conversions that expressions do not know: to and from floats of 8 and 4 bits and integers below a byte; and changes of name. */
 import { BITS, bytesOf, type DType, isFloat } from '../../src/core/dtype.ts';
-import { MINIFLOAT, minifloatBits } from '../../src/core/numbers.ts';
+import { MINIFLOAT, minifloatBits } from '../../src/core/floats.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { camel, type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import { castSmall } from '../../wgsl/index.gen.ts';

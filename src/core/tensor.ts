@@ -1,5 +1,6 @@
-import { allocate, arrayOver, bytesOf, type DType, type Storage } from './dtype.ts';
+import { allocate, arrayOver, bytesOf, type DType, isInt64, isSubByte, type Storage } from './dtype.ts';
 import { fail } from './errors.ts';
+import { encoderOf } from './floats.ts';
 
 /** A dense array in row-major order. `data` has one element per entry, except packed and complex types (see `Storage`). */
 export interface Tensor<D extends DType = DType> {
@@ -61,17 +62,31 @@ export const entriesOf = (dtype: DType, shape: readonly number[]): number => {
   return dtype === 'string' ? count : bytesOf(dtype, count) / (allocate(dtype, 0) as Float32Array).BYTES_PER_ELEMENT;
 };
 
-/** Makes a tensor of `data`, which may be the right typed array (kept, not copied) or plain numbers. @throws shape_mismatch */
-export function tensor<D extends DType>(dtype: D, shape: readonly number[], data: Storage[D] | readonly number[] | readonly bigint[] | readonly boolean[]): Tensor<D> {
-  const count = sizeOf(shape);
+/**
+ * Makes a tensor of `data`: the typed array in which the type is stored (kept, not copied), or numbers in an array, which are rounded to the type; those
+ * of a Float32Array too, where the type is a float of fewer bits. Types of less than a byte are given packed, as bytes. @throws shape_mismatch, type_mismatch
+ */
+export function tensor<D extends DType>(dtype: D, shape: readonly number[], data: Storage[D] | Numbers | readonly bigint[] | readonly boolean[]): Tensor<D> {
   const expected = entriesOf(dtype, shape);
   if (data.length !== expected) fail('shape_mismatch', `a ${dtype} tensor of shape [${shape}] has ${expected} entries, not ${data.length}`);
-  if (!Array.isArray(data)) return { dtype, shape, data: data as Storage[D] };
-  const out = allocate(dtype, count);
-  const big = dtype === 'int64' || dtype === 'uint64';
-  for (let i = 0; i < data.length; i++) (out as unknown[])[i] = dtype === 'string' ? data[i] : big ? BigInt(data[i] as unknown as number) : Number(data[i]);
+  const kind = data.constructor.name, out = allocate(dtype, sizeOf(shape)), stored = out.constructor.name;
+  if (kind === stored && dtype !== 'string') return { dtype, shape, data: data as Storage[D] };
+  if (SAME[kind] === stored && (dtype === 'float16' || stored === 'Uint8Array')) {
+    const { buffer, byteOffset, length } = data as Uint8Array;
+    return { dtype, shape, data: new (out.constructor as Uint8ArrayConstructor)(buffer, byteOffset, length) as Storage[D] };
+  }
+  const encode = isSubByte(dtype) ? undefined : encoderOf(dtype);
+  if (!Array.isArray(data) && !(encode && kind.startsWith('Float'))) fail('type_mismatch', `a ${dtype} tensor is made of a ${stored} or of an array, not of a ${kind}`);
+  for (let i = 0; i < data.length; i++) {
+    const v = data[i];
+    (out as unknown[])[i] = dtype === 'string' ? v : isInt64(dtype) ? BigInt(v as number) : encode ? encode(Number(v)) : Number(v);
+  }
   return { dtype, shape, data: out };
 }
+/** Numbers that are not stored as they are; Float16Array is not in every engine. */
+type Numbers = readonly number[] | Float32Array | Float64Array | Uint8ClampedArray | (ArrayLike<number> & { readonly [Symbol.toStringTag]: 'Float16Array' });
+/** Arrays that hold what another does. */
+const SAME: Readonly<Record<string, string>> = { Float16Array: 'Uint16Array', Uint8ClampedArray: 'Uint8Array', Buffer: 'Uint8Array' };
 
 /** The bytes behind a tensor, not copied. Strings have none. */
 export function bytesOfTensor(t: Tensor): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,6 @@
 /** Pictures by the CPU: what `image.ts` loads when it is first needed. */
 import { fail } from '../core/errors.ts';
-import { halfBits, halfValue } from '../core/numbers.ts';
+import { halfBits, halfValue } from '../core/floats.ts';
 import { type Tensor, zeros } from '../core/tensor.ts';
 import { drawingOf, type ImageSource, isPixels, type PixelOptions, type Pixels, type PixelType, type Reading, shapeOf, sizeOfImage } from './pixels.ts';
 
