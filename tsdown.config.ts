@@ -80,9 +80,10 @@ const onlyWith = (backend: string) => {
 
 export default defineConfig([
   { ...common, ...oneChunkEach(), entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
-  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts' }, dts: { emitDtsOnly: true } },
+  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', operators: 'src/operators.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts' }, dts: { emitDtsOnly: true } },
   { ...common, ...oneChunkEach('src/plan.ts'), entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
   { ...common, entry: { index: 'src/run.ts' }, outDir: 'dist/run', dts: false, hash: false },
+  { ...common, entry: { index: 'src/operators.ts' }, outDir: 'dist/operators', dts: false, hash: false },
   onlyWith('webgpu'),
   onlyWith('wasm'),
   { ...common, entry: { 'read-text': 'demo/read-text/main.ts' }, outDir: 'dist/demo', dts: false, hash: false },

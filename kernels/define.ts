@@ -6,6 +6,9 @@ import { isTensor, type Tensor, type Value } from '../src/core/tensor.ts';
 import type { Elem, WgslModule } from '../wgsl/assemble.ts';
 import type { Ex } from './expr.ts';
 
+export { shader } from '../wgsl/shader.ts';
+export type { Elem, WgslModule };
+
 // ── attributes: a schema that is also a type ────────────────────────────────────────────────────────────────────────
 export type AttrKind = 'int' | 'ints' | 'float' | 'floats' | 'string' | 'strings' | 'tensor' | 'graph';
 export interface Attr<T> { readonly kind: AttrKind; readonly default?: T; readonly required?: true }
@@ -205,6 +208,15 @@ export interface OpDef<A extends AttrSchema = any> {
   readonly epilogue?: true;
   readonly reference: Reference<Values<A>>;
 }
+/**
+ * An operator of the caller's own, which Sardonyx does not have. What is left out: `since` [1], `types` none, `attrs` none; where there is a `map`, `infer`
+ * broadcasts the inputs and `reference` evaluates it.
+ */
+export interface CustomOperator<A extends AttrSchema = any> extends Pick<OpDef<A>, 'op' | 'inputs' | 'outputs' | 'infer' | 'map' | 'dynamic' | 'random' | 'normalize'>,
+  Partial<Pick<OpDef<A>, 'since' | 'types' | 'attrs' | 'reference'>> {
+  readonly webgpu?: readonly GpuKernel<Values<A>>[];
+}
+
 /** Kernels by operator, asked in order. Apart from the definitions, so that a build with one backend leaves the other's out. */
 export type KernelTable<K> = Readonly<Record<string, readonly K[]>>;
 export interface Kernels { readonly webgpu?: KernelTable<GpuKernel>; readonly wasm?: KernelTable<WasmKernel> }

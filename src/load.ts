@@ -1,4 +1,5 @@
 /** From a source to a graph that is ready to be planned, with word of how far it is. */
+import type { CustomOperator } from '../kernels/define.ts';
 import { type Definitions, definitionsOf, setsOf } from '../kernels/operators.ts';
 import { goOn } from './0-read/bytes.ts';
 import type { SetName } from '../kernels/sets.ts';
@@ -14,6 +15,8 @@ import type { Plan } from './core/plan.ts';
 export interface GraphOptions extends ReadOptions {
   /** Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and 'reassociates'. */
   readonly optimize?: boolean | readonly Exactness[];
+  /** Operators that Sardonyx does not have, as `defineOperator` of `sardonyx/operators` makes them. */
+  readonly operators?: readonly CustomOperator[];
   /** Called with every rewrite of the graph. */
   readonly trace?: (t: Trace) => void;
 }
@@ -53,7 +56,8 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     const parsed = edit(model.graph);
     const sets = setsOf(operatorsIn(parsed));
     needs(sets);
-    const [definitions, rules] = await Promise.all([definitionsOf(sets), rulesFor(options.optimize, sets)]);
+    const [own, rules] = await Promise.all([definitionsOf(sets), rulesFor(options.optimize, sets)]);
+    const definitions = options.operators ? (await import('./custom-operators.ts')).withCustom(own, options.operators) : own;
     const normal = normalize(parsed, definitions);
     const graph = sets.includes('rare') ? (await import('./2-optimize/gradient.ts')).expandGradients(normal) : normal;
     return {

@@ -276,7 +276,7 @@ async function wasLost(live: Live, e: unknown): Promise<boolean> {
 }
 const LOSS: ReadonlySet<string> = new Set(['device_lost', 'device_fault', 'out_of_memory', 'input_device', 'internal']);
 
-export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
+export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'operators' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
   /** Sizes of the free dims, as a session takes them. */
   readonly dims?: Dims;
   /** What to plan for, with what every such device offers. Default 'webgpu'. */

@@ -16,7 +16,7 @@ describe('the documentation', () => {
     const options: ts.CompilerOptions = {
       target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler, lib: ['lib.es2022.d.ts', 'lib.dom.d.ts', 'lib.dom.iterable.d.ts', 'lib.esnext.disposable.d.ts'],
       strict: true, noUncheckedIndexedAccess: true, noEmit: true, skipLibCheck: true, types: ['node', '@webgpu/types'],
-      paths: Object.fromEntries(['', '/plan', '/run', '/tune', '/ort'].map((entry) => [`sardonyx${entry}`, [join(root, `dist${entry || '/index'}.d.ts`)]])),
+      paths: Object.fromEntries(['', '/plan', '/run', '/operators', '/tune', '/ort'].map((entry) => [`sardonyx${entry}`, [join(root, `dist${entry || '/index'}.d.ts`)]])),
     };
     const host = ts.createCompilerHost(options);
     const { fileExists, readFile, getSourceFile } = host;

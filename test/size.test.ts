@@ -9,11 +9,11 @@ import { built } from './browser/chromium.ts';
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
-  { entry: 'index.js', first: 110_700, all: 366_000 },
-  { entry: 'webgpu/index.js', first: 110_000, all: 272_500 },
-  { entry: 'run/index.js', first: 17_000, all: 17_000 },
-  { entry: 'plan/index.js', first: 98_200, all: 344_000 },
-  { entry: 'wasm/index.js', first: 111_300, all: 257_000 },
+  { entry: 'index.js', first: 110_700, all: 367_500 },
+  { entry: 'webgpu/index.js', first: 110_000, all: 273_800 },
+  { entry: 'run/index.js', first: 18_400, all: 18_400 },
+  { entry: 'plan/index.js', first: 98_200, all: 345_500 },
+  { entry: 'wasm/index.js', first: 111_300, all: 258_000 },
 ];
 /** Chunks that only Node asks for. */
 const NODE = /^(?:node-gpu|source-node)\b/;

@@ -5,7 +5,7 @@ import type { WgslModule } from './assemble.ts';
  * of them, and arrays of vectors of four, which lie without padding between equal ones; a test holds the layout to a WGSL parser's.
  * `library`: blocks of declarations of wgsl/lib that no other text than shaders' uses.
  */
-export function shader<U extends string, P extends string, S extends string>(name: string, source: string, slots: readonly S[], library: readonly string[] = []): WgslModule<U, P, S> {
+export function shader<U extends string, P extends string, S extends string>(name: string, source: string, slots: readonly S[] = [], library: readonly string[] = []): WgslModule<U, P, S> {
   let end = 0;
   const uniforms = Array.from((/^struct Uniforms \{([^}]*)/m.exec(source)?.[1] ?? '').matchAll(/(\w+): (array<(.*?), (\d)>|\w+)/g), ([, member, type, element, count]) => {
     const size = 4 * Number(/vec(\d)/.exec(element ?? type!)?.[1] ?? 1);

@@ -13,7 +13,7 @@ export function normalize(graph: Graph, ops: ReadonlyMap<string, Op>): Graph {
   collectMissing(graph, ops, missing);
   if (missing.size > 0) {
     const list = [...missing].map(([op, nodes]) => `${op} (${nodes.length} node${nodes.length > 1 ? 's' : ''}: ${nodes.slice(0, 3).join(', ')}${nodes.length > 3 ? ', …' : ''})`);
-    fail('op_unsupported', `the model uses ${list.length} operator${list.length > 1 ? 's' : ''} that Sardonyx does not have: ${list.join('; ')}`);
+    fail('op_unsupported', `the model uses ${list.length} operator${list.length > 1 ? 's' : ''} that Sardonyx does not have: ${list.join('; ')}; definitions of your own go into the option operators`);
   }
   return normalizeGraph(graph, ops);
 }

@@ -1,7 +1,7 @@
 import { fail } from '../core/errors.ts';
 import { isTensor, type Value } from '../core/tensor.ts';
 import { Session } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, list, modelOf, number, pairs, print, printJson, progress, table, text } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, list, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
 import { tuningGiven } from './tuning-file.ts';
@@ -21,11 +21,13 @@ export const benchCommand: Command = {
   --input NAME=VALUE  a .pb or .npy file, or numbers; other inputs get noise
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims (default 1)
+  --operators FILE    a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json              print every figure, and every time in ms
 
 Devices take turns, run by run, so that a machine that slows down slows all alike.
 Exit status: 0 fine, 1 a run failed, 2 the request is wrong.`,
   options: {
+    operators: { type: 'string' },
     device: { type: 'string', multiple: true }, runs: { type: 'string' }, seconds: { type: 'string' }, warmup: { type: 'string' },
     input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, tuning: { type: 'string' },
   },
@@ -64,7 +66,7 @@ async function bench(positionals: readonly string[], given: Given): Promise<Exit
 async function open(path: string, device: DeviceName, given: Given): Promise<Timed> {
   progress(`loading on ${device}`);
   const started = performance.now();
-  const session = await Session.load(path, { device, tuning: await tuningGiven(text(given, 'tuning')) });
+  const session = await Session.load(path, { device, tuning: await tuningGiven(text(given, 'tuning')), ...await operatorsGiven(given) });
   const loadMs = performance.now() - started;
   const feeds = await feedsFor(session, path, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1);
   return { session, feeds, loadMs, firstMs: 0, times: [] };

@@ -1,8 +1,8 @@
 import type { ValueId } from '../core/graph.ts';
 import type { Value } from '../core/tensor.ts';
 import { fail } from '../core/errors.ts';
-import { Session } from '../session.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, pairs, print, printJson, progress, table, text } from './command.ts';
+import { Session, type SessionOptions } from '../session.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { mismatchText, MODEL_TOLERANCE, type Tolerance } from './compare.ts';
 import { type Compared, type Difference, firstDifference } from './first-difference.ts';
@@ -27,10 +27,12 @@ inputs agree and whose output does not.
   --input NAME=VALUE  a .pb or .npy file, or numbers; other inputs get noise
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims (default 1)
+  --operators FILE    a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json              print what was compared as JSON
 
 Exit status: 0 the devices agree, 1 they differ, 2 the request is wrong.`,
   options: {
+    operators: { type: 'string' },
     devices: { type: 'string' }, repro: { type: 'string' }, rtol: { type: 'string' }, atol: { type: 'string' }, 'no-optimize': { type: 'boolean' }, tuning: { type: 'string' },
     input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true },
   },
@@ -44,22 +46,22 @@ async function compare(positionals: readonly string[], given: Given): Promise<Ex
   const devices = [deviceOf(names[0]!), deviceOf(names[1]!)] as const;
   const tolerance: Tolerance = { ...MODEL_TOLERANCE, rtol: number(given, 'rtol') ?? MODEL_TOLERANCE.rtol, atol: number(given, 'atol') ?? MODEL_TOLERANCE.atol };
   const feeds = (session: Session): Promise<Record<string, Value>> => feedsFor(session, source, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1);
-  const options = { tuning: await tuningGiven(text(given, 'tuning')), ...(given['no-optimize'] ? { optimize: false } : {}) };
+  const options = { tuning: await tuningGiven(text(given, 'tuning')), ...(given['no-optimize'] ? { optimize: false } : {}), ...await operatorsGiven(given) };
   const found = await firstDifference({ source, devices, feeds, tolerance, options, onProgress: progress });
   progress('');
   const folder = text(given, 'repro');
-  if (folder !== undefined && found.nodes.length > 0) await writeRepro(folder, found.graph, found.nodes, await borderValues(source, devices[1], found, feeds));
+  if (folder !== undefined && found.nodes.length > 0) await writeRepro(folder, found.graph, found.nodes, await borderValues(source, { ...options, device: devices[1] }, found, feeds));
   if (given['json']) printJson({ model: source, devices: names, tolerance, first: found.first && rowOf(found.first), nodes: found.nodes.map((n) => ({ node: n.name, op: n.op })), merged: found.merged, compared: found.compared.map(rowOf), runs: found.runs, ...(folder !== undefined && found.first ? { repro: folder } : {}) });
   else report(names, found, folder);
   return found.first === null ? 0 : 1;
 }
 
 /** What the nodes to blame read and should make, on the device that is believed. */
-async function borderValues(source: string, device: Parameters<typeof firstDifference>[0]['devices'][1], { graph, nodes }: Difference, feeds: (session: Session) => Promise<Record<string, Value>>): Promise<Map<ValueId, Value>> {
+async function borderValues(source: string, options: SessionOptions, { graph, nodes }: Difference, feeds: (session: Session) => Promise<Record<string, Value>>): Promise<Map<ValueId, Value>> {
   const { reads, makes } = borderOf(graph, nodes);
   const made = new Set(graph.nodes.flatMap((n) => n.outputs));
   const wanted = [...reads, ...makes].filter((v) => made.has(v));
-  await using session = await Session.load(source, { device: device! }, { edit: (parsed) => ({ ...parsed, outputs: [...new Set([...parsed.outputs, ...wanted])] }) });
+  await using session = await Session.load(source, options, { edit: (parsed) => ({ ...parsed, outputs: [...new Set([...parsed.outputs, ...wanted])] }) });
   const given = await feeds(session);
   const results = await session.run(given);
   return new Map([...reads, ...makes].map((v) => { const { name } = graph.values[v]!; return [v, results[name] ?? given[name] ?? fail('internal', `value ${name} is neither read nor made`)]; }));

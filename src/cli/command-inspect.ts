@@ -4,8 +4,8 @@ import { bytesOf } from '../core/dtype.ts';
 import { fail, SardonyxError } from '../core/errors.ts';
 import { bodiesOf, type Dim, type Graph } from '../core/graph.ts';
 import { sizeOf } from '../core/tensor.ts';
-import { planModel, type Preview, printPlan, summarize, type Trace } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, print, printJson, table, text } from './command.ts';
+import { planModel, type PlanOptions, type Preview, printPlan, summarize, type Trace } from '../index.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, operatorsGiven, print, printJson, table, text } from './command.ts';
 import { placements } from './verify.ts';
 
 /** `sardonyx inspect`: what a model is and how it would run, without any device. */
@@ -22,10 +22,11 @@ server with ranges only the graph is read, not the weights.
   --memory BYTES   say whether weights and activations fit into so much
   --plan           print the whole plan, one line a step
   --trace          print every rewrite of the graph, with its reason
+  --operators FILE a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json           print all of it as JSON
 
 Exit status: 0 fine, 2 the request is wrong.`,
-  options: { device: { type: 'string' }, dims: { type: 'string', multiple: true }, memory: { type: 'string' }, plan: { type: 'boolean' }, trace: { type: 'boolean' } },
+  options: { operators: { type: 'string' }, device: { type: 'string' }, dims: { type: 'string', multiple: true }, memory: { type: 'string' }, plan: { type: 'boolean' }, trace: { type: 'boolean' } },
   run: inspect,
 };
 
@@ -57,7 +58,7 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
   const ports = (ids: readonly number[]): { name: string; dtype: string | null; shape: readonly Dim[] | null }[] =>
     ids.map((v) => ({ name: graph.values[v]!.name, dtype: graph.values[v]!.declared?.dtype ?? null, shape: graph.values[v]!.declared?.shape ?? null }));
   const rewrites: Trace[] = [];
-  const planned = await planFor(path, device, dimsOf(given), number(given, 'memory'), (t) => rewrites.push(t));
+  const planned = await planFor(path, { device, dims: dimsOf(given), ...(given['memory'] === undefined ? {} : { memory: number(given, 'memory')! }), trace: (t) => rewrites.push(t), ...await operatorsGiven(given) });
 
   const file = countOps(graph);
   const placed = planned.plan ? placements([planned.plan]) : [];
@@ -99,9 +100,9 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
 type Planned = (Preview & { readonly unplanned?: undefined }) | { readonly plan: null; readonly complete: false; readonly unplanned: string };
 
 /** The plan, or why there is none yet: free dims without a size, operators that no one knows. */
-async function planFor(path: string, device: 'webgpu' | 'wasm' | 'reference', dims: Readonly<Record<string, number>>, memory: number | undefined, trace: (t: Trace) => void): Promise<Planned> {
+async function planFor(path: string, options: PlanOptions): Promise<Planned> {
   try {
-    return await planModel(path, { device, dims, trace, ...(memory === undefined ? {} : { memory }) });
+    return await planModel(path, options);
   } catch (e) {
     if (e instanceof SardonyxError && ['dimension_unbound', 'op_unsupported'].includes(e.code)) return { plan: null, complete: false, unplanned: e.message };
     throw e;

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { type Profile, profile, profileHtml } from '../tune/index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, pairs, print, printJson, progress, table, text } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
 import { tuningGiven } from './tuning-file.ts';
@@ -23,10 +23,12 @@ measured by small kernels.
   --input NAME=VALUE  a .pb or .npy file, or numbers; other inputs get noise
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims (default 1)
+  --operators FILE    a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json              print everything as JSON
 
 Exit status: 0 fine, 1 the run failed, 2 the request is wrong.`,
   options: {
+    operators: { type: 'string' },
     device: { type: 'string' }, html: { type: 'string' }, runs: { type: 'string' }, top: { type: 'string' }, threads: { type: 'string' }, tuning: { type: 'string' },
     input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true },
   },
@@ -37,7 +39,7 @@ async function profileModel(positionals: readonly string[], given: Given): Promi
   const path = modelOf(positionals, 'profile');
   const threads = number(given, 'threads', 1);
   const measured = await profile(path, (session) => feedsFor(session, path, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1), {
-    device: deviceOf(text(given, 'device') ?? 'auto'), runs: number(given, 'runs', 1) ?? 5, tuning: await tuningGiven(text(given, 'tuning')), ...(threads === undefined ? {} : { threads }), onProgress: progress,
+    device: deviceOf(text(given, 'device') ?? 'auto'), runs: number(given, 'runs', 1) ?? 5, tuning: await tuningGiven(text(given, 'tuning')), ...await operatorsGiven(given), ...(threads === undefined ? {} : { threads }), onProgress: progress,
   });
   progress('');
   const found = { ...measured, model: path };

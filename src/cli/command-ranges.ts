@@ -1,4 +1,4 @@
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, pairs, print, printJson, progress, table, text } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
 import { HALF_MAX, type Range, rangesOf } from './ranges.ts';
@@ -18,10 +18,11 @@ float32 values beyond ±${HALF_MAX} overflow in a float16 version of the model, 
   --input NAME=VALUE  a .pb or .npy file, or numbers; other inputs get noise
   --seed N            of the noise (default 1)
   --dims NAME=N,…     sizes of free dims (default 1)
+  --operators FILE    a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json              print all values as JSON
 
 Exit status: 0 all values come of finite ones, 1 a node makes NaN or infinities, 2 the request is wrong.`,
-  options: { device: { type: 'string' }, top: { type: 'string' }, input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true } },
+  options: { operators: { type: 'string' }, device: { type: 'string' }, top: { type: 'string' }, input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true } },
   run: ranges,
 };
 
@@ -29,7 +30,7 @@ async function ranges(positionals: readonly string[], given: Given): Promise<Exi
   const source = modelOf(positionals, 'ranges');
   const top = number(given, 'top') ?? 20;
   const { all, broken, runs } = await rangesOf({
-    source, device: deviceOf(text(given, 'device') ?? 'auto'), onProgress: progress,
+    source, device: deviceOf(text(given, 'device') ?? 'auto'), onProgress: progress, options: await operatorsGiven(given),
     feeds: (session) => feedsFor(session, source, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1),
   });
   progress('');

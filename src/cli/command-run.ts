@@ -7,7 +7,7 @@ import { fail } from '../core/errors.ts';
 import { bigints, numbers } from '../core/numbers.ts';
 import { isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
 import { type Port, Session } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, pairs, print, printJson, text } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, operatorsGiven, pairs, print, printJson, text } from './command.ts';
 import { elementsText } from './compare.ts';
 import { boundShape, type Dims, randomInput, readInput, seeded } from './inputs.ts';
 import { encodeNpy } from './npy.ts';
@@ -27,16 +27,17 @@ export const runModelCommand: Command = {
   --device NAME       auto, webgpu, wasm or reference (default auto)
   --tuning FILE       a table of measured GPU kernels, or off (default: what \`sardonyx tune\` found here)
   --save FOLDER       write each output as FOLDER/NAME.npy
+  --operators FILE    a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json              print shapes, ranges and elements as JSON
 
 Exit status: 0 fine, 1 the run failed, 2 the request is wrong.`,
-  options: { input: { type: 'string', multiple: true }, random: { type: 'boolean' }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, device: { type: 'string' }, save: { type: 'string' }, tuning: { type: 'string' } },
+  options: { operators: { type: 'string' }, input: { type: 'string', multiple: true }, random: { type: 'boolean' }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, device: { type: 'string' }, save: { type: 'string' }, tuning: { type: 'string' } },
   run: runModel,
 };
 
 async function runModel(positionals: readonly string[], given: Given): Promise<ExitCode> {
   const path = modelOf(positionals, 'run');
-  const session = await Session.load(path, { device: deviceOf(text(given, 'device') ?? 'auto'), tuning: await tuningGiven(text(given, 'tuning')) });
+  const session = await Session.load(path, { device: deviceOf(text(given, 'device') ?? 'auto'), tuning: await tuningGiven(text(given, 'tuning')), ...await operatorsGiven(given) });
   try {
     const noise = given['random'] ? seeded(number(given, 'seed') ?? 1) : null;
     const feeds = await feedsFor(session, path, pairs(given, 'input'), dimsOf(given), noise);

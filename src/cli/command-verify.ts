@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fail } from '../core/errors.ts';
 import { findCases, loosened, readSkips, type Skip, skipOf } from './cases.ts';
-import { type Command, deviceOf, type ExitCode, type Given, list, number, print, printJson, progress, text } from './command.ts';
+import { type Command, deviceOf, type ExitCode, type Given, list, number, operatorsGiven, print, printJson, progress, text } from './command.ts';
 import { type CaseResult, verifyCase } from './verify.ts';
 
 /** `sardonyx verify`: cases in the layout of ONNX's backend tests, one after the other. */
@@ -24,10 +24,12 @@ a folder with model.onnx and test_data_set_N/{input,output}_K.pb, or NAME.onnx w
                      more loosely, else skipped (default: the package's test/exceptions.json)
   --timeout SECONDS  for one case (default 120)
   --no-optimize      run the graph as it is written
+  --operators FILE   a module of JavaScript that exports operators of your own (\`defineOperator\`)
   --json             print, for each case, status, placement of each node, errors and time
 
 Exit status: 0 all passed, 1 a case failed, 2 the request is wrong.`,
   options: {
+    operators: { type: 'string' },
     device: { type: 'string' }, strict: { type: 'boolean' }, filter: { type: 'string', multiple: true }, rtol: { type: 'string' }, atol: { type: 'string' },
     'skip-file': { type: 'string' }, timeout: { type: 'string' }, 'no-optimize': { type: 'boolean' },
   },
@@ -41,7 +43,7 @@ async function verify(folders: readonly string[], given: Given): Promise<ExitCod
   const atol = number(given, 'atol');
   const options = {
     device, strict: given['strict'] === true, timeout: 1000 * (number(given, 'timeout', 0.001) ?? 120),
-    ...(rtol === undefined ? {} : { rtol }), ...(atol === undefined ? {} : { atol }), ...(given['no-optimize'] ? { optimize: false } : {}),
+    ...(rtol === undefined ? {} : { rtol }), ...(atol === undefined ? {} : { atol }), ...(given['no-optimize'] ? { optimize: false } : {}), ...await operatorsGiven(given),
   };
   const skips = skipsOf(text(given, 'skip-file'));
   const filters = list(given, 'filter');

@@ -1,5 +1,8 @@
 /** What the commands share: how their arguments are read, and how they print. */
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
+import type { CustomOperator } from '../../kernels/define.ts';
 import { fail, SardonyxError } from '../core/errors.ts';
 import type { Dims } from './inputs.ts';
 import type { DeviceName } from './verify.ts';
@@ -56,6 +59,15 @@ export function number(given: Given, name: string, least = 0): number | undefine
 
 const DEVICES: readonly string[] = ['auto', 'webgpu', 'wasm', 'reference'];
 export const deviceOf = (name: string): DeviceName => (DEVICES.includes(name) ? (name as DeviceName) : fail('option_invalid', `--device ${name}: know ${DEVICES.join(', ')}`));
+
+/** The operators that `--operators` names: those that a module of JavaScript exports, one by one or in lists. @throws option_invalid */
+export async function operatorsGiven(given: Given): Promise<{ readonly operators?: readonly CustomOperator[] }> {
+  const file = text(given, 'operators');
+  if (file === undefined) return {};
+  const exported = await (import(pathToFileURL(resolve(file)).href) as Promise<Record<string, unknown>>).catch((e: unknown) => fail('option_invalid', `cannot import the operators of ${file}: ${e instanceof Error ? e.message : String(e)}`));
+  const operators = Object.values(exported).flat().filter((o): o is CustomOperator => typeof o === 'object' && o !== null && 'op' in o);
+  return operators.length > 0 ? { operators } : fail('option_invalid', `${file} exports no operator; it has ${Object.keys(exported).join(', ') || 'no exports'}`);
+}
 
 /** "name=value" pairs, split at the first "=". */
 export function pairs(given: Given, name: string): Map<string, string> {

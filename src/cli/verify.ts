@@ -5,7 +5,7 @@ import type { ValueType } from '../1-parse/proto.ts';
 import { parseValue } from '../1-parse/values.ts';
 import { fail, SardonyxError } from '../core/errors.ts';
 import { isTensor, sizeOf, type Value } from '../core/tensor.ts';
-import { type Plan, Session } from '../index.ts';
+import { type Plan, Session, type SessionOptions } from '../index.ts';
 import type { Case, DataSet } from './cases.ts';
 import { compareValues, mismatchText, type Tolerance } from './compare.ts';
 import { boundShape } from './inputs.ts';
@@ -20,6 +20,7 @@ export interface VerifyOptions {
   readonly rtol?: number;
   readonly atol?: number;
   readonly optimize?: boolean;
+  readonly operators?: NonNullable<SessionOptions['operators']>;
 }
 /** Where a node ran: on the device, or on the host and why. */
 export interface Placement { readonly node: string; readonly op: string; readonly device: 'webgpu' | 'wasm' | 'host'; readonly why?: string }
@@ -84,7 +85,7 @@ export async function verifyCase(one: Case, options: VerifyOptions): Promise<Cas
 async function attempt(one: Case, options: VerifyOptions, seen: { nodes: Placement[]; maxAbs: number; maxRel: number }, signal: AbortSignal): Promise<string | null> {
   if (one.sets.length === 0) return 'the case has no test_data_set_N';
   const types = parseModel(await readFile(one.model));
-  const session = await Session.load(one.model, { device: options.device, signal, ...(options.optimize === undefined ? {} : { optimize: options.optimize }) });
+  const session = await Session.load(one.model, { device: options.device, signal, ...(options.optimize === undefined ? {} : { optimize: options.optimize }), ...(options.operators ? { operators: options.operators } : {}) });
   try {
     const wrong: string[] = [];
     for (const set of one.sets) {
