@@ -81,10 +81,10 @@ function showTable(): void {
       rows.set(key, { ...rows.get(key), [kind]: s });
     }
   }
-  const cell = (s: Seen['steps'][number] | undefined): HTMLTableCellElement => make('td', {}, ...(s === undefined ? ['–'] : [make('span', { className: `place ${placeOf(s)}` }), kernelOf(s)]));
+  const cell = (s: Seen['steps'][number] | undefined): HTMLTableCellElement => make('td', { title: s === undefined ? '' : kernelOf(s) }, ...(s === undefined ? ['–'] : [make('span', { className: `place ${placeOf(s)}` }), kernelOf(s)]));
   byId('steps').replaceChildren(...[...rows].map(([key, both]) => {
     const some = (both.webgpu ?? both.wasm)!;
-    return make('tr', {}, make('td', { textContent: opOf(some) }), make('td', { textContent: key.split('\0')[0]! }), cell(both.webgpu), cell(both.wasm));
+    return make('tr', {}, make('td', { textContent: opOf(some), title: opOf(some) }), make('td', { textContent: key.split('\0')[0]!, title: key.split('\0')[0]! }), cell(both.webgpu), cell(both.wasm));
   }));
 }
 
