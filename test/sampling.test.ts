@@ -5,7 +5,7 @@ import { bytesOfTensor, type Tensor } from '../src/core/tensor.ts';
 import { fromNumbers } from '../src/core/numbers.ts';
 import { seeded } from '../src/cli/inputs.ts';
 import { encodeModel } from '../src/cli/encode-model.ts';
-import { gpuTensor, sampleTokens, type SampleOptions, Session } from '../src/index.ts';
+import { type GpuTensor, gpuTensor, sampleTokens, type SampleOptions, Session } from '../src/index.ts';
 
 const noise = (shape: readonly number[], seed: number, dtype: 'float32' | 'float16' | 'bfloat16' = 'float32'): Tensor => {
   const random = seeded(seed);
@@ -66,4 +66,38 @@ test('logits of a session stay on the device', async () => {
   const likeliest = [0, 1].map((r) => { const row = Array.from(x.data as Float32Array).slice(33 * r, 33 * r + 33); return row.indexOf(Math.min(...row)); });
   expect(await sampleTokens(y!, { temperature: 0 })).toEqual(likeliest);
   y!.dispose();
+});
+
+test('tokens stay on the device for the next run, with no wait in between', async () => {
+  const { device } = await requestGpuDevice({ allowSoftware: true });
+  // A bigram model: the logits of a token are its row of a table.
+  const table = noise([41, 41], 12);
+  const model = encodeModel({
+    inputs: [{ name: 'ids', dtype: 'int64', shape: [3, 1] }], outputs: [{ name: 'logits', dtype: 'float32', shape: [3, 1, 41] }], weights: [{ name: 'table', tensor: table }],
+    nodes: [{ op: 'Gather', name: 'g', inputs: ['table', 'ids'], outputs: ['logits'], attrs: [] }],
+  }, { '': 17 });
+  await using session = await Session.load(model, { device });
+  const first = fromNumbers('int64', [3, 1], [5, 0, 40]), options = { temperature: 0.8, topK: 7 }, steps = 12;
+  const wanted: number[][] = [];
+  let random = seeded(4);
+  for (let given: Tensor = first, i = 0; i < steps; i++) {
+    const drawn = await sampleTokens((await session.run({ ids: given }))['logits'] as Tensor, { ...options, random });
+    wanted.push(drawn);
+    given = fromNumbers('int64', [3, 1], drawn);
+  }
+  random = seeded(4);
+  const read: Promise<Tensor<'int64'>>[] = [];
+  let last: GpuTensor<'int64'> | null = null;
+  for (let i = 0; i < steps; i++) {
+    const { logits }: Record<string, GpuTensor> = await session.run({ ids: last ?? first }, { outputs: 'gpu' });
+    last?.dispose();
+    last = await sampleTokens(logits!, { ...options, random, outputs: 'gpu' });
+    logits!.dispose();
+    expect(last).toMatchObject({ dtype: 'int64', shape: [3, 1] });
+    read.push(last.read());
+  }
+  expect((await Promise.all(read)).map((t) => Array.from(t.data, Number))).toEqual(wanted);
+  last!.dispose();
+  await expect(last!.read()).rejects.toMatchObject({ code: 'value_disposed' });
+  await expect(sampleTokens(noise([3], 1) as never, { outputs: 'gpu' })).rejects.toMatchObject({ code: 'option_invalid' });
 });

@@ -2,6 +2,8 @@
 // the fewest that together have `share` of the probability. Where the bound lies is found bit by bit; ties with it are drawn from, too.
 
 override WG: u32 = 256;
+// Words of an answer: 2 for integers of 64 bits.
+override STEP: u32 = 1;
 
 struct Uniforms { n: u32, stride: u32, offset: u32, most: u32, share: f32, scale: f32 }
 
@@ -88,5 +90,6 @@ fn main(@builtin(local_invocation_index) lid: u32, @builtin(workgroup_id) wg: ve
       before += w;
     }
   }
-  y[wg.x] = chosen;
+  y[wg.x * STEP] = chosen;
+  if (STEP == 2u) { y[wg.x * STEP + 1u] = 0u; }
 }

@@ -14,8 +14,13 @@ export interface SampleOptions {
 
 /**
  * Draws a token for each sequence of logits: [vocabulary], [sequences, vocabulary], or [sequences, …, positions, vocabulary], of which the last position counts.
- * A GPU tensor is read where it lies, in float32, and only the tokens come back; it is not disposed.
+ * A GPU tensor is read where it lies, in float32, and only the tokens come back; it is not disposed. With `outputs: 'gpu'` not even they do: they are an int64
+ * tensor [sequences, 1], as the next run takes them, and several steps go by without a wait for the GPU.
  *
  * @throws option_invalid, input_shape, input_dtype, value_disposed, device_lost
  */
-export const sampleTokens = async (logits: Tensor | GpuTensor, options: SampleOptions = {}): Promise<number[]> => (await import('./sampling.ts')).sample(logits, options);
+export async function sampleTokens(logits: GpuTensor, options: SampleOptions & { readonly outputs: 'gpu' }): Promise<GpuTensor<'int64'>>;
+export async function sampleTokens(logits: Tensor | GpuTensor, options?: SampleOptions): Promise<number[]>;
+export async function sampleTokens(logits: Tensor | GpuTensor, options: SampleOptions & { readonly outputs?: 'gpu' } = {}): Promise<number[] | GpuTensor<'int64'>> {
+  return (await import('./sampling.ts')).sample(logits, options);
+}

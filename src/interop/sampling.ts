@@ -21,13 +21,14 @@ function drawnOf({ dtype, shape }: Tensor | GpuTensor, { temperature = 1, topK, 
   };
 }
 
-export async function sample(logits: Tensor | GpuTensor, options: SampleOptions): Promise<number[]> {
+export async function sample(logits: Tensor | GpuTensor, { outputs, ...options }: SampleOptions & { readonly outputs?: 'gpu' }): Promise<number[] | GpuTensor<'int64'>> {
   const d = drawnOf(logits, options);
+  if (outputs !== undefined && (outputs !== 'gpu' || !isGpuTensor(logits))) fail('option_invalid', outputs === 'gpu' ? 'tokens stay on the GPU where the logits are: give a GpuTensor' : `outputs are left on 'gpu', not ${JSON.stringify(outputs)}`);
   if (isGpuTensor(logits)) {
     checkGpuTensor(logits, logits.device);
     const release = holdGpuTensor(logits); // before anything waits: the caller may dispose it behind the call
     try {
-      return await (await import('./sampling-gpu.ts')).sampleOnGpu(logits, d);
+      return await (await import('./sampling-gpu.ts')).sampleOnGpu(logits, d, outputs === 'gpu');
     } finally {
       release();
     }
