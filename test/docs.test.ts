@@ -30,6 +30,10 @@ describe('the documentation', () => {
     });
     expect(wrong).toEqual([]);
   });
+  it('lists every export, as the package has it', { timeout: 120_000 }, async () => {
+    const { apiText } = (await import('../docs/api.mjs' as string)) as { apiText: () => string };
+    expect(apiText(), 'docs/api.md is written by npm run api').toBe(text('docs/api.md'));
+  });
   it('explains every code of an error, and no other', () => {
     const union = /export type ErrorCode =([^;]+);/.exec(text('src/core/errors.ts'))![1]!;
     const codes = [...union.matchAll(/'(\w+)'/g)].map((m) => m[1]!);

@@ -19,7 +19,7 @@ const SUB: Readonly<Partial<Record<DType, { bits: number; signed: boolean }>>> =
   int4: { bits: 4, signed: true }, uint4: { bits: 4, signed: false }, int2: { bits: 2, signed: true }, uint2: { bits: 2, signed: false }, float4e2m1: { bits: 4, signed: false },
 };
 
-/** The elements as numbers (64-bit integers rounded to doubles; use `bigints` where that matters). float32 and the like are returned as they are. */
+/** The elements as numbers (64-bit integers rounded to doubles; `data` has them exactly). float32 and the like are returned as they are. @throws type_mismatch for strings */
 export function numbers(t: Tensor): ArrayLike<number> {
   const n = sizeOf(t.shape);
   const d = t.data as Uint8Array;
