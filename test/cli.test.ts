@@ -2,16 +2,19 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findCases, readSkips, skipOf } from '../src/cli/cases.ts';
 import { percentile } from '../src/cli/command-bench.ts';
 import { runCommand } from '../src/cli/command.ts';
+import { feedsFor } from '../src/cli/command-run.ts';
 import { verifyCommand } from '../src/cli/command-verify.ts';
 import { CASE_TOLERANCE, compareValues, MODEL_TOLERANCE, mismatchText } from '../src/cli/compare.ts';
 import { randomInput, readInput, seeded } from '../src/cli/inputs.ts';
 import { encodeNpy, parseNpy } from '../src/cli/npy.ts';
 import { verifyCase } from '../src/cli/verify.ts';
 import { tensor, type Tensor, type Value } from '../src/core/tensor.ts';
+import { Session } from '../src/index.ts';
+import { encode, node, port } from './onnx-model.ts';
 
 const { onnx } = onnxProto;
 const floats = (...values: number[]): Tensor => tensor('float32', [values.length], values);
@@ -55,6 +58,18 @@ describe('comparing', () => {
 });
 
 describe('inputs', () => {
+  it('say which free dims were guessed, once', async () => {
+    const model = encode({ input: [port('x', ['batch', 3, null])], output: [port('y', ['batch', 3, null])], node: [node('Neg', ['x'], ['y'])] });
+    await using session = await Session.load(model, { device: 'reference' });
+    const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    try {
+      for (let i = 0; i < 2; i++) expect((await feedsFor(session, 'm', new Map(), { batch: 2 }, seeded(1), 1))['x']).toMatchObject({ shape: [2, 3, 1] });
+      await feedsFor(session, 'm', new Map(), { batch: 2, 'x.2': 4 }, seeded(1), 1);
+      expect(said.mock.calls.map(([line]) => line)).toEqual(['free dims taken as 1: x.2; --dims NAME=N gives others\n']);
+    } finally {
+      said.mockRestore();
+    }
+  });
   it('survive a .npy file', () => {
     for (const t of [tensor('float32', [2, 3], [1, 2, 3, 4, 5, 6]), tensor('int64', [], [7]), tensor('bool', [2], [true, false]), tensor('float16', [0, 2], [])]) expect(parseNpy(encodeNpy(t))).toEqual(t);
     expect(encodeNpy(floats(1)).length % 64).toBe(4);

@@ -12,8 +12,8 @@ export const encode = (graph: Json, opset = 17, rest: Json = {}): Uint8Array =>
     irVersion: 8, producerName: 'test', opsetImport: [{ domain: '', version: opset }, { domain: 'com.microsoft', version: 1 }], graph: { name: 'g', ...graph }, ...rest,
   })).finish());
 
-export const port = (name: string, dims: readonly (number | string)[], dtype: DType = 'float32'): Json =>
-  ({ name, type: { tensorType: { elemType: ONNX_OF_DTYPE[dtype], shape: { dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
+export const port = (name: string, dims: readonly (number | string | null)[], dtype: DType = 'float32'): Json =>
+  ({ name, type: { tensorType: { elemType: ONNX_OF_DTYPE[dtype], shape: { dim: dims.map((d) => (d === null ? {} : typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
 
 type Attribute = number | string | readonly number[] | { readonly float: number } | { readonly graph: Json } | { readonly tensor: Tensor };
 export const node = (opType: string, input: readonly string[], output: readonly string[], attributes: Readonly<Record<string, Attribute>> = {}, rest: Json = {}): Json => ({

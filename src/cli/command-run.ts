@@ -57,7 +57,7 @@ async function runModel(positionals: readonly string[], given: Given): Promise<E
   }
 }
 
-/** Feeds from the command line; `noise` for what is not given, if there is any. */
+/** Feeds from the command line; `noise` for what is not given, if there is any, with free dims of the size `free`, which is told. */
 export async function feedsFor(session: Session, path: string, typed: ReadonlyMap<string, string>, dims: Dims, noise: (() => number) | null, free?: number): Promise<Record<string, Value>> {
   const feeds: Record<string, Value> = Object.create(null);
   for (const name of typed.keys()) if (!session.inputs.some((p) => p.name === name)) fail('input_unknown', `the model has no input ${JSON.stringify(name)}; it has ${session.inputs.map((p) => p.name).join(', ')}`);
@@ -68,8 +68,14 @@ export async function feedsFor(session: Session, path: string, typed: ReadonlyMa
     if (value !== undefined) feeds[port.name] = await readInput(port, value, types[i] ?? null, dims);
     else if (noise) feeds[port.name] = noiseFor(port, dims, noise, free);
   }
+  const guessed = free === undefined || !noise ? [] : session.inputs.filter((p) => !typed.has(p.name)).flatMap((p) => (p.shape ?? []).flatMap((d, i) => (typeof d === 'number' || Object.hasOwn(dims, d ?? `${p.name}.${i}`) ? [] : [d ?? `${p.name}.${i}`])));
+  const note = `free dims taken as ${free}: ${[...new Set(guessed)].join(', ')}; --dims NAME=N gives others`;
+  if (guessed.length > 0 && !told.has(note)) process.stderr.write(`${note}\n`);
+  told.add(note);
   return feeds;
 }
+/** A command that loads a model several times says things once. */
+const told = new Set<string>();
 
 const noiseFor = (port: Port, dims: Dims, noise: () => number, free?: number): Tensor =>
   randomInput(port, port.dtype ?? fail('input_missing', `input ${port.name} is no tensor; give it with --input ${port.name}=FILE.pb`), boundShape(port, dims, free), noise);
