@@ -1,5 +1,5 @@
 /** Valid small graphs, drawn from a seed, and a shrinker for those on which devices disagree. */
-import { type Tensor, tensor } from '../src/index.ts';
+import { type DType, type Tensor, tensor } from '../src/index.ts';
 import { broadcast } from '../kernels/shapes.ts';
 import { encode, initializer, type Json, node, noise, port } from './onnx-model.ts';
 
@@ -200,7 +200,7 @@ export function drawGraph(seed: number, count: number, batch?: number): Drawn {
 }
 
 /** The graph's model, with these outputs; without any: all values that nothing reads. Of `batch` rows, where that is given: any number of them. */
-export function modelOf(drawn: Drawn, outputs?: readonly string[], batch?: number): Uint8Array {
+export function modelOf(drawn: Drawn, outputs?: readonly string[], batch?: number, float: 'float32' | 'float16' = 'float32'): Uint8Array {
   const read = new Set(drawn.nodes.flatMap((n) => n.reads));
   const all = drawn.nodes.flatMap((n) => n.writes);
   const wanted = outputs === undefined ? all.filter((v) => !read.has(v.name)) : all.filter((v) => outputs.includes(v.name));
@@ -212,16 +212,26 @@ export function modelOf(drawn: Drawn, outputs?: readonly string[], batch?: numbe
     return true;
   }).reverse();
   return encode({
-    input: drawn.inputs.map((v) => port(v.name, free(v.shape))), output: wanted.map((v) => port(v.name, free(v.shape), dtypeOf(drawn, v.name))),
+    input: drawn.inputs.map((v) => port(v.name, free(v.shape), float)), output: wanted.map((v) => port(v.name, free(v.shape), dtypeOf(drawn, v.name, float))),
     initializer: [...drawn.weights].filter(([name]) => needed.has(name)).map(([name, t]) => initializer(name, t)), node: nodes.map((n) => n.json),
   });
 }
-function dtypeOf({ nodes }: Drawn, name: string): 'float32' | 'bool' | 'int32' | 'int64' {
+function dtypeOf({ nodes }: Drawn, name: string, float: 'float32' | 'float16'): DType {
   const { json, writes } = nodes.find((n) => n.writes.some((w) => w.name === name))!, op = json.opType as string;
-  if (op === 'Cast') return (json.attribute as { i: number }[])[0]!.i === 6 ? 'int32' : 'float32';
+  if (op === 'Cast') return (json.attribute as { i: number }[])[0]!.i === 6 ? 'int32' : float;
   if (op === 'ArgMax' || (op === 'TopK' && writes[1]!.name === name)) return 'int64';
-  return ['Less', 'Greater', 'GreaterOrEqual', 'And', 'Or', 'Xor'].includes(op) ? 'bool' : 'float32';
+  return ['Less', 'Greater', 'GreaterOrEqual', 'And', 'Or', 'Xor'].includes(op) ? 'bool' : float;
 }
+
+/** The graph in half precision: give `modelOf` 'float16' with it. Scales of Resize stay what they are. */
+export function halved(drawn: Drawn): Drawn {
+  const kept = new Set(drawn.nodes.filter(({ json }) => json.opType === 'Resize').map(({ json }) => (json.input as string[])[2]!));
+  return {
+    ...drawn, weights: new Map([...drawn.weights].map(([name, t]) => [name, kept.has(name) ? t : half(t)])),
+    nodes: drawn.nodes.map((n) => (n.json.opType === 'Cast' && (n.json.attribute as { i: number }[])[0]!.i === 1 ? { ...n, json: { ...n.json, attribute: [{ name: 'to', type: 2, i: 10 }] } } : n)),
+  };
+}
+export const half = (t: Tensor): Tensor => (t.dtype === 'float32' ? tensor('float16', t.shape, t.data as Float32Array) : t);
 
 /** Noise for the inputs; `rows` in place of every `batch` rows. */
 export const feedsOf = (drawn: Drawn, seed: number, batch = 0, rows = 0): Record<string, Tensor> => Object.fromEntries(drawn.inputs.map((v, i) => {
