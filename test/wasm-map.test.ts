@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { fromNumbers, numbers } from '../src/core/numbers.ts';
+import type { WasmCaps } from '../src/core/plan.ts';
 import { tensor } from '../src/core/tensor.ts';
 import { wasmKernels } from '../kernels/index.ts';
 import { compile } from '../kernels/expr-eval.ts';
@@ -21,7 +22,7 @@ const unary: readonly [Fn, units: number, low: number, high: number][] = [
   ['asinh', 5, -3e38, 3e38], ['asinh', 5, -4, 4], ['acosh', 5, 1, 1e10], ['acosh', 5, 1, 2], ['atanh', 5, -1, 1], ['erf', 6, -5, 5], ['erf', 5, -0.01, 0.01], ['sigmoid', 4, -87, 100], ['softplus', 4, -87, 200],
   ['sqrt', 1, 0, 100], ['rsqrt', 2, 0, 100], ['abs', 0, -5, 5], ['neg', 0, -5, 5], ['sign', 0, -1, 1], ['floor', 0, -9, 9], ['ceil', 0, -9, 9], ['round', 0, -9, 9], ['trunc', 0, -9, 9],
 ];
-const SPECIAL = [0, -0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, Infinity, -Infinity, NaN, 1e-40, -1e-40, 1.17e-38, 3.4e38, -3.4e38, 88.8, -88.8, 103, -104, 1e10, 2 ** 26, 2 ** 30, 1e30];
+const SPECIAL = [0, -0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, Infinity, -Infinity, NaN, 1e-40, -1e-40, 2 ** -149, -(2 ** -149), 2 ** -126, -(2 ** -126), 1.17e-38, 3.4e38, -3.4e38, 88.8, -88.8, 103, -104, 1e10, 2 ** 26, 2 ** 30, 1e30];
 
 describe('functions of f32 agree with float64', () => {
   for (const caps of CAPS) for (const [fn, units, low, high] of unary) test(`${fn} on [${low}, ${high}]${caps.fma ? ' fma' : ''}`, () => {
@@ -56,6 +57,29 @@ describe('functions of f32 agree with float64', () => {
     for (const expr of [x.pow(f, g), x.rem(f, g), x.mod(f, g)]) await agree(map, { attrs: attrsOf(expr, 'float32'), inputs: [p, q], atol: 1e-45, rtol: 1.3e-7 });
     for (const y of [0, 1, 2, 3, 4, -1, -2, 0.5, -0.5, 1.7]) await agree(map, { attrs: attrsOf(x.pow(f, constant(y, 'f32')), 'float32'), inputs: [p], atol: 3e-45, rtol: 2e-7 });
   });
+});
+
+/** Quiet and signalling NaNs of both signs, with all low bits that an exponent could be made of. */
+const NANS = tensor('float32', [2046], new Float32Array(Uint32Array.from({ length: 2046 }, (_, i) => [0x7fc00000, 0xffc00000, 0x7f800000, 0xff800000][i & 3]! + (i >> 2) + (i & 2 ? 1 : 0)).buffer));
+
+describe('any NaN stays one', () => {
+  const survives = (expr: Ex, caps: WasmCaps, ...rest: number[][]): void => {
+    const got = runOp(map, { attrs: attrsOf(expr, 'float32'), inputs: [NANS, ...rest.map((r) => tensor('float32', [r.length], Float32Array.from(r)))], caps }).outputs[0]!.data as Float32Array;
+    const lost = got.findIndex((v) => v === v);
+    if (lost >= 0) throw new Error(`${JSON.stringify(expr)} of NaN ${(new Uint32Array((NANS.data as Float32Array).buffer)[lost]! >>> 0).toString(16)} is ${got[lost]}`);
+  };
+  const functions = new Set(unary.map(([fn]) => fn));
+  for (const caps of CAPS) test(caps.fma ? 'fma' : 'mul and add', () => {
+    for (const fn of functions) survives({ k: 'f32', f: fn, a: [f] }, caps);
+    for (const e of [x.add(f, g), x.sub(g, f), x.mul(f, g), x.div(g, f), x.min(f, g), x.max(g, f), x.min(g, f), x.max(f, g), x.rem(f, g), x.mod(g, f), x.pow(f, g), x.pow(g, f)]) for (const other of [2.5, -0.5, Infinity]) survives(e, caps, [other]);
+    for (const y of [1, 2, 3, 4, -1, -2, 0.5, 1.7]) survives(x.pow(f, constant(y, 'f32')), caps);
+    survives(x.min(x.max(f, constant(0, 'f32')), constant(6, 'f32')), caps);
+  });
+});
+
+test('sums, differences, products and quotients of special values', async () => {
+  const [p, q] = [fromNumbers('float32', [SPECIAL.length, 1], SPECIAL), fromNumbers('float32', [SPECIAL.length], SPECIAL)];
+  for (const e of [x.add(f, g), x.sub(f, g), x.mul(f, g), x.div(f, g)]) for (const caps of CAPS) await agree(map, { attrs: attrsOf(e, 'float32'), inputs: [p, q], atol: 0, rtol: 0, caps });
 });
 
 test('min and max propagate NaN; constants too', async () => {

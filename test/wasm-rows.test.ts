@@ -36,6 +36,16 @@ describe('softmax', () => {
     const rows = [[1, NaN, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, Infinity, 5, 6, 7, 8, -Infinity], new Array<number>(10).fill(-Infinity), [1, 2, 3, 4, 5, 6, 7, 8, 9, NaN]];
     for (const name of ['Softmax', 'LogSoftmax']) for (const row of rows) await agree(op(name), { inputs: [{ dtype: 'float32', shape: [1, row.length], data: Float32Array.from(row) }] });
   });
+  test('any NaN stays one', () => {
+    const one = [0x7fc00000, 0xffc00000, 0x7f800001, 0xff800001], bits = Uint32Array.from({ length: 2044 }, (_, i) => one[i & 3]! + (i >> 2));
+    for (const name of ['Softmax', 'LogSoftmax']) for (const caps of CAPS) for (const axis of [0, 1]) {
+      const n = 6, data = new Float32Array(n * bits.length), words = new Uint32Array(data.buffer);
+      bits.forEach((b, i) => { words[axis === 1 ? n * i + i % n : (i % n) * bits.length + i] = b; });
+      const shape = axis === 1 ? [bits.length, n] : [n, bits.length];
+      const got = runOp(op(name), { attrs: { axis, flatten: 0 }, inputs: [{ dtype: 'float32', shape, data }], caps }).outputs[0]!.data as Float32Array;
+      expect(got.findIndex((v) => v === v), `${name} along ${axis}`).toBe(-1);
+    }
+  });
 });
 
 describe('normalisation of rows', () => {

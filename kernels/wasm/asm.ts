@@ -266,6 +266,8 @@ export class Fn {
   body: Rope[] = [];
   /** Nesting of blocks: what a branch counts from. */
   depth = 0;
+  /** Loops and calls so far. */
+  inner = 0;
   /** Keep vector constants of loops in locals. */
   hoist = true;
   /** It calls other functions, whose numbers are their module's. */
@@ -290,9 +292,9 @@ export class Fn {
   /** Leaves the function at once. */
   returnNow(...v: Expr<VT>[]): void { for (const x of v) this.body.push(x.b); this.body.push(0x0f); }
   drop(v: Expr<VT>): void { this.body.push(v.b, 0x1a); }
-  call(f: { idx: number }, ...args: Expr<VT>[]): void { this.calls = true; for (const a of args) this.body.push(a.b); this.body.push(0x10, uleb(f.idx)); }
+  call(f: { idx: number }, ...args: Expr<VT>[]): void { this.calls = true; this.inner++; for (const a of args) this.body.push(a.b); this.body.push(0x10, uleb(f.idx)); }
   /** A call of a function with one result of type `t`. */
-  value<T extends VT>(t: T, f: { idx: number }, ...args: Expr<VT>[]): Expr<T> { this.calls = true; return e(t, ...args.map((a) => a.b), 0x10, uleb(f.idx)); }
+  value<T extends VT>(t: T, f: { idx: number }, ...args: Expr<VT>[]): Expr<T> { this.calls = true; this.inner++; return e(t, ...args.map((a) => a.b), 0x10, uleb(f.idx)); }
   /** A block; `br` or `brIf` with the label it is given leaves it. */
   block(body: (label: number) => void): void { this.body.push(0x02, 0x40); body(++this.depth); this.depth--; this.body.push(0x0b); }
   br(label: number): void { this.body.push(0x0c, uleb(this.depth - label)); }
@@ -302,12 +304,26 @@ export class Fn {
     this.depth++;
     this.body.push(ENTER, 0x03, 0x40); body(); this.body.push(cond().b, 0x0d, 0, 0x0b, LEAVE);
     this.depth--;
+    this.inner++;
   }
-  /** while-style loop guarded */
-  whileLoop(cond: () => I32, body: () => void): void {
+  /**
+   * while (cond()) { body }. `bottom`: the test is repeated at the bottom. V8 moves out of a loop what does not change, constants too, only if the body
+   * comes before each exit. Default: where there are vector constants, and neither loop nor call, whose registers they would take.
+   */
+  whileLoop(cond: () => I32, body: () => void, bottom?: boolean): void {
+    const head: Rope[] = [], { inner, body: { length } } = this;
     this.depth += 2;
-    this.body.push(ENTER, 0x02, 0x40, 0x03, 0x40, cond().b, 0x45, 0x0d, 1); body(); this.body.push(0x0c, 0, 0x0b, 0x0b, LEAVE);
+    this.body.push(ENTER, 0x02, 0x40, head); body();
+    if (bottom ?? (this.inner === inner && this.body.some((r, i) => i > length && hasConstant(r)))) {
+      head.push(cond().b, 0x45, 0x0d, 0, 0x03, 0x40);
+      this.body.push(cond().b, 0x0d, 0);
+    } else {
+      head.push(0x03, 0x40, cond().b, 0x45, 0x0d, 1);
+      this.body.push(0x0c, 0);
+    }
+    this.body.push(0x0b, 0x0b, LEAVE);
     this.depth -= 2;
+    this.inner++;
   }
   /** for (l = from; l < to; l += step), at least once: bottom-tested */
   forN(l: Local<'i32'>, from: Num, to: Num, step: number, body: () => void): void {
@@ -325,6 +341,10 @@ export class Fn {
   }
 }
 
+/** A constant that is made of nothing, in one instruction. */
+const isCheap = (b: readonly number[]): boolean => b.every((x) => x === 0) || b.every((x) => x === 255);
+const hasConstant = (r: Rope): boolean => typeof r === 'object' && ('bytes' in r ? !isCheap(r.bytes) : r.some(hasConstant));
+
 /** The code of a function: locals, hoisted constants, instructions. */
 function codeOf(f: Fn): Bytes {
   const locals = f.locals.slice(f.params.length);
@@ -333,8 +353,7 @@ function codeOf(f: Fn): Bytes {
   const hoisted = new Map<string, number>();
   let loops = 0;
   const constant = ({ bytes: b }: Constant): void => {
-    const cheap = b.every((x) => x === 0) || b.every((x) => x === 255); // made of nothing, in one instruction
-    if (!loops || !f.hoist || cheap) { put(code, [0xfd, 0x0c]); put(code, b); return; }
+    if (!loops || !f.hoist || isCheap(b)) { put(code, [0xfd, 0x0c]); put(code, b); return; }
     const key = b.join();
     let local = hoisted.get(key);
     if (local === undefined) {

@@ -27,22 +27,25 @@ const poly = (c: Ctx, x: V, co: readonly number[]): V => co.slice(0, -1).reduceR
 const choose = (mask: V, a: V, b: V): V => v128.bitselect(a, b, mask);
 /** Magnitude of `a`, sign of `like`. */
 const signed = (a: V, like: V): V => v128.or(a, v128.and(like, SIGN()));
-const MAGIC = 12582912; // 1.5 · 2^23: adding it rounds to an integer, kept in the low mantissa bits
+/** 1.5 · 2^23, and 127: adding it rounds to an integer n and leaves n + 127 in the low mantissa bits. Shifted by 23 they are those of 2^n. */
+const MAGIC = 12582912 + 127;
 
 const EXP = [0.49999994, 0.166665196, 0.0416682586, 0.0083688572, 0.00138217676];
-/** e^r and the integer n of x = n·ln 2 + r. */
-function expParts(c: Ctx, x: V): { p: Local<'v128'>; m: Local<'v128'> } {
+/** e^r and the integer n of x = n·ln 2 + r, in `m` as MAGIC has it. */
+function expParts(c: Ctx, x: V): { p: V; m: Local<'v128'> } {
   const { f } = c;
   const m = f.let(madd(c, x, K(1.4426950408889634), K(MAGIC)));
   const n = f.let(f32x4.sub(m, MAGIC));
   const r = f.let(nmadd(c, n, K(-2.12194440e-4), nmadd(c, n, K(0.693359375), x)));
-  return { p: f.let(f32x4.add(madd(c, poly(c, r, EXP), f32x4.mul(r, r), r), 1)), m };
+  return { p: f32x4.add(madd(c, poly(c, r, EXP), f32x4.mul(r, r), r), 1), m };
 }
+/** p · 2^n of normal numbers. The product, unlike a sum of exponents, keeps any NaN one. */
+const scaled = (p: V, m: V): V => f32x4.mul(p, i32x4.shl(m, 23));
 /** e^x · 2^bias, also where the result is subnormal or infinite. 1.5 units. */
 export function exp(c: Ctx, x0: V, bias = 0): V {
   const { f } = c;
   const { p, m } = expParts(c, f.let(f32x4.pmin(f32x4.pmax(x0, -105), 90)));
-  const n = f.let(i32x4.sub(m, v128.const32(0x4b400000 - bias)));
+  const n = f.let(i32x4.sub(m, v128.const32(0x4b40007f - bias)));
   const half = f.let(i32x4.shrs(n, 1));
   const power = (k: V): V => i32x4.shl(i32x4.add(k, v128.const32(127)), 23);
   return f32x4.mul(f32x4.mul(p, power(half)), power(i32x4.sub(n, half)));
@@ -52,26 +55,26 @@ export function expNegative(c: Ctx, x0: V): V {
   const { f } = c;
   const x = f.let(x0);
   const { p, m } = expParts(c, f.let(f32x4.pmax(x, -87.3)));
-  return v128.andnot(i32x4.add(p, i32x4.shl(m, 23)), f32x4.lt(x, -87.3));
+  return v128.andnot(scaled(p, m), f32x4.lt(x, -87.3));
 }
 const EXP2 = [1, 0.693147004, 0.240222394, 0.0555073619, 0.00967172906, 0.00132644654];
 /**
  * e^x for x ≤ 0 that are differences, as softmax has them: less work than `expNegative`. 3.2 + 1.25 |x| units (a difference's own rounding comes
- * to |x|); 0 below −88.03, and off by less than 2^-126 from there to −87.3.
+ * to |x|); 0 below −87.7, and off by less than 2^-126 from there to −87.3.
  */
 export function expDecay(c: Ctx, x: V): V {
   const { f } = c;
-  const t = f.let(f32x4.pmax(f32x4.mul(x, Math.LOG2E), -127)); // 2^-127 comes to 0 below
-  const m = f.let(f32x4.add(t, MAGIC));
-  const r = f.let(f32x4.sub(t, f32x4.sub(m, MAGIC)));
+  const t = f.let(f32x4.pmax(f32x4.mul(x, Math.LOG2E), -127)); // the power for −127 is 0
+  const n = f.let(f32x4.nearest(t));
+  const r = f.let(f32x4.sub(t, n));
   const z = f.let(f32x4.mul(r, r));
   const pair = (k: number): V => poly(c, r, EXP2.slice(k, k + 2)); // a shorter chain than Horner's
-  return i32x4.add(madd(c, madd(c, pair(4), z, pair(2)), z, pair(0)), i32x4.shl(m, 23));
+  return scaled(madd(c, madd(c, pair(4), z, pair(2)), z, pair(0)), f32x4.add(n, MAGIC));
 }
 /** e^x for x clamped to [−87.3, 88.3]: less work, never 0 or infinite. 1.5 units. */
 export function expClamped(c: Ctx, x: V): V {
   const { p, m } = expParts(c, c.f.let(f32x4.pmin(f32x4.pmax(x, -87.3), 88.3)));
-  return i32x4.add(p, i32x4.shl(m, 23));
+  return scaled(p, m);
 }
 
 const LOG = [0.666666627, 0.400009722, 0.284987897, 0.242790431];
