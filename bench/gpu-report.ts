@@ -29,13 +29,14 @@ export interface GpuReport {
   readonly geometricMean?: number;
   readonly startGeometricMean?: number;
   readonly least?: number;
+  readonly startLeast?: number;
 }
 
 /** Means over the models that both runtimes ran. */
-export function meansOf(models: readonly GpuModel[]): Pick<GpuReport, 'geometricMean' | 'startGeometricMean' | 'least'> {
+export function meansOf(models: readonly GpuModel[]): Pick<GpuReport, 'geometricMean' | 'startGeometricMean' | 'least' | 'startLeast'> {
   const ratios = models.flatMap((m) => (m.ratio === undefined ? [] : [m.ratio]));
   const starts = models.flatMap((m) => (m.startRatio === undefined ? [] : [m.startRatio]));
-  return ratios.length === 0 ? {} : { geometricMean: geometricMean(ratios), startGeometricMean: geometricMean(starts), least: Math.min(...ratios) };
+  return ratios.length === 0 ? {} : { geometricMean: geometricMean(ratios), startGeometricMean: geometricMean(starts), least: Math.min(...ratios), startLeast: Math.min(...starts) };
 }
 
 const ms = (t: number | undefined): string => (t === undefined || Number.isNaN(t) ? '' : t < 10 ? t.toFixed(2) : t.toFixed(1));
@@ -55,7 +56,7 @@ function rowsOf(r: GpuReport): string[][] {
   ];
 }
 const heading = (r: GpuReport): string => `sardonyx and onnxruntime-web ${r.peer} on WebGPU, adapter ${r.adapter}, ${r.browser}, ${r.machine.cpu}, ${r.machine.cores} cores`;
-const means = (r: GpuReport): string => (r.geometricMean === undefined ? '' : `geometric mean ${times(r.geometricMean)}, least ${times(r.least)}; load and first run ${times(r.startGeometricMean)}`);
+const means = (r: GpuReport): string => (r.geometricMean === undefined ? '' : `geometric mean ${times(r.geometricMean)}, least ${times(r.least)}; load and first run ${times(r.startGeometricMean)}, least ${times(r.startLeast)}; ${r.models.filter((m) => m.ratio !== undefined).length} models`);
 
 export const gpuText = (r: GpuReport): string => `${heading(r)}\nms on the clock, medians; ratio = peer / ours\n${table(rowsOf(r))}\n${means(r)}`;
 /** JSON of a report, times to five digits. */
