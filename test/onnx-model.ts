@@ -15,7 +15,7 @@ export const encode = (graph: Json, opset = 17, rest: Json = {}): Uint8Array =>
 export const port = (name: string, dims: readonly (number | string | null)[], dtype: DType = 'float32'): Json =>
   ({ name, type: { tensorType: { elemType: ONNX_OF_DTYPE[dtype], shape: { dim: dims.map((d) => (d === null ? {} : typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
 
-type Attribute = number | string | readonly number[] | { readonly float: number } | { readonly graph: Json } | { readonly tensor: Tensor };
+type Attribute = number | string | readonly number[] | { readonly float: number } | { readonly floats: readonly number[] } | { readonly graph: Json } | { readonly tensor: Tensor };
 export const node = (opType: string, input: readonly string[], output: readonly string[], attributes: Readonly<Record<string, Attribute>> = {}, rest: Json = {}): Json => ({
   opType, name: `/${opType}:${output[0]}`, input, output, attribute: Object.entries(attributes).map(([name, v]) => attribute(name, v)), ...rest,
 });
@@ -24,6 +24,7 @@ function attribute(name: string, v: Attribute): Json {
   if (typeof v === 'string') return { name, type: 3, s: Buffer.from(v) };
   if (Array.isArray(v)) return { name, type: 7, ints: v };
   if ('float' in v) return { name, type: 1, f: v.float };
+  if ('floats' in v) return { name, type: 6, floats: v.floats };
   if ('graph' in v) return { name, type: 5, g: { name: `${name} body`, ...v.graph } };
   return { name, type: 4, t: initializer(name, (v as { tensor: Tensor }).tensor) };
 }

@@ -37,10 +37,11 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const spatial = allow.size > 0 && sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
   const norms = allow.size > 0 && sets.includes('norms') ? await import('./norms.ts') : null;
-  const rare = allow.size > 0 && sets.includes('rare') ? await import('./draw-on-device.ts') : null;
-  const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./fuse-quantized.ts') : null;
+  const rare = allow.size > 0 && sets.includes('rare') ? await import('./rare.ts') : null;
+  const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./quantized.ts') : null;
+  const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./expand-norms.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
-    [...(rare ? [rare.drawOnDevice] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+    [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
     [...(spatial ? [spatial.fuseConvSum] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
@@ -51,7 +52,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
   return {
     allow,
-    free: allowed([...(spatial ? [spatial.expandFusedConv] : []), expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : [])]),
+    free: allowed([...(spatial ? [spatial.expandNhwcConv, spatial.expandFusedConv] : []), expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : [])]),
     bytes: quantized ? allowed([quantized.moveQuantized, quantized.fuseQuantized]) : [],
     bound: bound.map(allowed),
   };

@@ -1,2 +1,3 @@
-/** Passes that make the operators of `kernels/sets/norms.ts`. */
+/** Passes around the operators of `kernels/sets/norms.ts`. */
+export { expandSplitGelu } from './expand-gelu.ts';
 export { fuseNorm } from './fuse-norm.ts';

@@ -1,0 +1,3 @@
+/** Passes around the operators of `kernels/sets/quantized.ts`. */
+export { expandQuantized } from './expand-quantized.ts';
+export { fuseQuantized, moveQuantized } from './fuse-quantized.ts';
