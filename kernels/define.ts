@@ -141,6 +141,8 @@ export interface Launch {
   readonly workgroups: readonly [number, number, number];
   /** What the module's storage bindings are bound to, in their order. */
   readonly bind: readonly Ref[];
+  /** It makes the second of `bind` equal to the first, whole, and does nothing else. Where a caller wants both in one buffer it is left out, and what follows works in place. */
+  readonly copies?: true;
   /** Further read-only bindings for slots, in order. */
   readonly extra?: readonly { readonly name: string; readonly bind: Ref }[];
   readonly extraUniforms?: readonly { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }[];

@@ -13,7 +13,8 @@ import { flash } from './attention-flash.ts';
 import { lane, row } from './attention-row.ts';
 import { split } from './attention-split.ts';
 import { type Lies, liesOf, NO_RIDERS, type Riders, rowsLaunch, sideBySide, stacked, stepsLaunches, stepsScratch, together, valueText, type Work, writeText } from './attention.ts';
-import { elemOf, isReal, realElem } from './elem.ts';
+import { elemOf, isPacked, isReal, realElem } from './elem.ts';
+import { wholeCopy } from './move.ts';
 import type { Member } from './operands.ts';
 import { productKernels } from './product-kernels.ts';
 import { matrixOf } from './product.ts';
@@ -229,17 +230,35 @@ const ofGrouped: Resolve = (call, caps) => {
   const scratch: number[] = [];
   const before: Launch[] = [];
   const cached = (n: 0 | 1): Lies => {
-    const to: Ref = call.outputs[1 + n] ? { output: 1 + n } : { scratch: scratch.push(4 * batch * kvHeads * keys * size) - 1 };
-    const elem: Elem = call.outputs[1 + n] ? realElem(call.outputs[1 + n]!) : 'f32';
+    const present = call.outputs[1 + n];
+    const to: Ref = present ? { output: 1 + n } : { scratch: scratch.push(4 * batch * kvHeads * keys * size) - 1 };
+    const elem: Elem = present ? realElem(present) : 'f32';
+    const astray = 'load_lengths(b) < 0 || load_lengths(b) >= extra.total || first < 0 || first > extra.most';
+    const bounds: Riders = { types: {}, extra: [], extraUniforms: [member('total', total, 'i32'), member('most', cache, 'i32')] };
+    const launch = (rows: number, body: string, riders: Riders): Launch => turnLaunch(of(1 + n, kvHeads, heads + n * kvHeads), { batch, heads: kvHeads, rows, size, past: 0 }, to, elem, caps, n === 0 ? helpers : '', body, together(lengths, bounds, riders, ...(n === 0 ? [turning, weights(15)] : [])));
+    // A cache that is as long as the present one is the same memory elsewhere, and keeps what it holds beyond: it is copied, unless it is the very same, and new rows are written into it.
+    if (present && cache === keys && present.dtype === call.inputs[3 + n]!.dtype && (!isPacked(elem, caps) || size % 4 === 0)) {
+      const rows = launch(queries, `return ${n === 0 ? readsFresh(normed, turned) : 'fresh'}(b, h, n, d);`, { types: {}, extra: [], extraUniforms: [member('keys', keys)] });
+      const PER = rows.params!.PER!;
+      const write = `fn write(q: u32, last: u32) {
+  let i = q * ${PER}u;
+  let e = head_element(i);
+  let b = e.x;
+  let first = ${prior};
+  if (${astray}) { atomicOr(&fault[0], 1u); return; }
+  let at = ((b * u.heads + e.y) * extra.keys + u32(first) + e.z) * u.size + e.w;
+  ${PER === 1 ? 'store_y(at, element(i));' : 'store4_y(at / 4u, element(i), element(min(i + 1u, last)), element(min(i + 2u, last)), element(min(i + 3u, last)));'}
+}`;
+      before.push(wholeCopy(call, 3 + n, 1 + n), { ...rows, slots: { ...rows.slots, write } });
+      return stacked(to, elem, kvHeads, keys, size);
+    }
     const old = cache > 0 ? rider('old', realElem(call.inputs[3 + n]!), { input: 3 + n }, member('cache', cache)) : NO_RIDERS;
     const body = [
-      `let first = ${prior};`, 'if (load_lengths(b) < 0 || load_lengths(b) >= extra.total || first < 0 || first > extra.most) { atomicOr(&fault[0], 1u); }',
+      `let first = ${prior};`, `if (${astray}) { atomicOr(&fault[0], 1u); }`,
       `if (i32(n) >= first && i32(n) < first + extra.queries) { return ${n === 0 ? readsFresh(normed, turned) : 'fresh'}(b, h, n - u32(max(first, 0)), d); }`,
-      // A cache that is as long as the present one is the same memory elsewhere, and keeps what it holds beyond.
       cache > 0 ? `if (n < extra.cache && ${cache === keys ? 'true' : 'i32(n) < first'}) { return load_old(((b * u.heads + h) * extra.cache + n) * u.size + d); }` : '', 'return 0.0;',
     ].join('\n  ');
-    const riders = together(lengths, old, { types: {}, extra: [], extraUniforms: [member('total', total, 'i32'), member('most', cache, 'i32')] }, ...(n === 0 ? [turning, weights(15)] : []));
-    before.push(turnLaunch(of(1 + n, kvHeads, heads + n * kvHeads), { batch, heads: kvHeads, rows: keys, size, past: 0 }, to, elem, caps, n === 0 ? helpers : '', body, riders));
+    before.push(launch(keys, body, old));
     return stacked(to, elem, kvHeads, keys, size);
   };
   const [k, v] = [cached(0), cached(1)];

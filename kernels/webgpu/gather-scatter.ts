@@ -1,7 +1,7 @@
 /** Kernels that move elements to or from places that indices name. An index outside its axis is a fault, and nothing is touched out of bounds. */
 import { sizeOf, stridesOf } from '../../src/core/tensor.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
-import { moveGatherElements, moveGatherNd, moveScatterElements, moveScatterNd, tensorScatter } from '../../wgsl/index.gen.ts';
+import { moveGatherElements, moveGatherNd, moveScatterElements, moveScatterNd, tensorScatter, tensorScatterRows } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch } from '../define.ts';
 import { WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
 import { input, kindOf, x } from '../expr.ts';
@@ -130,7 +130,7 @@ export const scatterNDKernel: GpuKernel<Reduction> = {
   },
 };
 
-/** A cache with an update written behind what it holds. */
+/** A cache with an update written behind what it holds: a copy of it, then the update; one pass over all of it where elements share words. */
 export const tensorScatterKernel: GpuKernel<{ readonly axis: number; readonly mode: string }> = {
   name: 'scatter.cache',
   accepts: (call) => widthOf(call.inputs[0]!.dtype) > 0 && sizeOf(call.inputs[1]!.shape) > 0,
@@ -142,11 +142,21 @@ export const tensorScatterKernel: GpuKernel<{ readonly axis: number; readonly mo
     const unit = unitOf(width, ['x', 'update']);
     const count = sizeOf(shape) / times;
     const given = (call.inputs[2] ?? null) !== null;
+    const start_of = `fn start_of(b: u32) -> i32 { return ${given ? 'saturated_i32(load_starts(b))' : '0'}; }`;
+    const starts = given ? { extra: [{ name: 'starts', bind: { input: 2 } }] } : {};
+    if (width >= 4) {
+      const count = sizeOf(call.inputs[1]!.shape) / times, { types, put } = scatterPut(call, width, 'none')!;
+      return [wholeCopy(call, 0, 0), {
+        module: tensorScatterRows, types: { ...types, ...(given ? { starts: 'i64' } : {}) }, params: { WG, CIRCULAR: call.attrs.mode === 'linear' ? 0 : 1 }, slots: { put, start_of },
+        uniforms: { count, inner: run / times, long: shape[axis]!, short: call.inputs[1]!.shape[axis]!, per_batch: sizeOf(shape.slice(1, axis)) },
+        workgroups: grid(count, WG), bind: [{ input: 1 }, { output: 0 }, { fault: true }], ...starts,
+      }];
+    }
     return {
       module: tensorScatter, types: { ...unit.types, ...(given ? { starts: 'i64' } : {}) }, params: { WG, PER: unit.PER, CIRCULAR: call.attrs.mode === 'linear' ? 0 : 1 },
-      slots: { write: writeSlot(unit), start_of: `fn start_of(b: u32) -> i32 { return ${given ? 'saturated_i32(load_starts(b))' : '0'}; }` },
+      slots: { write: writeSlot(unit), start_of },
       uniforms: { count, inner: run / times, long: shape[axis]!, short: call.inputs[1]!.shape[axis]!, per_batch: sizeOf(shape.slice(1, axis)) },
-      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }, { fault: true }], ...(given ? { extra: [{ name: 'starts', bind: { input: 2 } }] } : {}),
+      workgroups: grid(Math.ceil(count / unit.PER), WG), bind: [{ input: 0 }, { input: 1 }, { output: 0 }, { fault: true }], ...starts,
     };
   },
 };

@@ -43,7 +43,7 @@ export function copyLaunch(view: StridedView, width: number, from: Ref, to: Ref)
 /** A copy of all of input `input` to output `output`. */
 export const wholeCopy = (call: Call, input: number, output: number): Launch => {
   const { dtype, shape } = call.inputs[input]!;
-  return copyLaunch({ shape: [sizeOf(shape)], strides: [1] }, widthOf(dtype), { input }, { output });
+  return { ...copyLaunch({ shape: [sizeOf(shape)], strides: [1] }, widthOf(dtype), { input }, { output }), copies: true };
 };
 
 /**

@@ -328,7 +328,7 @@ class Draft {
         const root = this.root(p.value), list = at[launch.module.bindings[i]?.access === 'read_write' ? 1 : 0];
         if (!list.includes(root)) list.push(root);
       });
-      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, uniforms, workgroups: launch.workgroups }, reads: at[0], writes: at[1] };
+      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, ...(launch.copies ? { copies: launch.copies } : {}), uniforms, workgroups: launch.workgroups }, reads: at[0], writes: at[1] };
     });
     for (const { step, reads, writes } of steps) this.addStep(step, { reads, writes });
   }

@@ -67,6 +67,8 @@ export interface GpuStep extends OfNode {
   readonly shader: number;
   readonly params: Readonly<Record<string, number>>;
   readonly bind: readonly Binding[];
+  /** It makes its second binding equal to its first, whole, and does nothing else: left out where both are the same memory. */
+  readonly copies?: true;
   /** Uniform blocks, as 32-bit words. */
   readonly uniforms: readonly (readonly number[])[];
   readonly workgroups: readonly [number, number, number];
