@@ -9,7 +9,7 @@ import { optimize, type Recipe } from './2-optimize/optimize.ts';
 import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-plan/make-plan.ts';
-import { type Backend, type Executable, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { type Backend, type Executable, type Held, hostHeld, type HostWork, type Targets } from './4-run/executable.ts';
 import { shards } from './devices/index.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
@@ -47,9 +47,11 @@ interface Segment {
   readonly next: Map<string, Segment>;
 }
 
+export type Target = (output: number, fact: Fact) => Held | null;
+
 export interface Runner {
-  /** Runs the graph. `feeds` has every input and capture. */
-  run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]>;
+  /** Runs the graph. `feeds` has every input and capture. `target` tells where output i of the graph, of that type and shape, should be made; where it was is in the results. */
+  run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal, target?: Target): Promise<readonly Held[]>;
   /** Makes the first plan for inputs of these facts, as a run of them would. */
   prepare(inputs: ReadonlyMap<ValueId, Fact>): Promise<void>;
   release(): void;
@@ -86,7 +88,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     await segmentOf(roots, [...inputs].map(([v, fact]) => keyOf(v, fact)).join(' '), { ...whole, facts: inputs });
   }
 
-  async function run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal): Promise<readonly Held[]> {
+  async function run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal, target?: Target): Promise<readonly Held[]> {
     const env = new Map<ValueId, Held>(feeds);
     let work = whole;
     let level = roots;
@@ -109,7 +111,9 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       const segment = await segmentOf(level, key.join(' '), { ...work, facts, opaque });
 
       if (segment.executable !== null) {
-        const results = await segment.executable.run(segment.inputs.map((v) => env.get(v)!), signal);
+        // What comes behind a plan may read what the run was given: only the last one writes where it is told.
+        const targets = target && segment.specialized.deferred.length === 0 ? targetsOf(segment, target) : undefined;
+        const results = await segment.executable.run(segment.inputs.map((v) => env.get(v)!), signal, undefined, targets);
         segment.outputs.forEach((v, i) => env.set(v, results[i]!));
       }
       known = segment.specialized.facts;
@@ -123,6 +127,12 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       work = { nodes: segment.specialized.deferred.filter((n) => !ran.has(n)), values: segment.specialized.values, facts: known, opaque, outputs: graph.outputs };
       level = segment.next;
 
+      function targetsOf({ outputs, specialized: { facts } }: Segment, target: Target): Targets {
+        return {
+          outputs: outputs.map((v) => (graph.outputs.includes(v) ? target(graph.outputs.indexOf(v), facts.get(v)!) : null)),
+          kept: graph.outputs.flatMap((v) => { const held = outputs.includes(v) ? undefined : env.get(v); return held?.on === 'device' ? [held] : []; }),
+        };
+      }
       async function runOnHost(node: Node): Promise<void> {
         const op = ops.get(node.op)!;
         const inputs = await Promise.all(node.inputs.map((v) => (v === null ? null : hostValue(v))));

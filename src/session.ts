@@ -18,6 +18,7 @@ import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { type GraphOptions, loadGraph, unlessAborted } from './load.ts';
 import { bindable, draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
 import { checkShape, checkTensor, type Port } from './feeds.ts';
+import type { Places } from './places.ts';
 
 export interface SessionOptions extends GraphOptions {
   /** Where to run; 'auto' takes a hardware GPU, else WASM. Default 'auto'. */
@@ -39,6 +40,8 @@ export interface SessionOptions extends GraphOptions {
   readonly tuning?: TuningTable | readonly TuningTable[] | false;
   /** On a GPU: milliseconds of its time to submit at once, so that pages draw and other sessions run in between; 0: each plan whole. Default 8 in browsers, 0 in Node. */
   readonly slice?: number;
+  /** Where results go when a run does not say. The type of `run` knows only of its own option. Default 'cpu'. */
+  readonly outputs?: RunOptions['outputs'];
 }
 
 type Dims = Readonly<Record<string, number>>;
@@ -57,10 +60,13 @@ export interface SessionTools {
 export interface RunOptions {
   /** Rejects the run, and stops it: between its steps, on a GPU between slices of some milliseconds. The session stays usable. */
   readonly signal?: AbortSignal;
-  /** Where results go, all or by name: 'gpu' leaves them on the device as a `GpuTensor`, of a WebGPU session only. Default 'cpu'. */
-  readonly outputs?: 'cpu' | 'gpu' | Readonly<Record<string, 'cpu' | 'gpu'>>;
+  /**
+   * Where results go, all or by name, of a WebGPU session: 'gpu' leaves them on the device as a `GpuTensor`; a tensor of the caller's is written. That may be one that is fed,
+   * too: of a cache only what is new is then written, where the operator allows it (GroupQueryAttention whose past is as long as its present, TensorScatter,
+   * ScatterND, ScatterElements), and else it is copied when all is done. After a run that fails its contents are unknown. Default: the session's `outputs`.
+   */
+  readonly outputs?: 'cpu' | 'gpu' | Readonly<Record<string, 'cpu' | 'gpu' | GpuTensor>>;
 }
-
 
 export type Feeds = Readonly<Record<string, Value | GpuTensor>>;
 export type Results = Record<string, Value>;
@@ -78,17 +84,19 @@ export class Session implements AsyncDisposable {
   readonly #open: () => Promise<Live>;
   readonly #random: Random;
   readonly #plans: Plan[];
+  readonly #places: Places;
   #live: Live;
   #queue: Promise<unknown> = Promise.resolve();
   #released = false;
 
-  private constructor(graph: Graph, name: string, live: Live, open: () => Promise<Live>, random: Random, plans: Plan[]) {
+  private constructor(graph: Graph, name: string, live: Live, open: () => Promise<Live>, random: Random, plans: Plan[], places: RunOptions['outputs'] = 'cpu') {
     this.#graph = graph;
     this.#name = name;
     this.#live = live;
     this.#open = open;
     this.#random = random;
     this.#plans = plans;
+    this.#places = places;
     this.inputs = graph.inputs.map((v) => portOf(graph, v));
     this.outputs = graph.outputs.map((v) => portOf(graph, v));
   }
@@ -136,8 +144,9 @@ export class Session implements AsyncDisposable {
       return live;
     };
     const again = typeof options.device === 'object' ? (): never => fail('device_lost', 'the GPUDevice that the session was given is lost; request a new one and load the model on it') : open;
-    const session = new Session(graph, name, await unlessAborted(open(), options.signal, ({ backend }) => backend.release()), again, random, plans);
+    const session = new Session(graph, name, await unlessAborted(open(), options.signal, ({ backend }) => backend.release()), again, random, plans, options.outputs);
     try {
+      if (options.outputs) (await import('./places.ts')).placesOf(options.outputs, session.outputs, session.#live.backend);
       const prepare = async (): Promise<void> => {
         const sets = options.dims ? [options.dims].flat() as readonly Dims[] : isBound(graph) ? [{}] : [];
         for (const dims of sets) await session.#live.runner.prepare(inputFacts(graph, dims));
@@ -163,6 +172,8 @@ export class Session implements AsyncDisposable {
   get made(): Readonly<Record<string, number>> { return this.#live.backend.made; }
   /** The device it runs on; null where that is no GPU. It is another one after a loss. Buffers of `gpuTensor`, and renderers that draw results, must be of this one. */
   get gpuDevice(): GPUDevice | null { return this.#live.backend.gpu ?? null; }
+  /** Of a GPU: bytes copied within it so far, for feeds that could not be bound where they lie and results that could not be made where they are wanted. */
+  get copiedBytes(): number { return this.#live.backend.tensors?.copiedBytes ?? 0; }
   /** Bytes of device memory held now. */
   get bytes(): number { return this.#live.backend.bytes; }
 
@@ -170,10 +181,10 @@ export class Session implements AsyncDisposable {
    * Runs the model on `feeds`, by input name, and gives every output by name. GPU tensors are taken without a copy to the host where the plan
    * has the input on the device. Where all results stay on the GPU, a bad value (such as an index out of range) is reported by the first read.
    * When the GPU is lost, the session opens it again, reads the weights again and repeats the run, once; not so on a GPUDevice of the caller's.
-   * @throws input_missing, input_unknown, input_dtype, input_shape, input_device, output_unknown, value_invalid, value_disposed, not_on_device, aborted, session_released, device_lost
+   * @throws input_missing, input_unknown, input_dtype, input_shape, input_device, output_unknown, output_invalid, value_invalid, value_disposed, not_on_device, aborted, session_released, device_lost
    */
   run(feeds: Feeds, options: RunOptions & { readonly outputs: 'gpu' }): Promise<Record<string, GpuTensor>>;
-  run(feeds: Feeds, options: RunOptions & { readonly outputs: 'gpu' | Readonly<Record<string, 'cpu' | 'gpu'>> }): Promise<Record<string, Value | GpuTensor>>;
+  run(feeds: Feeds, options: RunOptions & { readonly outputs: Exclude<RunOptions['outputs'], 'cpu' | undefined> }): Promise<Record<string, Value | GpuTensor>>;
   run(feeds: Feeds, options?: RunOptions & { readonly outputs?: 'cpu' }): Promise<Results>;
   run(feeds: Feeds, options: RunOptions = {}): Promise<Record<string, Value | GpuTensor>> {
     const { signal } = options;
@@ -183,14 +194,13 @@ export class Session implements AsyncDisposable {
     if (this.#released) return Promise.reject(new SardonyxError('session_released', 'the session is released; load the model again', [here]));
     if (signal?.aborted) return Promise.reject(aborted(signal.reason));
     let drop: () => void;
-    let onGpu: readonly boolean[];
+    const { outputs = this.#places } = options;
     try {
-      onGpu = this.#placesOf(options.outputs);
-      drop = holdAll(feeds, this.#live.backend);
+      drop = holdAll([['input', feeds], ['output', Object(outputs)]], this.#live.backend);
     } catch (e) {
       return Promise.reject(placed(e));
     }
-    const work = this.#queue.then(() => this.#run(feeds, onGpu, signal)).catch((e: unknown) => { throw placed(e); }).finally(drop);
+    const work = this.#queue.then(() => this.#run(feeds, outputs, signal)).catch((e: unknown) => { throw placed(e); }).finally(drop);
     this.#queue = work.catch(() => undefined);
     if (signal === undefined) return work;
     // What runs is stopped at its next step; the caller need not wait for that.
@@ -201,14 +211,14 @@ export class Session implements AsyncDisposable {
     });
   }
 
-  async #run(feeds: Feeds, onGpu: readonly boolean[], signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
+  async #run(feeds: Feeds, outputs: Places, signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
     for (let repeated = false; ; repeated = true) {
       signal?.throwIfAborted();
       if (this.#live.lost) await this.#renew();
       const live = this.#live;
       const { state } = this.#random;
       try {
-        return await this.#attempt(live, feeds, onGpu, signal);
+        return await this.#attempt(live, feeds, outputs, signal);
       } catch (e) {
         if (repeated || signal?.aborted || !(await wasLost(live, e))) throw e;
         this.#random.state = state;
@@ -216,19 +226,17 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  async #attempt({ backend, runner }: Live, feeds: Feeds, onGpu: readonly boolean[], signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
-    const kept = new Map<number, GpuTensor>();
+  async #attempt({ backend, runner }: Live, feeds: Feeds, outputs: Places, signal?: AbortSignal): Promise<Record<string, Value | GpuTensor>> {
+    const places = outputs === 'cpu' ? null : await (await import('./places.ts')).destinations(outputs, this.outputs, backend);
     try {
       const held = new Map<ValueId, Held>();
       checkFeeds(this.#graph, this.inputs, feeds, held, backend);
-      const results = await runner.run(held, signal);
-      results.forEach((r, i) => { if (onGpu[i]) kept.set(i, (backend.tensors ?? fail('not_on_device', 'the GPU was lost; the session goes on without one')).keep(r)); });
-      const rest = await backend.read(results.filter((_, i) => !onGpu[i]));
+      const results = await runner.run(held, signal, places?.target);
+      const read = await backend.read(places ? places.settle(results) : results);
       signal?.throwIfAborted();
-      let next = 0;
-      return Object.fromEntries(this.outputs.map((port, i) => [port.name, kept.get(i) ?? rest[next++]!]));
+      return places ? places.named(read) : Object.fromEntries(this.outputs.map(({ name }, i) => [name, read[i]!]));
     } catch (e) {
-      for (const t of kept.values()) t.dispose();
+      places?.drop();
       await backend.read([]).catch(() => undefined);
       throw e;
     }
@@ -241,17 +249,6 @@ export class Session implements AsyncDisposable {
     this.#live = await this.#open();
     old.runner.release();
     old.backend.release();
-  }
-
-  /** Of each output, whether it stays on the GPU. */
-  #placesOf(outputs: RunOptions['outputs'] = 'cpu'): readonly boolean[] {
-    if (typeof outputs === 'object') for (const name of Object.keys(outputs)) if (!this.outputs.some((p) => p.name === name)) fail('output_unknown', `the model has no output ${JSON.stringify(name)}; it has ${this.outputs.map((p) => p.name).join(', ')}`);
-    return this.outputs.map(({ name }) => {
-      const place = typeof outputs === 'string' ? outputs : (Object.hasOwn(outputs, name) ? outputs[name] : 'cpu');
-      if (place !== 'cpu' && place !== 'gpu') fail('option_invalid', `outputs are left on 'cpu' or 'gpu', not ${JSON.stringify(place)}`);
-      if (place === 'gpu' && this.#live.backend.tensors === undefined) fail('not_on_device', `output ${name} cannot stay on a GPU: the session runs on ${this.device}; load it with { device: 'webgpu' }`);
-      return place === 'gpu';
-    });
   }
 
   /** Frees all device memory once running calls have ended. */
@@ -363,15 +360,15 @@ function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Ma
 }
 
 /** Keeps the buffers of GPU tensors until the answer is called. @throws not_on_device, value_disposed, input_device */
-function holdAll(feeds: Feeds, backend: Backend): () => void {
+function holdAll(all: readonly (readonly [what: string, Readonly<Record<string, unknown>>])[], backend: Backend): () => void {
   const drops: (() => void)[] = [];
   const drop = (): void => { for (const d of drops) d(); };
   try {
-    for (const [name, value] of Object.entries(feeds)) {
+    for (const [what, values] of all) for (const [name, value] of Object.entries(values)) {
       if (typeof value !== 'object' || value === null || !isGpuTensor(value)) continue;
       const { tensors } = backend;
-      if (tensors === undefined) fail('not_on_device', `input ${name} is a GPU tensor and the session runs on ${backend.caps.kind}: give it await tensor.read(), or load it with { device: 'webgpu' }`);
-      drops.push(within(`input ${name}`, () => tensors.hold(value)));
+      if (tensors === undefined) fail('not_on_device', `${what} ${name} is a GPU tensor and the session runs on ${backend.caps.kind}: give it await tensor.read(), or load it with { device: 'webgpu' }`);
+      drops.push(within(`${what} ${name}`, () => tensors.hold(value)));
     }
     return drop;
   } catch (e) {

@@ -27,12 +27,23 @@ export interface Probe {
   readonly gpu: (step: number, go: (pass: GPUComputePassEncoder) => void) => Promise<void>;
 }
 
+/** Memory of the device, as `Held` has it, that the outputs of a plan are to be made in, where that can be; and what nobody may write. */
+export interface Targets { readonly outputs: readonly (Held | null)[]; readonly kept: readonly Held[] }
+
 /** A plan bound to a device. Running only records and submits; nothing is created after the first run. */
 export interface Executable {
-  /** Results stay valid until the next `run` of the same executable. */
-  run(inputs: readonly Held[], signal?: AbortSignal, probe?: Probe): Promise<readonly Held[]>;
+  /** Results stay valid until the next `run` of the same executable. Each says where it is: in its target, or elsewhere. */
+  run(inputs: readonly Held[], signal?: AbortSignal, probe?: Probe, targets?: Targets): Promise<readonly Held[]>;
   /** Gives its memory back. */
   destroy(): void;
+}
+
+/** How results stay on a GPU. */
+export interface GpuResults {
+  /** A tensor, not filled yet, in a buffer that is the caller's until disposed. @throws device_limit, type_mismatch */
+  make(like: { readonly dtype: DType; readonly shape: readonly number[] }): GpuTensor;
+  /** Copies values into tensors, but for those that are there, all as they were before the first was written; gives where `rest` is then. Submitted with the next `read`. */
+  fill(pairs: readonly (readonly [to: GpuTensor, value: Held])[], rest: readonly Held[]): readonly Held[];
 }
 
 /** What a GPU backend does with tensors of the caller's. */
@@ -41,8 +52,9 @@ export interface GpuTensors {
   hold(t: GpuTensor): () => void;
   /** The tensor as a value of a run. @throws device_lost, input_device */
   take(t: GpuTensor): Held;
-  /** A copy of a value in a buffer that is the caller's until disposed; submitted with the next `read`. */
-  keep(held: Held): GpuTensor;
+  results(): Promise<GpuResults>;
+  /** Bytes copied within the device so far, for feeds that could not be bound and for results that were not made where they are wanted. */
+  readonly copiedBytes: number;
 }
 
 /** Where and on how many threads WASM runs. */

@@ -7,7 +7,7 @@ export type ErrorCode =
   | 'source_failed' | 'integrity_mismatch'
   | 'model_malformed' | 'model_not_onnx' | 'model_unsupported' | 'model_too_large' | 'external_data_missing' | 'external_data_unsafe'
   | 'op_unsupported' | 'op_failed' | 'attribute_invalid' | 'shape_mismatch' | 'type_mismatch' | 'value_invalid'
-  | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'input_device' | 'output_unknown'
+  | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'input_device' | 'output_unknown' | 'output_invalid'
   | 'device_unavailable' | 'device_limit' | 'device_lost' | 'device_fault' | 'out_of_memory' | 'not_on_device'
   | 'aborted' | 'session_released' | 'value_disposed' | 'option_invalid' | 'internal';
 

@@ -70,26 +70,20 @@ function given(name: string, value: Value | GpuTensor): Tensor {
   return new Tensor(value.dtype as 'float32', value.data as Float32Array, dims);
 }
 
-/** Writes a result into the tensor that the caller prepared for it. */
+/** A tensor on the GPU that the caller prepared for a result, for a run to write. @throws option_invalid */
+const prepared = (target: Tensor, name: string, device: GPUDevice | null): GpuTensor =>
+  gpuTensor(target.type as DType, target.dims, target.gpuBuffer as GPUBuffer, { device: device ?? (() => { throw refused(`the tensor for output ${name} is in a GPUBuffer, and the session does not run on WebGPU`); })() });
+
+/** Writes a result into the tensor on the CPU that the caller prepared for it. */
 async function into(target: Tensor, name: string, value: Value | GpuTensor): Promise<Tensor> {
   const made = given(name, value);
   if (target.type !== made.type || String(target.dims) !== String(made.dims)) throw refused(`the tensor for output ${name} is ${target.type}[${target.dims}]; the output is ${made.type}[${made.dims}]`);
-  if ('buffer' in value && target.location === 'gpu-buffer') {
-    const encoder = value.device.createCommandEncoder();
-    const to = target.gpuBuffer as GPUBuffer;
-    encoder.copyBufferToBuffer(value.buffer, value.offset, to, 0, Math.min(to.size, Math.ceil(bytesOf(made) / 4) * 4));
-    value.device.queue.submit([encoder.finish()]);
-    value.dispose();
-    return target;
-  }
   const data = target.data as { set?(from: ArrayLike<unknown>): void; [i: number]: unknown };
   const from = (await made.getData(true)) as ArrayLike<unknown>;
   if (data.set) data.set(from);
   else for (let i = 0; i < from.length; i++) data[i] = from[i];
   return target;
 }
-const BITS: Readonly<Record<string, number>> = { float64: 64, int64: 64, uint64: 64, float32: 32, int32: 32, uint32: 32, float16: 16, int16: 16, uint16: 16, int4: 4, uint4: 4 };
-const bytesOf = (t: Tensor): number => Math.ceil((t.size * (BITS[t.type] ?? 8)) / 8);
 
 const metadataOf = ({ name, dtype, shape }: Port): InferenceSession.ValueMetadata =>
   (dtype !== null && TYPES.has(dtype) ? { name, isTensor: true, type: dtype as Tensor.Type, shape: (shape ?? []).map((d) => d ?? '') } : { name, isTensor: false });
@@ -110,12 +104,16 @@ async function createHandler(kind: 'webgpu' | 'wasm', source: string | Uint8Arra
 
   const run: Handler['run'] = async (feeds, fetches, { terminate }) => {
     if (terminate) throw new SardonyxError('aborted', 'the run was given terminate: true');
-    const onGpu = (name: string): boolean => (fetches[name]?.location ?? places[name]) === 'gpu-buffer' || (session.gpuDevice !== null && !(name in fetches));
+    const place = (name: string): 'cpu' | 'gpu' | GpuTensor => {
+      const target = fetches[name];
+      if (target?.location === 'gpu-buffer') return prepared(target, name, session.gpuDevice);
+      return (target ? target.location : places[name]) === 'gpu-buffer' || (session.gpuDevice !== null && !(name in fetches)) ? 'gpu' : 'cpu';
+    };
     const shapes = shapesOf(feeds, session.inputs);
     const values: Feeds = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, fed(t, shapes[name]!, session.gpuDevice)]));
-    const results: Record<string, Value | GpuTensor> = await session.run(values, { outputs: Object.fromEntries(session.outputs.map(({ name }) => [name, onGpu(name) ? 'gpu' : 'cpu'])) });
+    const results: Record<string, Value | GpuTensor> = await session.run(values, { outputs: Object.fromEntries(session.outputs.map(({ name }) => [name, place(name)])) });
     for (const [name, value] of Object.entries(results)) if (!(name in fetches) && 'buffer' in value) value.dispose();
-    return Object.fromEntries(await Promise.all(Object.entries(fetches).map(async ([name, target]) => [name, target === null ? given(name, results[name]!) : await into(target, name, results[name]!)])));
+    return Object.fromEntries(await Promise.all(Object.entries(fetches).map(async ([name, target]) => [name, target === null ? given(name, results[name]!) : target.location === 'gpu-buffer' ? target : await into(target, name, results[name]!)])));
   };
   return {
     inputNames: session.inputs.map((p) => p.name), outputNames: session.outputs.map((p) => p.name),

@@ -1,15 +1,14 @@
 import { fail } from '../../core/errors.ts';
 import type { GpuCaps } from '../../core/plan.ts';
-import { byteLength, bytesOfTensor, isTensor, type Value } from '../../core/tensor.ts';
+import type { Value } from '../../core/tensor.ts';
 import type { Backend, Held } from '../executable.ts';
 import { capsOf, isNode, requestGpuDevice } from './device.ts';
 import { bindPlan, type GpuAround, type GpuRef } from './executable.ts';
-import { checkGpuTensor, copiedBytes, holdGpuTensor, isCallers, makeGpuTensor, readAlone } from './gpu-tensor.ts';
+import { checkGpuTensor, holdGpuTensor, isCallers } from './gpu-tensor.ts';
 import { onLoss } from './loss.ts';
 import { makePool } from './pool.ts';
 import { makeReadback } from './readback.ts';
 import { makeRecorder } from './recorder.ts';
-import { uploadBytes } from './transfer.ts';
 import { weightStore } from './weights.ts';
 
 /** Milliseconds submitted at once, where pages must draw in between; and elsewhere, where a signal may abort the run. */
@@ -45,8 +44,13 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   const weights = weightStore(device, caps, create, destroy);
   const pool = makePool(caps.limits.maxBufferSize, (size) => create(size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, 'result'), destroy);
   const checks: Promise<GPUError | null>[] = [];
+  let copied = 0;
+  const copy: GpuAround['copy'] = (from, to, size) => {
+    copied += size;
+    recorder.encoder().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, size);
+  };
   const around: GpuAround = {
-    device, caps, made, recorder, readback, weights, create, destroy, checkAlive, checks,
+    device, caps, made, recorder, readback, weights, create, destroy, checkAlive, checks, copy,
     sliceOf: (signal) => backend.slice ?? (isNode() ? (signal ? ABORTABLE_SLICE : 0) : PAGE_SLICE),
   };
 
@@ -74,18 +78,8 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
         const ref: GpuRef = { buffer: t.buffer, offset: t.offset, ...(isCallers(t) ? { callers: true } : {}) };
         return { on: 'device', dtype: t.dtype, shape: t.shape, ref };
       },
-      keep(held) {
-        if (held.on === 'host' && (!isTensor(held.value) || held.value.dtype === 'string')) fail('type_mismatch', 'only tensors of numbers can stay on the GPU');
-        const { dtype, shape } = held.on === 'host' ? held.value as Exclude<typeof held.value, { kind: unknown }> : held;
-        const buffer = pool.take(byteLength({ dtype, shape }));
-        const size = copiedBytes({ dtype, shape });
-        if (held.on === 'host') {
-          recorder.flush();
-          uploadBytes(device, buffer, 0, bytesOfTensor(held.value as Parameters<typeof bytesOfTensor>[0]));
-        } else if (size > 0) recorder.encoder().copyBufferToBuffer((held.ref as GpuRef).buffer, (held.ref as GpuRef).offset, buffer, 0, size);
-        const place = { dtype, shape, buffer, offset: 0 };
-        return makeGpuTensor(device, place, () => pool.give(buffer), async (t) => (released ? readAlone(device, t) : (await readback.read([t]))[0]!));
-      },
+      results: async () => (await import('./results.ts')).gpuResults(around, pool, () => released),
+      get copiedBytes() { return copied; },
     },
     release() {
       released = true;

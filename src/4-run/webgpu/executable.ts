@@ -4,6 +4,7 @@ import type { GpuCaps, GpuStep, Plan } from '../../core/plan.ts';
 import { byteLength, isTensor, type Tensor } from '../../core/tensor.ts';
 import { type Executable, type Held, hostHeld, type HostWork, type Probe } from '../executable.ts';
 import { hostConstants, hostValues } from '../host-values.ts';
+import type { Bind, Bound } from './bound.ts';
 import { copiedBytes } from './gpu-tensor.ts';
 import { pipelineFor } from './pipelines.ts';
 import { FAULT_STRIDE, type Faults, type Readback } from './readback.ts';
@@ -20,6 +21,8 @@ export interface GpuAround {
   readonly device: GPUDevice;
   readonly caps: GpuCaps;
   readonly made: { buffers: number; pipelines: number; bindGroups: number; runs: number };
+  /** A copy within the device, counted. */
+  readonly copy: (from: GpuRef, to: GpuRef, size: number) => void;
   readonly recorder: Recorder;
   readonly readback: Readback;
   readonly weights: WeightStore;
@@ -63,21 +66,28 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
     }
   };
   const refs = plan.values.map((_, v) => locate(v));
-  let block = 0;
-  const dispatches = plan.steps.map((step) => {
-    if (step.run !== 'gpu') return null;
-    const { pipeline, layout } = ready[step.shader]!;
+  const rootOf = (v: number): number => { const { home } = plan.values[v]!; return home.in === 'view' ? rootOf(home.of) : v; };
+  /** The bind group of a step whose uniforms begin at `block`, with some values elsewhere, by the value that owns the memory. */
+  const groupOf = (step: GpuStep, block: number, at?: ReadonlyMap<number, GpuRef>): GPUBindGroup => {
     const entries = step.bind.map((b, binding): GPUBindGroupEntry => {
       if ('uniform' in b) return { binding, resource: { buffer: uniforms!.buffer, offset: (block + b.uniform) * uniforms!.stride, size: step.uniforms[b.uniform]!.length * 4 } };
       if ('fault' in b) return { binding, resource: { buffer: faults!.buffer, offset: b.fault * FAULT_STRIDE, size: 16 } };
       if ('weight' in b) return { binding, resource: { buffer: placed[b.weight]!.buffer, offset: placed[b.weight]!.offset, size: padded(plan.weights[b.weight]!.bytes) } };
-      const ref = refs[b.value] ?? fail('internal', `${step.kernel}: value ${plan.values[b.value]!.name} is not on the device`);
+      const ref = at?.get(rootOf(b.value)) ?? refs[b.value] ?? fail('internal', `${step.kernel}: value ${plan.values[b.value]!.name} is not on the device`);
       return { binding, resource: { buffer: ref.buffer, offset: ref.offset, size: padded(byteLength(plan.values[b.value]!)) } };
     });
-    block += step.uniforms.length;
     made.bindGroups++;
-    return { pipeline, group: device.createBindGroup({ layout, entries, label: step.node }), x: step.workgroups[0], y: step.workgroups[1], z: step.workgroups[2] };
+    return device.createBindGroup({ layout: ready[step.shader]!.layout, entries, label: step.node });
+  };
+  let blocks = 0;
+  const dispatches = plan.steps.map((step) => {
+    if (step.run !== 'gpu') return null;
+    const block = blocks;
+    blocks += step.uniforms.length;
+    return { pipeline: ready[step.shader]!.pipeline, block, group: groupOf(step, block), x: step.workgroups[0], y: step.workgroups[1], z: step.workgroups[2] };
   });
+  let bind: Bind | null = null;
+  const placeOf = (v: number, bound: Bound | null): GpuRef | null => bound?.at.get(rootOf(v)) ?? refs[v] ?? null;
   const validation = await device.popErrorScope();
   const memory = await device.popErrorScope();
   checkAlive();
@@ -86,8 +96,7 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
   const costs = makeCosts(device, dispatches.map((d) => (d === null ? 0 : d.x * d.y * d.z)));
 
   /** Copies within the device come behind writes to the queue: those are submitted first. */
-  async function takeFeeds(inputs: readonly Held[]): Promise<void> {
-    recorder.flush();
+  async function takeFeeds(inputs: readonly Held[], bound: Bound | null): Promise<void> {
     const copies: [from: GpuRef, to: GpuRef, size: number][] = [];
     for (const [i, held] of inputs.entries()) {
       const v = plan.inputs[i]!;
@@ -97,19 +106,12 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
         else if (isTensor(held.value)) upload(device, ref, held.value);
         else fail('type_mismatch', `input ${plan.values[v]!.name} must be a tensor`);
       } else if (ref === null) host.set(v, (await readback.read([{ ...(held.ref as GpuRef), dtype: held.dtype, shape: held.shape }]))[0]!);
-      else if (byteLength(held) > 0) copies.push([held.ref as GpuRef, ref, copiedBytes(held)]);
+      else if (byteLength(held) > 0 && !bound?.at.has(v)) copies.push([held.ref as GpuRef, ref, copiedBytes(held)]);
     }
-    if (copies.length === 0) return;
-    const checked = copies.some(([from]) => from.callers);
-    if (checked) device.pushErrorScope('validation');
-    const encoder = recorder.encoder();
-    for (const [from, to, size] of copies) encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, size);
-    if (!checked) return;
-    recorder.flush();
-    around.checks.push(device.popErrorScope());
+    for (const copy of copies) around.copy(...copy);
   }
 
-  async function replay(slice: number, signal: AbortSignal | undefined, probe: Probe | undefined): Promise<void> {
+  async function replay(bound: Bound | null, slice: number, signal: AbortSignal | undefined, probe: Probe | undefined): Promise<void> {
     let pass: GPUComputePassEncoder | null = null;
     let last: GPUComputePipeline | null = null;
     let first = 0;
@@ -133,11 +135,13 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
       for (let i = 0; i < plan.steps.length; i++) {
         const d = dispatches[i];
         if (d != null) {
+          if (bound?.skipped.has(i)) continue;
+          const group = bound?.groups.get(i) ?? d.group;
           if (probe) {
             recorder.flush();
             await probe.gpu(i, (p) => {
               p.setPipeline(d.pipeline);
-              p.setBindGroup(0, d.group);
+              p.setBindGroup(0, group);
               p.dispatchWorkgroups(d.x, d.y, d.z);
             });
             continue;
@@ -153,7 +157,7 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
           }
           if (pass === null || pass !== recorder.pass) [pass, last] = [recorder.begin(), null];
           if (d.pipeline !== last) pass.setPipeline((last = d.pipeline));
-          pass.setBindGroup(0, d.group);
+          pass.setBindGroup(0, group);
           if (d.y === 1 && d.z === 1) pass.dispatchWorkgroups(d.x);
           else pass.dispatchWorkgroups(d.x, d.y, d.z);
           continue;
@@ -168,14 +172,14 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
           case 'upload': {
             const turn = cut(i);
             if (turn !== null) await turn;
-            upload(device, refs[step.to]!, host.get(step.from) as Tensor);
+            upload(device, placeOf(step.to, bound)!, host.get(step.from) as Tensor);
             break;
           }
           case 'download': {
             const turn = cut(i);
             if (turn !== null) await turn;
             const { dtype, shape } = plan.values[step.from]!;
-            const [t] = await readback.read([{ ...refs[step.from]!, dtype, shape }]);
+            const [t] = await readback.read([{ ...placeOf(step.from, bound)!, dtype, shape }]);
             host.set(step.to, t!);
             if (signal?.aborted) signal.throwIfAborted();
             break;
@@ -194,14 +198,18 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
   }
 
   return {
-    async run(inputs, signal, probe) {
+    async run(inputs, signal, probe, targets) {
       checkAlive();
       made.runs++;
+      recorder.flush();
       try {
-        await takeFeeds(inputs);
-        await replay(probe ? 0 : around.sliceOf(signal), signal, probe);
+        recorder.checks = null;
+        const bound = targets || inputs.some((h) => h.on === 'device')
+          ? (bind ??= (await import('./bound.ts')).makeBind(around, plan, refs, (i, at) => groupOf(plan.steps[i] as GpuStep, dispatches[i]!.block, at)))(inputs, targets) : null;
+        await takeFeeds(inputs, bound);
+        await replay(bound, probe ? 0 : around.sliceOf(signal), signal, probe);
         return plan.outputs.map((v): Held => {
-          const ref = refs[v] ?? null;
+          const ref = placeOf(v, bound);
           return ref === null ? hostHeld(host.get(v)) : { on: 'device', dtype: plan.values[v]!.dtype, shape: plan.values[v]!.shape, ref };
         });
       } finally {

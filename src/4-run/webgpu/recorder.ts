@@ -12,6 +12,8 @@ export interface Recorder {
   drop(): void;
   /** Called once, behind the next submit. */
   submitted: (() => void) | null;
+  /** Takes what the device says of each submit, while commands have buffers of the caller's. */
+  checks: Promise<GPUError | null>[] | null;
 }
 
 export function makeRecorder(device: GPUDevice): Recorder {
@@ -33,7 +35,12 @@ export function makeRecorder(device: GPUDevice): Recorder {
     },
     flush() {
       endPass();
-      if (encoder !== null) device.queue.submit([encoder.finish()]);
+      if (encoder !== null) {
+        const { checks } = recorder;
+        if (checks !== null) device.pushErrorScope('validation');
+        device.queue.submit([encoder.finish()]);
+        checks?.push(device.popErrorScope());
+      }
       encoder = null;
       const { submitted } = recorder;
       recorder.submitted = null;
@@ -45,6 +52,7 @@ export function makeRecorder(device: GPUDevice): Recorder {
       recorder.submitted = null;
     },
     submitted: null,
+    checks: null,
   };
   return recorder;
 }
