@@ -1,8 +1,8 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { execFileSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { planModel, Session, type SessionOptions, type Tensor, tensor } from '../src/index.ts';
 import { type CustomOperator, defineOperator, float, grid, int, shader, x } from '../src/operators.ts';
 import { compile } from '../src/plan.ts';
@@ -67,6 +67,9 @@ async function outcome(options: SessionOptions, rows: number): Promise<{ y: Tens
 }
 const close = (got: ArrayLike<number>, want: readonly number[]): void => { expect(got.length).toBe(want.length); want.forEach((w, i) => expect(Math.abs(got[i]! - w)).toBeLessThan(1e-5)); };
 
+let folder: string | undefined;
+afterAll(() => { if (folder) rmSync(folder, { recursive: true }); });
+
 describe('operators of the caller\'s own', () => {
   it.each(DEVICES)('give what they say on %s', async (device) => {
     for (const rows of [1, 3, 64]) for (const optimize of [true, false]) close((await outcome({ device, operators, optimize }, rows)).y.data, expected(noise(rows * 7)));
@@ -125,7 +128,7 @@ describe('operators of the caller\'s own', () => {
   });
 
   it('are taken by the command from a module', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'sardonyx-operators-'));
+    folder = mkdtempSync(join(tmpdir(), 'sardonyx-operators-'));
     writeFileSync(join(folder, 'model.onnx'), model);
     writeFileSync(join(folder, 'operators.mjs'), `
       import { defineOperator, float, int, x } from ${JSON.stringify(resolve(import.meta.dirname, '../dist/operators/index.js'))};
