@@ -69,4 +69,9 @@ const attentions: readonly Example[] = [
   { op: 'com.microsoft.GroupQueryAttention', inputs: ['T 1x3x16', 'T 1x3x8', 'T 1x3x8', 'T 1x1x4x8', 'T 1x1x4x8', 'int32 1 ~ 4', 'int32 = 5'], attrs: { num_heads: 2, kv_num_heads: 1 }, outputs: 3 },
 ];
 
-export const heavyExamples: readonly Example[] = [...products, ...convolutions, ...pooling, ...norms, ...recurrent, ...attentions];
+const mixtures: readonly Example[] = [
+  { op: 'com.microsoft.MoE', inputs: ['T 3x8', 'T 3x4', 'T 4x16x8 =', 'T 4x16 =', 'T 4x8x8 ='], attrs: { k: 2, activation_type: 'swiglu', swiglu_fusion: 1 } },
+  { op: 'com.microsoft.QMoE', inputs: ['T 3x32', 'T 3x4', 'uint8 4x16x16 =', 'T 4x16x2 =', '', 'uint8 4x32x8 =', 'T 4x32x1 ='], attrs: { k: 2, activation_type: 'silu', block_size: 16 } },
+];
+
+export const heavyExamples: readonly Example[] = [...products, ...convolutions, ...pooling, ...norms, ...recurrent, ...attentions, ...mixtures];

@@ -8,7 +8,7 @@ export const MEMBERS = {
   quantized: 'QuantizeLinear DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearMatMul DynamicQuantizeMatMul MatMulIntegerToFloat QGemm MatMulNBits MatMulBnb4 GatherBlockQuantized QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearConcat QLinearWhere QLinearReduceMean QLinearAveragePool QLinearGlobalAveragePool ConvInteger QLinearConv',
   recurrent: 'If Loop Scan BatchedScan LSTM GRU RNN DynamicQuantizeLSTM',
   indexed: 'GatherElements GatherND ScatterElements Scatter ScatterND TensorScatter NonZero Compress Unique TopK NonMaxSuppression ArgMax ArgMin CumSum CumProd OneHot EyeLike Trilu ReverseSequence',
-  uncommon: 'DeformConv Det Col2Im GridSample AffineGrid RoiAlign MaxRoiPool DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix Hardmax LpNormalization LRN MeanVarianceNormalization ImageScaler GroupNorm SkipGroupNorm',
+  uncommon: 'DeformConv Det Col2Im GridSample AffineGrid RoiAlign MaxRoiPool DFT STFT HannWindow HammingWindow BlackmanWindow MelWeightMatrix Hardmax LpNormalization LRN MeanVarianceNormalization ImageScaler GroupNorm SkipGroupNorm MoE QMoE ExpertMatMul',
 } as const;
 export type SetName = keyof typeof MEMBERS | 'rare';
 
@@ -25,5 +25,6 @@ export function setsFor(names: Iterable<string>, atHand: { has(name: string): bo
   for (const name of all) if (/GroupNorm$|^com.microsoft.Q.*Pool$/.test(name)) sets.add(/Pool/.test(name) ? 'spatial' : 'norms');
   if (all.has('MatMul') && (all.has('Softmax') || all.has('Exp'))) sets.add('transformers');
   if (all.has('com.microsoft.EmbedLayerNormalization') || (all.has('ReduceMean') && (all.has('Sqrt') || all.has('Pow')))) sets.add('norms');
+  if (all.has('com.microsoft.MoE') || all.has('com.microsoft.QMoE')) sets.add('indexed').add('norms');
   return [...sets].sort();
 }

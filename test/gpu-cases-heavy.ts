@@ -98,6 +98,21 @@ const bits = [
   nbits('float32', [4], 64, 8, 2, 32, 'packed'), nbits('float32', [2], 48, 8, 4, 16, 'packed', { groups: true }), nbits('float32', [1], 100, 4, 4, 128), nbits('float16', [2], 64, 8, 4, 32, 'packed', { bias: true }), nbits('float16', [2], 64, 7, 4, 32, 'real'),
 ];
 
+/** Rows times the weights of chosen experts; rows of their own or shared by the experts of a row. */
+const expert = (d: DType, [rows, slots, E, N, K]: readonly [number, number, number, number, number], bits: 0 | 4 | 8, block_size = -1, more: { zeros?: true; bias?: true; own?: true } = {}): Case => {
+  const blocks = bits === 0 ? 0 : block_size < 0 ? 1 : K / block_size;
+  return {
+    op: 'sardonyx.ExpertMatMul', attrs: { bits, block_size }, rtol: 1e-4, atol: d === 'float32' ? 1e-3 : 1, inputs: [
+      rough(d, [rows, more.own ? slots : 1, K]), fromNumbers('int64', [rows, slots], Array.from({ length: rows * slots }, (_, i) => (i * 5 + 1) % E)), bits === 0 ? rough(d, [E, N, K], 2) : packed([E, N, (K * bits) / 8]),
+      bits === 0 ? null : rough(d, block_size < 0 ? [E, N] : [E, N, blocks], 3), more.zeros ? packed([E, N, Math.ceil((blocks * bits) / 8)], 5) : null, more.bias ? rough(d, [E, N], 6) : null,
+    ],
+  };
+};
+const expertCases = [
+  expert('float32', [1, 1, 1, 1, 4], 0), expert('float32', [3, 2, 4, 5, 12], 0, -1, { bias: true }), expert('float32', [2, 3, 3, 7, 8], 0, -1, { own: true }), expert('float16', [2, 2, 3, 6, 16], 0, -1, { bias: true }),
+  expert('float32', [2, 2, 3, 6, 64], 4, 16, { zeros: true, bias: true }), expert('float32', [1, 4, 5, 9, 32], 4), expert('float32', [3, 2, 3, 5, 96], 8, 32, { zeros: true, own: true }), expert('float16', [2, 2, 4, 8, 64], 4, 32, { bias: true }), expert('float32', [2, 1, 2, 3, 520], 8),
+];
+
 const BYTES: readonly DType[] = ['uint8', 'int8'];
 const scales = (shape: readonly number[]): Tensor => fromNumbers('float32', shape, Array.from({ length: sizeOf(shape) }, (_, i) => 2 ** ((i % 4) - 3)));
 const quantised: Case[] = [
@@ -144,7 +159,7 @@ const joint: readonly Case[] = [
     .map(([x, m, z, strides]): Case => ({ op: 'sardonyx.ConvSum', inputs: [rough(d, x), rough(d, z, 2), rough(d, [m, x[1] + z[1]], 3), rough(d, [m], 4)], attrs: { strides }, known: [2], ...(d === 'float32' ? near : { rtol: 4e-3, atol: 2e-2 }) }))),
 ];
 
-export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, joint, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, quantised, recurrents };
+export const HEAVY: Readonly<Record<string, readonly Case[]>> = { matmul, joint, turned, stacks, pointwise, convs, depthwise, transposed, pools, bits, experts: expertCases, quantised, recurrents };
 
 /** Variants that the adapters of tests would not take, by name, with parameters. */
 export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<string, number>>; readonly cases: readonly Case[] }>> = {
@@ -156,6 +171,7 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   'gemm.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [
     { op: 'Gemm', inputs: [rough('float32', [18, 35]), rough('float32', [37, 18]), rough('float32', [37])], attrs: { transA: 1, transB: 1, alpha: 0.5, beta: 2 }, ...near },
   ] },
+  'experts.group': { tuned: {}, cases: expertCases },
   'matmul.small': { tuned: { PARTS: 4 }, cases: both((known) => [1, 2, 5, 8].map((m) => product('MatMul', 'float32', [m, 35], [35, 68], { known }))) },
   'matmul.splitk': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [product('MatMul', 'float32', [34, 700], [700, 37], { known: [1], rtol: 1e-4, atol: 1e-3 }), product('MatMul', 'float32', [2, 34, 530], [2, 530, 36], { rtol: 1e-4, atol: 1e-3 })] },
   'conv.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [

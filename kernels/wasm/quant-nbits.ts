@@ -14,7 +14,7 @@ import { kernelModule } from './module.ts';
 import type { WasmCaps } from '../../src/core/plan.ts';
 
 interface Spec { readonly bits: 2 | 4 | 8; readonly block: number; readonly K: number; readonly zeros: boolean; /** M is 1. */ readonly one: boolean; readonly nTail: number; readonly widen: boolean }
-const COLS = 8;
+export const COLS = 8;
 const FEW = 8;
 
 /** Widens the 16 bytes at `pb`: calls `use` with the weights less their zero point, as floats of 8 columns, for each of the k's they hold, ascending. */
@@ -46,7 +46,7 @@ function eachBlock(f: Fn, s: Spec, body: (groups: number) => void): void {
 }
 
 /** (a, b, scales, zeros, c, cRow): `rows` × 8 outputs, of which `cols` are stored. */
-function fewRows(m: Mod, caps: WasmCaps, s: Spec, rows: number, cols: number): Fn {
+export function fewRows(m: Mod, caps: WasmCaps, s: Spec, rows: number, cols: number): Fn {
   return m.fn(`bits_${rows}x${cols}`, i32s(6), [], false, (f) => {
     const [a, b, scales, zeros, c, cRow] = [0, 1, 2, 3, 4, 5].map((i) => f.arg('i32', i)) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const out = locals(f, 'v128', 2 * rows), acc = locals(f, 'v128', 2 * rows), zero = f.local('v128'), av = f.local('v128');
@@ -123,6 +123,15 @@ export const nbitsModule: WasmEmitter<Spec> = {
   }),
 };
 
+/** Weights, scales and zero points (0: none) of N rows as panels; their numbers are those of the inputs. */
+export function panelsOf({ bits, block, K, N }: { readonly bits: 2 | 4 | 8; readonly block: number; readonly K: number; readonly N: number }, weights: number, scales: number, zeros: number | null): [Ref, Ref, Ref | 0] {
+  const blocks = Math.ceil(K / block), panels = Math.ceil(N / COLS);
+  return [
+    { input: weights, pack: { name: 'nbits.panels', args: [bits, block, K, N], bytes: panels * K * bits } }, { input: scales, pack: { name: 'nbits.scales', args: [blocks, N], bytes: 4 * panels * blocks * COLS } },
+    zeros === null ? 0 : { input: zeros, pack: { name: 'nbits.zeros', args: [bits, blocks, N], bytes: panels * blocks * COLS } },
+  ];
+}
+
 interface Attrs { readonly K: number; readonly N: number; readonly bits: 2 | 4 | 8; readonly block_size: number }
 export const matMulNBits: WasmKernel<Attrs> = {
   name: 'nbits.panel',
@@ -132,13 +141,11 @@ export const matMulNBits: WasmKernel<Attrs> = {
   },
   scratch: (call, { threads }) => (rowsOf(call) > FEW ? [threads * 32 * call.attrs.K] : []),
   launch: (call) => {
-    const { K, N, bits, block_size: block } = call.attrs, M = rowsOf(call), blocks = Math.ceil(K / block), panels = Math.ceil(N / COLS), widen = M > FEW;
-    const zeros: Ref | 0 = call.inputs[3] ? { input: 3, pack: { name: 'nbits.zeros', args: [bits, blocks, N], bytes: panels * blocks * COLS } } : 0;
+    const { K, N, bits, block_size: block } = call.attrs, M = rowsOf(call), blocks = Math.ceil(K / block), widen = M > FEW, packed = panelsOf({ bits, block, K, N }, 1, 2, call.inputs[3] ? 3 : null), zeros = packed[2];
     const launch: WasmLaunch<Spec> = {
       emit: nbitsModule, spec: { bits, block, K, zeros: zeros !== 0, one: M === 1, nTail: N % COLS, widen },
       args: [
-        { input: 0 }, { input: 1, pack: { name: 'nbits.panels', args: [bits, block, K, N], bytes: panels * K * bits } }, { input: 2, pack: { name: 'nbits.scales', args: [blocks, N], bytes: 4 * panels * blocks * COLS } },
-        zeros, { output: 0 }, widen ? { scratch: 0 } : 0, M, N, 4 * N,
+        { input: 0 }, ...packed, { output: 0 }, widen ? { scratch: 0 } : 0, M, N, 4 * N,
       ],
       split: { items: 7, grain: COLS, moves: [[1, (K * bits) / 8], [2, 4 * blocks], ...(zeros ? [[3, blocks] as const] : []), [4, 4]], ...(widen ? { own: [[5, 32 * K]] } : {}), cost: (M * K) / MACS + K / 8 },
     };

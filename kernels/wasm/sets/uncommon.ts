@@ -6,6 +6,7 @@ import { givenCall } from '../../given.ts';
 import { axesOf } from '../../shapes.ts';
 import { dftOf, stftOf } from '../../signal.ts';
 import { linesOf } from '../../softmax.ts';
+import { expertKernel } from '../experts.ts';
 import { affineGridWasm, gridSampleWasm } from '../grid.ts';
 import { lineKernel, linesAlong } from '../lines.ts';
 import { lrnWasm } from '../lrn.ts';
@@ -16,6 +17,7 @@ import { col2ImWasm, deformWasm, detWasm, roiAlignWasm } from '../windows.ts';
 const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
 
 export const kernels: KernelTable<WasmKernel> = {
+  'sardonyx.ExpertMatMul': [expertKernel],
   Hardmax: [lineKernel(() => 'hardmax', linesOf)],
   Det: [detWasm],
   DeformConv: [deformWasm((call) => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window)],

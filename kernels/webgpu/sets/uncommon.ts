@@ -5,6 +5,7 @@ import { blocksOf } from '../../det.ts';
 import { dftOf, stftOf } from '../../signal.ts';
 import { linesOf } from '../../softmax.ts';
 import { linesAlong } from '../element.ts';
+import { expertKernels } from '../experts.ts';
 import { affineKernel, col2ImKernel, deformKernel, detKernel, gridSampleKernel, lrnKernel } from '../image.ts';
 import { lineKernel } from '../lines.ts';
 import { roiAlignKernel } from '../roi.ts';
@@ -15,6 +16,7 @@ const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.sh
 const shapeIf = (call: Call, i: number): readonly number[] | null => call.inputs[i]?.shape ?? null;
 
 export const kernels: KernelTable<GpuKernel> = {
+  'sardonyx.ExpertMatMul': expertKernels,
   Hardmax: [lineKernel(() => 'hardmax', linesOf)],
   Det: [detKernel],
   DeformConv: [deformKernel((call) => deformShape(shapeOf(call, 0), shapeOf(call, 1), shapeOf(call, 2), shapeIf(call, 3), shapeIf(call, 4), call.attrs).window)],

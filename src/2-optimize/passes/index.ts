@@ -39,9 +39,9 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const norms = allow.size > 0 && sets.includes('norms') ? await import('./norms.ts') : null;
   const rare = allow.size > 0 && sets.includes('rare') ? await import('./rare.ts') : null;
   const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./quantized.ts') : null;
-  const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./expand-norms.ts') : null;
+  const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./uncommon.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
-    [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
+    [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance, uncommon.expandExperts] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
     [...(spatial ? [spatial.fuseConvSum] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
