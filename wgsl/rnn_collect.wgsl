@@ -1,6 +1,7 @@
 // Outputs of a recurrent layer out of its states: Y, or with LAST only those after the last step; four elements an invocation.
 //
 // slot: fn put(i: u32, v: vec4f, left: u32)
+// slot: fn steps_of(b: u32) -> u32
 
 override WG: u32 = 64;
 override DIRECTIONS: u32 = 1;
@@ -29,7 +30,9 @@ fn element(i: u32) -> f32 {
     if (LAST) { b = rest; } else { t = rest % u.steps; b = rest / u.steps; }
   }
   let backwards = REVERSED || d == 1u;
-  let moment = select(select(t + 1u, u.steps - t, backwards), u.steps, LAST);
+  let steps = steps_of(b);
+  if (!LAST && t >= steps) { return 0.0; }
+  let moment = select(select(t + 1u, steps - t, backwards), u.steps, LAST);
   return x[((moment * DIRECTIONS + d) * u.batch + b) * HIDDEN + unit];
 }
 

@@ -20,6 +20,8 @@ export interface CellSpec {
   readonly clip: number;
   readonly bias: boolean;
   readonly peephole: boolean;
+  /** Entries end after steps of their own. */
+  readonly lengths: boolean;
   readonly inputForget: boolean;
   /** The hidden state is in workgroup memory. */
   readonly shared: boolean;
@@ -36,8 +38,8 @@ export function cellText(c: CellSpec, takeWeights: string): string {
     const bodies = by.length === 2 && by[0] !== by[1] ? `if (d == 1u) { return ${by[1]}; } return ${by[0]};` : `return ${by[0]};`;
     return `fn curve${n}_one(v: f32, d: u32) -> f32 { ${bodies} }\nfn curve${n}(v: vec4f, d: u32) -> vec4f { ${c.clip > 0 ? `let w = clamp(v, vec4f(-${number(c.clip)}), vec4f(${number(c.clip)}));` : 'let w = v;'} return vec4f(curve${n}_one(w.x, d), curve${n}_one(w.y, d), curve${n}_one(w.z, d), curve${n}_one(w.w, d)); }`;
   });
-  const time = s.reversed.map((r) => (r ? `${s.steps - 1}u - s` : 's'));
-  const moment = time.length === 2 ? `select(s, ${s.steps - 1}u - s, at.d == 1u)` : time[0]!;
+  const back = c.lengths ? 'steps_of(at.b) - 1u - s' : `${s.steps - 1}u - s`;
+  const moment = s.reversed.length === 2 ? `select(s, ${back}, at.d == 1u)` : s.reversed[0] ? back : 's';
   const four = (name: string, text: string): string => `fn ${name}(i: u32, unit: u32) -> vec4f { let at = vec4u(i) + min(vec4u(unit) + vec4u(0u, 1u, 2u, 3u), vec4u(${H - 1}u)); return vec4f(${['x', 'y', 'z', 'w'].map((l) => text.replace('@', `at.${l}`)).join(', ')}); }`;
   return [
     `const QUADS: u32 = ${QUADS}u;`, `const BATCH: u32 = ${s.batch}u;`, `const DIRECTIONS: u32 = ${D}u;`, ...(c.shared ? [] : [`const LAST_PHASE: bool = ${c.phase !== 0};`]),
@@ -51,12 +53,15 @@ export function cellText(c: CellSpec, takeWeights: string): string {
     `fn keep(s: u32, at: UnitsAt, h: vec4f) { let o = state_row(s, at) + at.unit; ${[0, 1, 2, 3].map((k) => `if (at.unit + ${k}u < ${H}u) { states[o + ${k}u] = h.${'xyzw'[k]}; }`).join(' ')} }`,
     `fn remember(part: u32, at: UnitsAt, v: vec4f) { let o = memory_row(part, at) + at.unit; ${[0, 1, 2, 3].map((k) => `if (at.unit + ${k}u < ${H}u) { memory[o + ${k}u] = v.${'xyzw'[k]}; }`).join(' ')} }`,
     ...(c.shared ? [`var<workgroup> hidden: array<f32, ${QUADS * 4}>;`, 'fn share(unit: u32, h: vec4f) { hidden[unit] = h.x; hidden[unit + 1u] = h.y; hidden[unit + 2u] = h.z; hidden[unit + 3u] = h.w; }'] : []),
-    takeWeights, ...curves,
+    ...(c.lengths ? [lengthsText(s.steps)] : []), takeWeights, ...curves,
     `fn from_input(s: u32, at: UnitsAt, gate: u32) -> vec4f { let t = ${moment}; let row = ${c.layout === 0 ? 't * BATCH + at.b' : `at.b * ${s.steps}u + t`}; return sums4(((row * DIRECTIONS + at.d) * ${gates}u + gate) * ${H}u, at.unit)${c.bias ? ` + bias4((at.d * ${2 * gates}u + gate) * ${H}u, at.unit)` : ''}; }`,
     `fn recur_bias(at: UnitsAt, gate: u32) -> vec4f { return ${c.bias ? `bias4((at.d * ${2 * gates}u + ${gates}u + gate) * ${H}u, at.unit)` : 'vec4f(0.0)'}; }`,
     advanceText(c, H),
   ].join('\n');
 }
+
+/** `steps_of(b)`: the steps of entry b, from sequence_lens; a word that is no such number counts as one that is. */
+export const lengthsText = (steps: number): string => `fn steps_of(b: u32) -> u32 { return u32(clamp(load_lengths(b), 0, ${steps})); }`;
 
 /** The body of a cell: sums over the old state for the gates it needs, then the gates. */
 function advanceText(c: CellSpec, H: number): string {
@@ -85,7 +90,7 @@ function advanceText(c: CellSpec, H: number): string {
     RNN: `  return curve0(${gate(0)}, at.d);`,
   };
   const free = c.op === 'LSTM' ? 'fn curve2_free(v: vec4f, d: u32) -> vec4f { return vec4f(curve2_one(v.x, d), curve2_one(v.y, d), curve2_one(v.z, d), curve2_one(v.w, d)); }\n' : '';
-  return `${free}fn advance(s: u32, at: UnitsAt) -> vec4f {
+  return `${free}fn advance(s: u32, at: UnitsAt) -> vec4f {${c.lengths ? '\n  if (s >= steps_of(at.b)) { return old_state(s, at); }' : ''}
   let row = state_row(s, at);
 ${used.map((g) => `  var r${g} = vec4f(0.0); let w${g} = (at.d * ${c.gates}u + ${g}u) * ${H}u;`).join('\n')}
   for (var k = 0u; k < ${H}u; k++) {

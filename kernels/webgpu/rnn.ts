@@ -4,7 +4,7 @@
  */
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
-import { matmulDirect, rnnCollect, rnnLoop, rnnStart, rnnStep } from '../../wgsl/index.gen.ts';
+import { matmulDirect, rnnCollect, rnnLengths, rnnLoop, rnnStart, rnnStep } from '../../wgsl/index.gen.ts';
 import type { Call, GpuKernel, Launch, Ref } from '../define.ts';
 import { type RnnAttrs, type RnnShape, rnnShape } from '../rnn-shape.ts';
 import { elemOf } from './elem.ts';
@@ -12,7 +12,7 @@ import { finishOf, putOf } from './finish.ts';
 import { grid } from './grid.ts';
 import { dotsB, flattened, matrixOf, type Product, productKind, productLaunch, sourceA, sourceB } from './product.ts';
 import { directTile } from './product-tiles.ts';
-import { type CellSpec, cellText, hasActivation } from './rnn-cell.ts';
+import { type CellSpec, cellText, hasActivation, lengthsText } from './rnn-cell.ts';
 
 type RnnCall = Call<RnnAttrs & { readonly input_forget?: number; readonly linear_before_reset?: number }>;
 export interface RnnFamily { readonly op: CellSpec['op']; readonly gates: number; readonly defaults: readonly string[] }
@@ -23,6 +23,7 @@ const MAX_STEPS = 4096;
 const MAX_SHARED = 256;
 const SUMS = { scratch: 0 }, STATES = { scratch: 1 }, MEMORY = { scratch: 2 };
 const WG = 64;
+const LENGTHS = { lengths: 'i32' } as const;
 
 const shapeOf = (call: RnnCall, f: RnnFamily): RnnShape => rnnShape([0, 1, 2, 3, 4, 5, 6, 7].map((i) => call.inputs[i]), call.attrs, f.gates, f.defaults);
 const given = (call: RnnCall, i: number): boolean => (call.inputs[i] ?? null) !== null;
@@ -30,7 +31,7 @@ const given = (call: RnnCall, i: number): boolean => (call.inputs[i] ?? null) !=
 function specOf(call: RnnCall, f: RnnFamily, shape: RnnShape, shared: boolean, phase: 0 | 1 | 2): CellSpec {
   const { attrs } = call;
   return {
-    op: f.op, gates: f.gates, shape, layout: attrs.layout, clip: attrs.clip ?? 0, bias: given(call, 3), peephole: given(call, 7), inputForget: Boolean(attrs.input_forget), shared, phase,
+    op: f.op, gates: f.gates, shape, layout: attrs.layout, clip: attrs.clip ?? 0, bias: given(call, 3), peephole: given(call, 7), lengths: given(call, 4), inputForget: Boolean(attrs.input_forget), shared, phase,
   };
 }
 /** A GRU that resets the state before it is multiplied needs all reset gates first. */
@@ -38,7 +39,7 @@ const twoPhases = (call: RnnCall, f: RnnFamily): boolean => f.op === 'GRU' && !c
 
 function accepts(call: RnnCall, f: RnnFamily): boolean {
   const s = shapeOf(call, f);
-  return given(call, 4) === false && [0, 1, 2, 3, 5, 6, 7].every((i) => !given(call, i) || productKind(elemOf(call.inputs[i]!.dtype)) === 'f32') && s.activations.flat().every(hasActivation)
+  return [0, 1, 2, 3, 5, 6, 7].every((i) => !given(call, i) || productKind(elemOf(call.inputs[i]!.dtype)) === 'f32') && s.activations.flat().every(hasActivation)
     && s.steps > 0 && s.steps <= MAX_STEPS && s.input > 0 && s.hidden > 0 && s.batch > 0 && s.hidden * s.batch <= 64 * 65535;
 }
 
@@ -82,17 +83,18 @@ function startLaunch(call: RnnCall, s: RnnShape, input: number, to: Ref): Launch
 function collectLaunch(call: RnnCall, s: RnnShape, output: number, from: Ref, last: boolean, steps: number, caps: GpuCaps): Launch {
   const fact = call.outputs[output]!, count = sizeOf(fact.shape);
   const single: Call = { ...call, outputs: [fact] };
-  const put = putOf(single, caps, true, finishOf(single));
+  const put = putOf(single, caps, true, finishOf(single)), lengths = given(call, 4) && !last;
   return {
-    module: rnnCollect, types: put.types, params: { WG, DIRECTIONS: s.reversed.length, HIDDEN: s.hidden, LAYOUT: call.attrs.layout, LAST: last ? 1 : 0, REVERSED: s.reversed[0] ? 1 : 0 },
-    uniforms: { count, batch: s.batch, steps }, slots: { put: put.text }, workgroups: grid(Math.ceil(count / 4), WG), bind: [from, { output }], extra: put.extra, extraUniforms: put.extraUniforms,
+    module: rnnCollect, types: { ...put.types, ...(lengths ? LENGTHS : {}) }, params: { WG, DIRECTIONS: s.reversed.length, HIDDEN: s.hidden, LAYOUT: call.attrs.layout, LAST: last ? 1 : 0, REVERSED: s.reversed[0] ? 1 : 0 },
+    uniforms: { count, batch: s.batch, steps }, slots: { put: put.text, steps_of: lengths ? lengthsText(s.steps) : 'fn steps_of(b: u32) -> u32 { return u.steps; }' }, workgroups: grid(Math.ceil(count / 4), WG), bind: [from, { output }],
+    extra: [...put.extra, ...(lengths ? [{ name: 'lengths', bind: { input: 4 } }] : [])], extraUniforms: put.extraUniforms,
   };
 }
 
 function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, shared: boolean): Launch[] {
   const s = shapeOf(call, f), D = s.reversed.length, quads = Math.ceil(s.hidden / 4);
   const weights = recurrentWeights(call, f, s);
-  const more = ([[3, 'bias'], [7, 'peephole']] as const).filter(([i]) => given(call, i));
+  const more = ([[3, 'bias'], [4, 'lengths'], [7, 'peephole']] as const).filter(([i]) => given(call, i));
   const common = {
     types: { ...weights.types, ...Object.fromEntries(more.map(([i, name]) => [name, elemOf(call.inputs[i]!.dtype)!])) },
     bind: [SUMS, weights.ref, STATES, MEMORY], extra: more.map(([input, name]) => ({ name, bind: { input } })),
@@ -104,13 +106,14 @@ function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, shared: boolean): 
     : Array.from({ length: s.steps }, (_, step) => texts.map((advance): Launch => ({ ...common, module: rnnStep, params: { WG }, slots: { advance }, uniforms: { step }, workgroups: grid(quads * s.batch * D, WG) }))).flat();
   const wanted = (i: number): boolean => (call.outputs[i] ?? null) !== null;
   return [
+    ...(given(call, 4) ? [{ module: rnnLengths, types: {}, params: { WG }, uniforms: { count: s.batch, steps: s.steps }, workgroups: grid(s.batch, WG), bind: [{ input: 4 }, { fault: true }] } satisfies Launch] : []),
     inputProduct(call, f, s, caps), startLaunch(call, s, 5, STATES), ...(f.op === 'LSTM' ? [startLaunch(call, s, 6, MEMORY)] : []), ...steps,
     ...(wanted(0) ? [collectLaunch(call, s, 0, STATES, false, s.steps, caps)] : []), ...(wanted(1) ? [collectLaunch(call, s, 1, STATES, true, s.steps, caps)] : []),
     ...(wanted(2) ? [collectLaunch(call, s, 2, MEMORY, true, 0, caps)] : []),
   ];
 }
 
-/** Kernels of a recurrent layer. Sequences of different lengths, and activations that shaders lack, run on the host. */
+/** Kernels of a recurrent layer. Activations that shaders lack run on the host. */
 export function rnnKernels(f: RnnFamily): readonly GpuKernel[] {
   const scratch = (call: Call): number[] => {
     const s = shapeOf(call as RnnCall, f), state = s.reversed.length * s.batch * s.hidden * 4;
