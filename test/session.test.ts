@@ -158,6 +158,15 @@ describe.each(DEVICES)('a session on %s', (device) => {
     expect(values((await run(3)).y)).toHaveLength(4);
   });
 
+  it('refuses sequences longer than a recurrent layer is', async () => {
+    const model = encode({ input: [port('x', [3, 2, 1]), port('n', [2], 'int32')], output: [port('y', [3, 1, 2, 1])], initializer: [initializer('w', tensor('float32', [1, 1, 1], [1]))], node: [node('RNN', ['x', 'w', 'w', '', 'n'], ['y'], { hidden_size: 1 })] });
+    await using session = await Session.load(model, { device });
+    const run = (n: number) => session.run({ x: tensor('float32', [3, 2, 1], noise(6)), n: tensor('int32', [2], [1, n]) });
+    const y = values((await run(2)).y);
+    expect(y.map((v) => v !== 0)).toEqual([true, true, false, true, false, false]);
+    for (const n of [4, -1]) expect((await errorOf(() => run(n))).code).toBe('value_invalid');
+  });
+
   it('can be aborted, and released while it runs', async () => {
     const session = await Session.load(small, { device });
     expect((await errorOf(() => session.run(feed(2), { signal: AbortSignal.abort() }))).code).toBe('aborted');

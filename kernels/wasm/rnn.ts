@@ -73,8 +73,10 @@ export const rnnModule: WasmEmitter<Spec> = {
     const a = params(f, ...NAMES), G = GATES[s.op], n = s.hidden, wide = 4 * G * n, row = i32.const(wide);
     const ofInput = gemm2d(m, caps, s.input), ofState = gemm2d(m, caps, s.state);
     const twice = s.op === 'GRU' && !s.linear;
-    const [t, b, x, sums, h, c, gated, time, at] = locals(f, 'i32', 9) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+    const [t, b, x, sums, h, c, gated, time] = locals(f, 'i32', 8) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
     const length = f.local('i32');
+    const lengthOf = (): I32 => i32.load(i32.add(a.lengths, i32.shl(b, 2)));
+    if (s.lengths) loop(f, b, 0, a.batch, 1, () => f.iff(i32.gtu(lengthOf(), a.steps), () => f.returnNow(i32.const(1))));
     if (s.y && s.lengths) f.emit(memory.fill(a.y, 0, a.yBytes));
     const eachEntry = (body: () => void): void => {
       f.set(h, a.h); f.set(c, a.c); f.set(sums, a.sums); f.set(gated, a.gated);
@@ -96,11 +98,7 @@ export const rnnModule: WasmEmitter<Spec> = {
       gates(ofInput, a.x, a.w, a.wGate, a.fromInput, i32.mul(a.steps, a.batch), a.depth, 0, G);
       loop(f, t, 0, a.steps, 1, () => {
         const eachRunning = (body: () => void): void => eachEntry(() => {
-          f.set(length, a.steps);
-          if (s.lengths) {
-            f.set(at, i32.load(i32.add(a.lengths, i32.shl(b, 2))));
-            f.iff(i32.lts(at, a.steps), () => f.set(length, i32.select(i32.lts(at, 0), 0, at)));
-          }
+          f.set(length, s.lengths ? lengthOf() : a.steps);
           f.iff(i32.ltu(t, length), () => {
             f.set(time, reversed ? i32.sub(i32.sub(length, 1), t) : t);
             f.set(x, i32.add(a.fromInput, i32.mul(i32.add(i32.mul(time, a.xTime), i32.mul(b, a.xBatch)), wide)));
@@ -117,7 +115,8 @@ export const rnnModule: WasmEmitter<Spec> = {
       });
       eachEntry(() => { if (s.yh) move(stateAt(a.yh), h); if (s.yc) move(stateAt(a.yc), c); });
     });
-  }),
+    if (s.lengths) f.ret(i32.const(0));
+  }, s.lengths),
 };
 
 const shapeOf = (call: Call, op: Op): RnnShape => rnnShape([...call.inputs], call.attrs, GATES[op], DEFAULTS[op]);
