@@ -101,7 +101,35 @@ const meeting = kernelModule('meeting', ['i32', 'i32', 'i32'], { ...BASE_WASM, s
   waitFor(64);
 }, true);
 
+/** run(n, calls, whole, part): idles for so many rounds of a loop, by whether it is the whole call (2 items) or a part, and counts those at `calls`. */
+const idling = kernelModule('idling', ['i32', 'i32', 'i32', 'i32'], { ...BASE_WASM, shared: true }, (f) => {
+  const [n, calls, whole, part] = [f.arg('i32', 0), f.arg('i32', 1), f.arg('i32', 2), f.arg('i32', 3)], left = f.let(i32.select(i32.eq(n, 2), whole, part));
+  f.drop(i32.atomicAdd(i32.add(calls, i32.shl(n, 2)), 1));
+  f.whileLoop(() => left, () => { f.drop(i32.atomicAdd(calls, 1)); f.inc(left, -1); });
+});
+
 describe('helpers', () => {
+  it('are asked for short calls only as long as that is quicker', async () => {
+    const engine = await openEngine({ threads: 2 });
+    const space = engine.open(async () => undefined);
+    const calls = space.heap.take(64);
+    const asked = async (whole: number, part: number): Promise<number> => {
+      space.write(calls, new Uint8Array(16));
+      const list = space.list([{ code: space.code('idling', idling), args: [2, calls, whole, part], parts: 2, size: 1, split: { items: 0, grain: 1, moves: [], cost: 1e5 }, short: true }]);
+      for (let i = 0; i < 72; i++) await space.run(list, 0, 1, []);
+      const [, parts, wholes] = new Int32Array(space.view(calls, 12)!.slice().buffer);
+      expect(parts! / 2 + wholes!).toBe(72);
+      return parts! / 2;
+    };
+    const crew = (await crewsAtWork()).find((c) => c.threads === 2 && !c.remote)!;
+    space.list([{ code: space.code('idling', idling), args: [2, calls, 0, 0], parts: 2, size: 1, split: { items: 0, grain: 1, moves: [], cost: 1e5 } }]);
+    await until(() => crew.ready);
+    expect(await asked(0, 200_000)).toBe(4 + 4); // of the first 8 every other, then of 64 every 16th
+    expect(await asked(1_000_000, 10)).toBe(4 + 63);
+    space.close();
+    engine.close();
+  });
+
   /** An engine with a list of one call in two parts, which ends only if a helper does one of them. */
   async function meet(worker: boolean) {
     const engine = await openEngine({ threads: 2, worker });

@@ -6,7 +6,7 @@ import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
 import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-core.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
-import { i32s, locals, loop, mac, storeLanes } from './gemm-core.ts';
+import { i32s, locals, mac, storeLanes } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import type { Split, WasmCaps } from '../../src/core/plan.ts';
 
@@ -51,7 +51,7 @@ export function outputRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec, R: number):
         }
       }
     };
-    const looped = (nv: number): void => loop(f, t, 0, 4 * taps, 4, () => {
+    const looped = (nv: number): void => f.forN(t, 0, 4 * taps, 4, () => {
       f.set(at, i32.add(x, i32.load(i32.add(table, t))));
       const weight = f.let(v128.load32splat(i32.add(w, t)));
       for (let r = 0; r < R; r++) for (let j = 0; j < nv; j++) { f.set(xv, v128.load(at, r * sy * s.row + 16 * j)); add(r, j, weight); }

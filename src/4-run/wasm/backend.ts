@@ -174,11 +174,13 @@ function addresses(plan: Plan, base: number, weights: readonly number[]): (numbe
 /** What waking others costs is only won back by calls of this many nanoseconds, in parts of no less than that. */
 const SHARED_NS = 40_000;
 const PART_NS = 10_000;
+/** Shorter calls are over before a system has moved a thread to a core that is free. */
+const SHORT_NS = 2_000_000;
 /** Parts for each thread, so that one that comes late leaves work to the others. */
 const PARTS = 4;
 
 /** How a call is cut. */
-function partsOf(args: readonly number[], split: Split | undefined, threads: number): Pick<Call, 'parts' | 'size' | 'split'> {
+function partsOf(args: readonly number[], split: Split | undefined, threads: number): Pick<Call, 'parts' | 'size' | 'split' | 'short'> {
   const whole = { parts: 1, size: 0 };
   if (split === undefined) return whole;
   const n = args[split.items]!, all = n * split.cost;
@@ -186,7 +188,7 @@ function partsOf(args: readonly number[], split: Split | undefined, threads: num
   const wanted = Math.min(Math.floor(all / PART_NS), PARTS * threads, 62);
   const size = Math.ceil(n / wanted / split.grain) * split.grain;
   const parts = Math.ceil(n / size);
-  return parts > 1 ? { parts, size, split } : whole;
+  return parts > 1 ? { parts, size, split, short: all < SHORT_NS } : whole;
 }
 
 function errorOf(plan: Plan, { call, why, during }: Failure, stepOf: readonly number[]): SardonyxError {

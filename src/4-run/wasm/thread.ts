@@ -4,8 +4,8 @@
  */
 import type { Split } from '../../core/plan.ts';
 
-/** A call of a plan with its addresses filled in, cut in `parts` of `size` items; one part: it is not shared. */
-export interface Call { readonly code: number; readonly args: readonly number[]; readonly parts: number; readonly size: number; readonly split?: Split }
+/** A call of a plan with its addresses filled in, cut in `parts` of `size` items; one part: it is not shared. `short`: it is, as long as that is measured to be quicker. */
+export interface Call { readonly code: number; readonly args: readonly number[]; readonly parts: number; readonly size: number; readonly split?: Split; readonly short?: boolean }
 /** Bytes at an address. */
 export type Range = readonly [at: number, bytes: number];
 /** A call that did not end well: its place in the list, and why: 1 a bad value, else what the engine said, perhaps at an earlier order. */
@@ -42,7 +42,8 @@ export interface Thread {
  */
 export function makeThread(control: Int32Array | null, self: number): Thread {
   type Run = (...args: number[]) => number | undefined;
-  interface Bound extends Call { readonly run: Run; readonly mine: number[] }
+  /** `took`: milliseconds that it takes alone, and shared. */
+  interface Bound extends Call { readonly run: Run; readonly mine: number[]; readonly took: [alone: number, shared: number]; tries: number; started: number }
   const NEXT = 0, DONE = 16, LIST = 32, CALL = 33, FAULT = 34, WAKE = 48, SLEEPERS = 49, READY = 50, MAIL = 64, CLOSED = 63, SPIN_MS = 0.02, PATIENCE_MS = 100;
   const shared = control as Int32Array;
   const spaces = new Map<number, { memory: WebAssembly.Memory; runs: Map<number, Run> }>();
@@ -75,7 +76,7 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
     if (bound === undefined) {
       const mine = [...call.args];
       for (const [a, bytes] of call.split?.own ?? []) mine[a]! += self * bytes;
-      bound = l.bound[i] = { ...call, run: runOf(l.space, call.code), mine };
+      bound = l.bound[i] = { ...call, run: runOf(l.space, call.code), mine, took: [Infinity, Infinity], tries: 0, started: 0 };
     }
     return bound;
   };
@@ -103,6 +104,15 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
       if (Atomics.add(shared, DONE, 1) + 1 === call.parts) Atomics.notify(shared, DONE);
     }
   };
+  /**
+   * Is a short call to be shared? That depends on whether helpers get a core of their own, which a busy system may not give them: both ways are tried at
+   * first, and the slower one now and then.
+   */
+  const shares = ({ took: [alone, together], tries }: Bound): boolean => (tries < 8 ? tries % 2 === 0 : together <= alone ? tries % 64 > 0 : tries % 16 === 0);
+  const note = (call: Bound, way: 0 | 1): void => {
+    const { took, started } = call, before = took[way], ms = performance.now() - started;
+    took[way] = before === Infinity ? ms : ms < before ? (before + ms) / 2 : before + (Math.min(ms, 2 * before) - before) / 8;
+  };
   const join = (): number => {
     const { parts } = current!;
     const until = performance.now() + SPIN_MS;
@@ -110,6 +120,8 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
       if (performance.now() >= until && Atomics.wait(shared, DONE, done, PATIENCE_MS) === 'timed-out') return -1;
     }
     Atomics.store(shared, NEXT, (turn << 6) | CLOSED);
+    current!.tries++;
+    note(current!, 1);
     current = null;
     const fault = Atomics.load(shared, FAULT);
     if (fault & 2) throw trap ?? new Error('a part of the call failed on another thread');
@@ -138,6 +150,13 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
     exec(list, i) {
       const call = callOf(list, i)!;
       if (call.parts < 2 || control === null || current !== null || Atomics.load(shared, READY) === 0) return call.run(...call.args) ?? 0;
+      call.started = performance.now();
+      if (call.short && !shares(call)) {
+        call.tries++;
+        const fault = call.run(...call.args) ?? 0;
+        note(call, 0);
+        return fault;
+      }
       current = call;
       trap = undefined;
       Atomics.store(shared, LIST, list);
