@@ -5,7 +5,6 @@ import type { Browser, Page } from 'puppeteer-core';
 import { build, type PreviewServer, preview } from 'vite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sampleClip } from '../demo/listen/speech.ts';
-import { drawToken } from '../demo/write/sample.ts';
 import { decoder, encode } from '../demo/write/tokenizer.ts';
 import { nodesOf, withOutputs } from '../demo/inspect/wire.ts';
 import { Session, tensor } from '../src/index.ts';
@@ -222,17 +221,6 @@ describe('write', () => {
   it('writes any text as tokens and back', () => {
     for (const words of ['Once upon a time', 'Zoë said: "naïve 🐕!"', '']) expect(encode(words).slice(1).map(decoder()).join('')).toBe(words);
     if (has(STORIES)) expect(encode(recorded().text.trim()).slice(0, 40)).toEqual(recorded().ids.slice(0, 40));
-  });
-
-  it('draws tokens by their probability', () => {
-    const logits = [0, 2, 1, -1];
-    expect(drawToken(logits, { temperature: 0, topP: 1 }, () => 0.99)).toBe(1);
-    const drawn = (topP: number, temperature: number): number[] => Array.from({ length: 4000 }, (_, i) => drawToken(logits, { temperature, topP }, () => (i + 0.5) / 4000));
-    const share = (list: number[], id: number): number => list.filter((d) => d === id).length / list.length;
-    const sum = logits.reduce((s, v) => s + Math.exp(v / 0.7), 0);
-    logits.forEach((v, id) => expect(share(drawn(1, 0.7), id)).toBeCloseTo(Math.exp(v / 0.7) / sum, 2));
-    expect(new Set(drawn(0.5, 1))).toEqual(new Set([1]));
-    expect(new Set(drawn(0.8, 1))).toEqual(new Set([1, 2]));
   });
 });
 
