@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { byteLength, bytesOfTensor, isTensor, zeros } from '../src/core/tensor.ts';
-import { type Feeds, type GpuTensor, gpuTensor, type RunOptions, SardonyxError, Session, type Tensor, tensor, type Value } from '../src/index.ts';
+import { type Feeds, type GpuTensor, gpuTensor, printPlan, type RunOptions, SardonyxError, Session, type Tensor, tensor, type Value } from '../src/index.ts';
 import { encode, initializer, type Json, node, noise, port } from './onnx-model.ts';
 import { drawGraph, feedsOf, modelOf } from './random-graphs.ts';
 
@@ -158,7 +158,7 @@ describe.each(Object.entries(updates))('%s in place', (_, { feeds, nodes }) => {
     expect(result.present).toBe(t);
     expect(await all(result)).toEqual(want);
     expect(copied).toBe(0);
-    expect(session.plan!.steps.filter((s) => s.run === 'gpu' && s.copies)).toHaveLength(1);
+    expect(printPlan(session.plan!).match(/\(left out in place\)/g)).toHaveLength(1);
     const again = await costOf(session, () => session.run({ ...feeds, cache: t }, { outputs: { present: t } }));
     expect([again.copied, again.made]).toEqual([0, 0]);
     expect(await all(again.result)).toEqual(await session.run({ ...feeds, cache: want.present! }));
@@ -210,6 +210,27 @@ describe('tensors for results', () => {
     expect(isTensor((await session.run(chain, { outputs: 'cpu' })).m!)).toBe(true);
     expect(await codeOf(() => Session.load(chainModel, { device, outputs: { nobody: 'gpu' } }))).toBe('output_unknown');
     expect(await codeOf(() => Session.load(chainModel, { device: 'wasm', outputs: 'gpu' }))).toBe('not_on_device');
+  });
+
+  it('may be wider than the device binds, but not than its buffers', async () => {
+    const limited = (limits: Readonly<Record<string, number>>): GPUDevice => new Proxy(device, {
+      get: (d, key) => {
+        if (key === 'limits') return new Proxy(d.limits, { get: (l, name) => limits[name as string] ?? Reflect.get(l, name, l) });
+        const value: unknown = Reflect.get(d, key, d);
+        return typeof value === 'function' ? value.bind(d) : value;
+      },
+    });
+    const x = f32([64, 64]), model = graph({ x }, ['y'], [node('Neg', ['x'], ['n']), node('Softmax', ['n'], ['y'])]);
+    await using wide = await Session.load(model, { device });
+    const want = await wide.run({ x });
+    await using session = await Session.load(model, { device: limited({ maxStorageBufferBindingSize: 8192 }) });
+    const { y } = await session.run({ x }, { outputs: 'gpu' });
+    expect((await y!.read()).shape).toEqual([64, 64]);
+    const got = (await y!.read()).data as Float32Array, right = (want.y as Tensor).data as Float32Array;
+    expect(Math.max(...got.map((v, i) => Math.abs(v - right[i]!)))).toBeLessThan(1e-6);
+    await using narrow = await Session.load(model, { device: limited({ maxStorageBufferBindingSize: 8192, maxBufferSize: 8192 }) });
+    expect(await codeOf(() => narrow.run({ x }, { outputs: 'gpu' }))).toBe('device_limit');
+    expect(((await narrow.run({ x })).y as Tensor).shape).toEqual([64, 64]);
   });
 
   it('are on another device once theirs is lost', async () => {

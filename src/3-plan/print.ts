@@ -11,7 +11,7 @@ export function printPlan(plan: Plan): string {
   const lines = plan.steps.map((s, i) => {
     const head = `${String(i).padStart(4)}  ${s.run.padEnd(8)}  ${kernelOf(s).padEnd(kernel)}  ${nodeOf(s).padEnd(node)}  `;
     switch (s.run) {
-      case 'gpu': return `${head}${s.bind.flatMap((b) => ('value' in b ? [value(b.value)] : 'weight' in b ? [`w${b.weight}`] : [])).join(' ')}  <${s.workgroups.join('×')}>`;
+      case 'gpu': return `${head}${s.bind.flatMap((b) => ('value' in b ? [value(b.value)] : 'weight' in b ? [`w${b.weight}`] : [])).join(' ')}  <${s.workgroups.join('×')}>${s.copies ? '  (left out in place)' : ''}`;
       case 'wasm': return `${head}${s.args.flatMap((a) => (typeof a === 'number' ? [] : 'value' in a ? [value(a.value)] : [`w${a.weight}`])).join(' ')}`;
       case 'host': return `${head}${s.inputs.map(value).join(' ')} -> ${s.outputs.map(value).join(' ')}${s.why ? `  (${s.why})` : ''}`;
       default: return `${head}${value(s.from)} -> ${value(s.to)}`;
