@@ -24,7 +24,7 @@ const CEILINGS: Readonly<Record<string, { readonly dispatches: number; readonly 
   'clip-mini-synth': { dispatches: 50 },
   'sam-mini-enc-synth': { dispatches: 25, layers: 2 }, 'wav2vec2-mini-synth': { dispatches: 34 }, 'convnext-mini-synth': { dispatches: 43 }, 'mobilenetv2-synth': { dispatches: 54 }, 'genai-tiny-lfm2': { dispatches: 7 },
   'stories260k-gqa-fp32': { dispatches: 55 }, 'stories260k-gqa-fp16': { dispatches: 60 }, 'stories260k-gqa-int4': { dispatches: 65 }, 'stories260k-int8dyn': { dispatches: 167 },
-  'blazeface-front': { dispatches: 56 }, 'fastestdet': { dispatches: 134 }, 'gtcrn': { dispatches: 277 }, 'mlsd-320-tiny': { dispatches: 54 }, 'openseeface-det': { dispatches: 93 }, 'openseeface-lm0': { dispatches: 80 },
+  'blazeface-front': { dispatches: 56 }, 'fastestdet': { dispatches: 121 }, 'gtcrn': { dispatches: 277 }, 'mlsd-320-tiny': { dispatches: 54 }, 'openseeface-det': { dispatches: 93 }, 'openseeface-lm0': { dispatches: 80 },
   'ppocr-cls': { dispatches: 75 }, 'ppocrv4-det': { dispatches: 91 }, 'ppocrv4-rec': { dispatches: 65 }, 'super-resolution-10': { dispatches: 5 }, 'ultraface-rfb-320': { dispatches: 74 }, 'yunet-n-320': { dispatches: 73 },
   'light_resnet50': { dispatches: 53 }, 'light_squeezenet': { dispatches: 39 }, 'light_shufflenet': { dispatches: 78 }, 'light_densenet121': { dispatches: 246 }, 'light_inception_v1': { dispatches: 84 }, 'light_inception_v2': { dispatches: 94 },
 };

@@ -174,6 +174,12 @@ const convNext = (second: boolean) => (seed: number, [b, c, h, w]: readonly numb
   const out = g.linear(inner, 2 * c!, c!);
   return g.model({ x: shape }, g.of('Add', ['x', g.transpose(second ? out : g.of('Mul', [out, g.weight([c!])]), 0, 3, 1, 2)]), shape);
 };
+/** A unit of ShuffleNet V2: channels are shuffled, one half of them goes on as it is. */
+const shuffled = (seed: number, [c, h, w]: readonly number[]): Made => {
+  const g = builder(seed), turned = g.reshape(g.transpose(g.reshape('x', c!, 2, h! * w!), 1, 0, 2), 2, 1, c!, h!, w!);
+  const [kept, own] = [0, -1].map((i) => g.of('Gather', [turned, g.constant(tensor('int64', [], [i]))])) as [string, string];
+  return g.model({ x: [1, 2 * c!, h!, w!] }, g.of('Concat', [kept, g.of('Conv', [own, g.weight([c!, c!, 1, 1])])], { axis: 1 }), [1, 2 * c!, h!, w!]);
+};
 const IDIOMS: Readonly<Record<string, Idiom>> = {
   'a layer of SAM': { make: samLayer(false), dims: [[1, 2, 3, 2, 4], [2, 1, 3, 3, 2]], passes: ['fuse-attention', 'pack-heads', 'relative-positions'], dispatches: 5 },
   'a windowed layer of SAM': { make: samLayer(true), dims: [[1, 2, 3, 2, 4], [2, 3, 2, 1, 3]], passes: ['relative-positions', 'hoist-moves'], dispatches: 7 },
@@ -192,6 +198,7 @@ const IDIOMS: Readonly<Record<string, Idiom>> = {
   "ONNX's Attention of normalised heads": { make: operators(false, true), dims: [[2, 5, 4, 2, 2]], passes: ['pack-heads', 'merge-projections'], dispatches: 5 },
   "ONNX's Attention of rows": { make: operators(true, false), dims: [[2, 5, 4, 2, 2], [1, 6, 3, 4, 1]], passes: ['pack-heads', 'merge-projections'], dispatches: 3 },
   'half precision': { make: half, dims: [[2, 6, 2, 8]], passes: ['fuse-attention', 'pack-heads'], dispatches: 2, near: 4e-3 },
+  'shuffled channels': { make: shuffled, dims: [[3, 4, 5], [4, 1, 7]], passes: ['gather-transposed'], dispatches: 4 },
   'a block of ConvNeXt': { make: convNext(false), dims: [[1, 6, 4, 5], [2, 4, 3, 3]], passes: ['channels-first'], dispatches: 4 },
   'a block of ConvNeXt V2': { make: convNext(true), dims: [[1, 6, 4, 5], [2, 4, 3, 3]], passes: ['channels-first'], dispatches: 7 },
 };

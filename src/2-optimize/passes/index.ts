@@ -42,7 +42,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./uncommon.ts') : null;
   const bound: readonly (readonly Pass[])[] = [
     [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance, uncommon.expandExperts] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, foldPad, gatherAsReshape, outerProduct],
-    [...(spatial ? [spatial.fuseConvSum] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+    [...(spatial ? [spatial.fuseConvSum, spatial.gatherTransposed] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
     attention ? [attention.mergeMoves] : [],

@@ -5,3 +5,4 @@ export { expandFusedConv, expandNhwcConv } from './expand-conv.ts';
 export { foldBatchNorm } from './fold-batchnorm.ts';
 export { foldScale } from './fold-scale.ts';
 export { fuseConvSum } from './fuse-conv-sum.ts';
+export { gatherTransposed } from './gather-transposed.ts';
