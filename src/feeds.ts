@@ -1,7 +1,7 @@
-/** What a run is given, checked before anything happens. */
+/** What a run is given, checked before anything happens, and what that says of a plan. */
 import { fail } from './core/errors.ts';
 import type { DType } from './core/dtype.ts';
-import type { Dim } from './core/graph.ts';
+import type { Dim, Fact, Graph, ValueId } from './core/graph.ts';
 import { entriesOf, sizeOf, type Tensor, zeros } from './core/tensor.ts';
 
 /** An input or output as the model declares it; `shape` null when even the rank is unknown. */
@@ -26,4 +26,25 @@ export function checkTensor(port: Port, value: Tensor): void {
   const need = entriesOf(value.dtype, value.shape);
   if (value.data.length !== need) fail('input_shape', `input ${port.name} of shape [${value.shape}] needs ${need} entries and has ${value.data.length}`);
   checkShape(port, value);
+}
+
+/** Whether the model says all dims of its inputs. */
+export const isBound = (graph: Graph): boolean => graph.inputs.every((v) => graph.values[v]!.declared?.shape?.every((d) => typeof d === 'number'));
+
+/** The facts of the inputs at these dims. @throws dimension_unbound */
+export const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>, free?: number): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims, free)]));
+
+function bind(port: Port, dims: Readonly<Record<string, number>>, free?: number): Fact {
+  if (port.dtype === null || port.shape === null) fail('dimension_unbound', `input ${port.name} declares no ${port.dtype === null ? 'tensor type' : 'rank'}; run the session with a value to plan it`);
+  const shape = port.shape.map((d, i) => {
+    const value = typeof d === 'number' ? d : Object.hasOwn(dims, d ?? `${port.name}.${i}`) ? dims[d ?? `${port.name}.${i}`] : undefined;
+    return value ?? free ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(d ?? `${port.name}.${i}`)}: … }`);
+  });
+  return { dtype: port.dtype, shape };
+}
+
+/** An input or output, as the model declares it. */
+export function portOf(graph: Graph, v: ValueId): Port {
+  const { name, declared } = graph.values[v]!;
+  return { name, dtype: declared?.dtype ?? null, shape: declared?.shape ?? null };
 }

@@ -1,6 +1,10 @@
-export { planModel, printPlan, Session } from './session.ts';
+export { Session } from './session.ts';
+export { planModel } from './plan-model.ts';
+export type { PlanOptions, Preview } from './preview.ts';
+export type { Leaving } from './3-plan/leaving.ts';
+export { printPlan } from './3-plan/print.ts';
 export type { Port } from './feeds.ts';
-export type { Feeds, PlanOptions, Results, Preview, RunOptions, SessionOptions } from './session.ts';
+export type { Dims, Feeds, Results, RunOptions, SessionOptions } from './session.ts';
 export type { Exactness, Trace } from './2-optimize/rewrite.ts';
 export type { Device } from './devices/index.ts';
 export type { EngineState } from './4-run/executable.ts';

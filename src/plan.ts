@@ -2,7 +2,7 @@
 import { packed } from '../kernels/pack.ts';
 import { BASE_GPU, BASE_WASM } from './core/plan.ts';
 import { writeCompiled } from './plan-file.ts';
-import { planModel, type PlanOptions } from './session.ts';
+import { planModel, type PlanOptions } from './preview.ts';
 import type { ModelSource } from './0-read/open.ts';
 
 export { summarize } from './3-plan/print.ts';
@@ -10,8 +10,9 @@ export type { Summary } from './3-plan/print.ts';
 export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export type { Caps, Plan, Step } from './core/plan.ts';
-export { planModel, printPlan } from './session.ts';
-export type { PlanOptions } from './session.ts';
+export { printPlan } from './3-plan/print.ts';
+export { planModel } from './plan-model.ts';
+export type { PlanOptions, Preview } from './preview.ts';
 export type { ModelSource } from './0-read/open.ts';
 
 /**

@@ -4,20 +4,19 @@ import type { SetName } from '../kernels/sets.ts';
 import { packed } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { goOn } from './0-read/bytes.ts';
-import { isRemote, type ModelSource } from './0-read/open.ts';
+import { type ModelSource } from './0-read/open.ts';
 import { MAP } from './2-optimize/fuse.ts';
-import { printPlan } from './3-plan/print.ts';
-import { type Fit, fitOf } from './3-plan/fits.ts';
+import { leaving } from './3-plan/leaving.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type EngineState, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
-import type { Constant, Fact, Graph, ValueId } from './core/graph.ts';
-import { BASE_GPU, BASE_WASM, type Caps, type HostStep, type Plan } from './core/plan.ts';
+import type { Graph, ValueId } from './core/graph.ts';
+import { type HostStep, type Plan } from './core/plan.ts';
 import { type GpuTensor, isGpuTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { type GraphOptions, loadGraph, unlessAborted } from './load.ts';
-import { bindable, draft, makeRunner, type Planning, type Runner, segmentRequest } from './runner.ts';
-import { checkShape, checkTensor, type Port } from './feeds.ts';
+import { makeRunner, type Planning, type Runner, } from './runner.ts';
+import { checkShape, checkTensor, inputFacts, isBound, type Port, portOf } from './feeds.ts';
 import type { Places } from './places.ts';
 
 export interface SessionOptions extends GraphOptions {
@@ -44,7 +43,7 @@ export interface SessionOptions extends GraphOptions {
   readonly outputs?: RunOptions['outputs'];
 }
 
-type Dims = Readonly<Record<string, number>>;
+export type Dims = Readonly<Record<string, number>>;
 
 /** What tools put between a session and its device. */
 export interface SessionTools {
@@ -273,72 +272,6 @@ async function wasLost(live: Live, e: unknown): Promise<boolean> {
 }
 const LOSS: ReadonlySet<string> = new Set(['device_lost', 'device_fault', 'out_of_memory', 'input_device', 'internal']);
 
-export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'operators' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
-  /** Sizes of the free dims, as a session takes them. */
-  readonly dims?: Dims;
-  /** What to plan for, with what every such device offers. Default 'webgpu'. */
-  readonly device?: 'webgpu' | 'wasm' | 'reference';
-  /** The machine to plan for, in place of `device`. */
-  readonly caps?: Caps;
-  /**
-   * Read no more than the graph, even of a model so small that a session reads it whole: weights then take no part in rewriting, and the plan
-   * may have a few more steps. Default: true for URLs, else false.
-   */
-  readonly graphOnly?: boolean;
-  /** Bytes that weights and activations may take together, for `fits`. Default: what the device's limits allow. */
-  readonly memory?: number;
-}
-
-/** A plan made without a device, and what else can be told before a model is loaded. */
-export interface Preview extends Fit {
-  readonly plan: Plan;
-  readonly constants: readonly Constant[];
-  /** False where a shape depends on data: the plan ends there. */
-  readonly complete: boolean;
-  readonly graph: Graph;
-  /** Nodes that would leave the device, and why. */
-  readonly left: readonly { readonly node: string; readonly op: string; readonly why: string }[];
-  /** Bytes of the source that were read: of a file, a Blob, a URL with ranges or `{ size, read }`, those of the graph without its weights. */
-  readonly bytesRead: number;
-}
-
-/**
- * The plan of a model at these dims, made without any device and without its weights: where every node would run, what it copies, what memory
- * it needs, whether a machine has room for it. Where shapes depend on data it covers the model up to there. `tools.freeDims`: the size of dims that `dims` does not name.
- * @throws what `Session.load` throws, dimension_unbound
- */
-export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
-  const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
-  const { model: { graph }, name, definitions, sets, rules } = loaded;
-  const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
-  const ops = equip(definitions, await kernelsFor(caps.kind, sets));
-  const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
-  const request = await bindable(segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace), ops, caps);
-  const { plan, constants } = draft(request, name, request.ops, caps, tools.placed ? { placed: tools.placed } : {});
-  await loaded.settle();
-  return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, options.memory) };
-}
-
-/** Whether the model says all dims of its inputs. */
-const isBound = (graph: Graph): boolean => graph.inputs.every((v) => graph.values[v]!.declared?.shape?.every((d) => typeof d === 'number'));
-
-/** The facts of the inputs at these dims. @throws dimension_unbound */
-const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>, free?: number): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims, free)]));
-
-function bind(port: Port, dims: Readonly<Record<string, number>>, free?: number): Fact {
-  if (port.dtype === null || port.shape === null) fail('dimension_unbound', `input ${port.name} declares no ${port.dtype === null ? 'tensor type' : 'rank'}; run the session with a value to plan it`);
-  const shape = port.shape.map((d, i) => {
-    const value = typeof d === 'number' ? d : Object.hasOwn(dims, d ?? `${port.name}.${i}`) ? dims[d ?? `${port.name}.${i}`] : undefined;
-    return value ?? free ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(d ?? `${port.name}.${i}`)}: … }`);
-  });
-  return { dtype: port.dtype, shape };
-}
-
-function portOf(graph: Graph, v: ValueId): Port {
-  const { name, declared } = graph.values[v]!;
-  return { name, dtype: declared?.dtype ?? null, shape: declared?.shape ?? null };
-}
-
 function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Map<ValueId, Held>, backend: Backend): void {
   const known = new Set(ports.map((p) => p.name));
   const names = (): string => ports.map((p) => `${p.name}: ${p.dtype ?? 'any'}[${p.shape?.map((d) => d ?? '?') ?? '…'}]`).join(', ');
@@ -377,12 +310,6 @@ function holdAll(all: readonly (readonly [what: string, Readonly<Record<string, 
   }
 }
 
-/** Nodes that leave the plan's device, but for those that only compute shapes. */
-const leaving = (plan: Plan): Preview['left'] => (plan.device === 'reference' ? [] : [
-  ...plan.steps.flatMap((s) => (s.run === 'host' && s.why !== 'shape' ? [{ node: s.node, op: s.op, why: s.why ?? '' }] : [])),
-  ...plan.after.map((n) => ({ node: n.node, op: n.op, why: 'its shape depends on data' })),
-]);
-
 function refuseLeaving(plan: Plan, model: string): void {
   const left = leaving(plan).map(({ node, op, why }) => `${node} (${op}): ${why}`);
   if (left.length > 0) fail('not_on_device', `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`, [`model ${model}`]);
@@ -420,5 +347,3 @@ function mulberry32(seed: number): Random {
   random.state = seed >>> 0;
   return random;
 }
-
-export { printPlan };

@@ -14,7 +14,7 @@ import { adapterName, checkTable, type TuningTable } from '../3-plan/tuning.ts';
 import { capsOf, requestGpuDevice } from '../4-run/webgpu/device.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';
-import { planModel } from '../session.ts';
+import { planModel } from '../preview.ts';
 import type { ModelSource } from '../0-read/open.ts';
 import { floorMs, gauge, type Peaks } from './peaks.ts';
 import { keyOf, problemOf, type Problem } from './problem.ts';
