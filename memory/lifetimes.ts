@@ -27,6 +27,40 @@ export interface Lifetimes {
   readonly blockOf: ReadonlyMap<number, number>;
   /** The blocks of each step's `scratch`, in its order. */
   readonly scratchOf: readonly (readonly number[])[];
+  /** Of each block the value that it was made for, which is as large. */
+  readonly madeFor: readonly number[];
+  /** Which values might have taken over another's memory, and whether sizes let them: with the steps, all that blocks depend on. Null of steps with scratch or views. */
+  readonly takeovers: readonly Takeover[] | null;
+}
+/** `held` is the value that a block was made for. */
+interface Takeover { readonly written: number; readonly held: number; readonly granted: boolean }
+
+/** Far too large, the memory would be held for little. */
+const worthHolding = (bytes: number, held: number): boolean => bytes <= held && 2 * bytes > held;
+
+/** The same steps with other sizes: the same blocks with theirs, if sizes decide as they did then; else null. */
+export function lifetimesAgain(before: Lifetimes, bytesOf: (value: number) => number): Lifetimes | null {
+  const { takeovers, blocks, madeFor } = before;
+  if (takeovers === null) return null;
+  for (const { written, held, granted } of takeovers) if (worthHolding(bytesOf(written), bytesOf(held)) !== granted) return null;
+  return { ...before, blocks: blocks.map(({ first, last }, b) => ({ bytes: bytesOf(madeFor[b]!), first, last })) };
+}
+
+/** Do the steps the same with memory? Scratch is not compared: no lifetimes are found again where there is some. */
+export function sameAccesses(a: readonly Access[], b: readonly Access[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    const x = a[i]!, y = b[i]!, m = x.sharing?.length ?? 0;
+    if (x === y) continue;
+    if (!sameNumbers(x.reads, y.reads) || !sameNumbers(x.writes, y.writes) || m !== (y.sharing?.length ?? 0)) return false;
+    for (let j = 0; j < m; j++) if (!sameNumbers(x.sharing![j]!, y.sharing![j]!)) return false;
+  }
+  return true;
+}
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /**
@@ -50,11 +84,12 @@ export function lifetimes(
   for (const v of kept) lastRead.set(v, steps.length);
 
   const groups: Group[] = [];
+  const takeovers: Takeover[] = [];
   const groupOf = new Map<number, Group | null>(); // null: pinned
   const enter = (v: number, step: number): Group | null => {
     const known = groupOf.get(v);
     if (known !== undefined) return known;
-    const group = pinned.has(v) ? null : { bytes: bytesOf(v), first: step, last: step, lastRead: -1 };
+    const group = pinned.has(v) ? null : { bytes: bytesOf(v), first: step, last: step, lastRead: -1, of: v };
     if (group) groups.push(group);
     join(v, group);
     return group;
@@ -76,9 +111,13 @@ export function lifetimes(
     for (const v of step.writes) {
       if (groupOf.has(v) || pinned.has(v)) continue;
       const bytes = bytesOf(v);
-      const mine = (step.sharing ?? []).filter(([w]) => w === v).map(([, r]) => groupOf.get(r)).find((g): g is Group =>
-        // Written while another operand is read from it, or by another output, it would be lost; far too large, it would be held for little.
-        g !== undefined && g !== null && g.lastRead <= i && bytes <= g.bytes && 2 * bytes > g.bytes && !taken.has(g) && read.filter((r) => r === g).length === 1);
+      const mine = (step.sharing ?? []).filter(([w]) => w === v).map(([, r]) => groupOf.get(r)).find((g): g is Group => {
+        // Written while another operand is read from it, or by another output, it would be lost.
+        if (g === undefined || g === null || g.lastRead > i || taken.has(g) || read.filter((r) => r === g).length !== 1) return false;
+        const granted = worthHolding(bytes, g.bytes);
+        takeovers.push({ written: v, held: g.of, granted });
+        return granted;
+      });
       if (mine) {
         taken.add(mine);
         join(v, mine);
@@ -95,10 +134,10 @@ export function lifetimes(
   const index = new Map(groups.map((group, b) => [group, b]));
   const blockOf = new Map([...groupOf].flatMap(([v, group]): [number, number][] => (group ? [[v, index.get(group)!]] : [])));
   const scratchOf = steps.map((step, i) => (step.scratch ?? []).map((bytes) => blocks.push({ bytes, first: i, last: i }) - 1));
-  return { blocks, conflicts: conflictsOf(steps, blockOf, scratchOf), blockOf, scratchOf };
+  return { blocks, conflicts: conflictsOf(steps, blockOf, scratchOf), blockOf, scratchOf, madeFor: groups.map((g) => g.of), takeovers: steps.some((s) => s.scratch?.length || s.views?.length) ? null : takeovers };
 }
 
-interface Group { bytes: number; first: number; last: number; lastRead: number }
+interface Group { bytes: number; first: number; last: number; lastRead: number; of: number }
 
 function conflictsOf(steps: readonly Access[], blockOf: ReadonlyMap<number, number>, scratchOf: readonly (readonly number[])[]): [number, number][] {
   const pairs = new Map<number, [number, number]>();

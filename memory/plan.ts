@@ -25,7 +25,22 @@ export interface MemoryPlan {
   readonly way: Way;
 }
 /** The order in which blocks are placed, and how a slab is chosen. */
-interface Way { readonly order: Int32Array; readonly choice: Choice }
+interface Way {
+  readonly order: Int32Array;
+  readonly choice: Choice;
+  /** Bytes of all slabs over the lower bound where the order was searched for: plans made this way are not measured by one another. */
+  readonly ratio: number;
+  readonly found: Found;
+}
+/** A layout, and what it was made of: blocks of the same lifetimes and conflicts keep their slab and who lies under whom. */
+interface Found {
+  readonly blocks: readonly Block[];
+  readonly conflicts: readonly (readonly [number, number])[];
+  readonly problem: Problem;
+  readonly layout: Layout;
+  /** Blocks from the floors up; of each, from `from[i]` on in `under`, those in its slab that it meets and that lie lower. Made when first asked for. */
+  stack?: { readonly order: Int32Array; readonly from: Int32Array; readonly under: Int32Array };
+}
 export interface Place { readonly slab: number; readonly offset: number }
 
 export interface SlabOptions {
@@ -35,7 +50,10 @@ export interface SlabOptions {
   readonly alignment?: number;
   /** No slab grows past this, except for one block that is larger by itself. */
   readonly maxSlabBytes?: number;
-  /** Where as many blocks went before, with other sizes: its way is taken where it comes as near to the bound as it did then. */
+  /**
+   * Where as many blocks went before, with other sizes: blocks of the same lifetimes, and the same array of conflicts, stay one above another in their slabs;
+   * others are placed in the same order. Either only where that needs at most 1.01 times as much over the lower bound as the search it began with found, or next to nothing.
+   */
   readonly like?: MemoryPlan;
   /** Orders to evaluate after the first few; the time is linear in it. Default 60, and 12 for a heap, where the first few are mostly as good. */
   readonly effort?: number;
@@ -54,9 +72,10 @@ const FEW_BYTES = 4096;
 /** A known way may be this much farther from the bound than it was. */
 const AS_NEAR = 1.01;
 
+const NONE: readonly (readonly [number, number])[] = [];
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
 export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort' | 'like'> = {}): MemoryPlan {
-  return search(blocks, [], [1], options.alignment ?? 64, Infinity, options.effort ?? 12, HEAP_SLACK, options.like);
+  return search(blocks, NONE, [1], options.alignment ?? 64, Infinity, options.effort ?? 12, HEAP_SLACK, options.like);
 }
 
 /** Bytes live at each step. */
@@ -84,20 +103,63 @@ interface Problem {
 interface Layout { readonly slabOf: Int32Array; readonly offsetOf: Float64Array; readonly slabs: number[]; readonly total: number }
 
 function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number, slack: number, like?: MemoryPlan): MemoryPlan {
-  const size = Float64Array.from(blocks, (b) => align(b.bytes, alignment));
-  const rivals: number[][] = blocks.map(() => []);
+  const size = new Float64Array(blocks.length);
+  for (let b = 0; b < size.length; b++) size[b] = align(blocks[b]!.bytes, alignment);
+  const live = liveBytes(blocks, size), lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
+  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES), way = like?.way, found = way?.found, limit = Math.max(enough, AS_NEAR * lowerBound * (way?.ratio ?? 0));
+  const same = found !== undefined && found.conflicts === conflicts && sameSpans(found.blocks, blocks);
+  const problem: Problem = same ? { ...found.problem, size, maxSlabBytes } : { size, meets: meetings(blocks), rivals: rivalsOf(blocks.length, conflicts), maxSlabBytes };
+  const finish = (layout: Layout, { order, choice }: Pick<Way, 'order' | 'choice'>, ratio: number, stack?: Found['stack']): MemoryPlan => {
+    const place = new Map<number, Place>();
+    for (let b = 0; b < size.length; b++) place.set(b, { slab: layout.slabOf[b]!, offset: layout.offsetOf[b]! });
+    return { slabs: layout.slabs, place, total: layout.total, lowerBound, way: { order, choice, ratio, found: { blocks, conflicts, problem, layout, ...(stack ? { stack } : {}) } } };
+  };
+  if (same) {
+    const stack = (found.stack ??= stackOf(found)), sunk = stacked(found, problem, stack);
+    if (sunk.total <= limit && (sunk.slabs.every((bytes) => bytes <= maxSlabBytes))) return finish(sunk, way!, way!.ratio, stack);
+  }
+  const known = way?.order.length === blocks.length ? greedy(problem, way.order, way.choice, limit) : null;
+  if (known) return finish(known, way!, way!.ratio);
+  const { best, ...by } = climb(problem, orders(blocks, size, live), counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, enough);
+  return finish(best, by, best.total / Math.max(1, lowerBound));
+}
+
+function rivalsOf(n: number, conflicts: readonly (readonly [number, number])[]): Int32Array[] {
+  const rivals: number[][] = Array.from({ length: n }, () => []);
   for (const [a, b] of conflicts) {
     rivals[a]!.push(b);
     rivals[b]!.push(a);
   }
-  const problem: Problem = { size, meets: meetings(blocks), rivals: rivals.map((r) => Int32Array.from(r)), maxSlabBytes };
-  const live = liveBytes(blocks, size);
-  const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
-  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES);
-  const known = like?.way.order.length === blocks.length ? greedy(problem, like.way.order, like.way.choice, Math.max(enough, (AS_NEAR * lowerBound * like.total) / Math.max(1, like.lowerBound))) : null;
-  const { best, way } = known && like ? { best: known, way: like.way } : climb(problem, orders(blocks, size, live), counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, enough);
-  const place = new Map(blocks.map((_, b): [number, Place] => [b, { slab: best.slabOf[b]!, offset: best.offsetOf[b]! }]));
-  return { slabs: best.slabs, place, total: best.total, lowerBound, way };
+  return rivals.map((r) => Int32Array.from(r));
+}
+
+function sameSpans(a: readonly Block[], b: readonly Block[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i]!.first !== b[i]!.first || a[i]!.last !== b[i]!.last) return false;
+  return true;
+}
+
+/** Who lies under whom in a layout. */
+function stackOf({ problem: { meets }, layout: { slabOf, offsetOf } }: Found): NonNullable<Found['stack']> {
+  const order = Int32Array.from(slabOf.keys()).sort((a, b) => offsetOf[a]! - offsetOf[b]!), from = new Int32Array(order.length + 1), under: number[] = [];
+  order.forEach((b, i) => {
+    for (const other of meets[b]!) if (slabOf[other] === slabOf[b] && offsetOf[other]! < offsetOf[b]!) under.push(other);
+    from[i + 1] = under.length;
+  });
+  return { order, from, under: Int32Array.from(under) };
+}
+
+/** The layout with other sizes: each block lies on the highest end of those that lay under it. Blocks that meet stay apart, since one of two lies under the other. */
+function stacked({ layout: { slabOf, slabs: { length } } }: Found, { size }: Problem, { order, from, under }: NonNullable<Found['stack']>): Layout {
+  const offsetOf = new Float64Array(size.length), slabs = new Array<number>(length).fill(0);
+  for (let i = 0; i < order.length; i++) {
+    let offset = 0;
+    for (let j = from[i]!; j < from[i + 1]!; j++) offset = Math.max(offset, offsetOf[under[j]!]! + size[under[j]!]!);
+    const b = order[i]!, slab = slabOf[b]!;
+    offsetOf[b] = offset;
+    slabs[slab] = Math.max(slabs[slab]!, offset + size[b]!);
+  }
+  return { slabOf, offsetOf, slabs, total: slabs.reduce((sum, bytes) => sum + bytes, 0) };
 }
 
 /** Sweeps over the steps, with the set of live blocks. */
@@ -188,7 +250,7 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
 const MANY = 64;
 
 /** The best start, then a walk from order to order that never gets worse, until `enough`. */
-function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): { best: Layout; way: Way } {
+function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): { best: Layout } & Pick<Way, 'order' | 'choice'> {
   let order = starts[0]!, by = choices[0]!;
   let best = greedy(problem, order, by, Infinity)!;
   for (const start of starts) for (const choice of choices) {
@@ -211,7 +273,7 @@ function climb(problem: Problem, starts: readonly Int32Array[], choices: readonl
     const choice = choices[i % choices.length]!, found = greedy(problem, next, choice, best.total);
     if (found) { best = found; order = next; by = choice; }
   }
-  return { best, way: { order, choice: by } };
+  return { best, order, choice: by };
 }
 
 /** Uniform in [0, 1): mulberry32. */

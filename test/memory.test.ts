@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { lifetimes, type Access, type Block, type Lifetimes } from '../memory/lifetimes.ts';
+import { type Access, type Block, type Lifetimes, lifetimes, lifetimesAgain, sameAccesses } from '../memory/lifetimes.ts';
 import { planHeap, planSlabs, type MemoryPlan } from '../memory/plan.ts';
 
 // ── graphs of the shapes that memory planning meets ─────────────────────────────────────────────────────────────────
@@ -299,6 +299,40 @@ describe('plans of random graphs', () => {
       replay(graph, found, heap);
       expect(heap.slabs.length).toBeLessThanOrEqual(1);
     }
+  });
+  test('the same steps with other sizes', () => {
+    let again = 0, near = 0;
+    for (let seed = 301; seed <= 500; seed++) {
+      const { steps: drawn, bytes, pinned, kept } = randomGraph(seed), next = generator(seed), all = seed % 2 ? 1 + next(9) : 0;
+      const steps = drawn.filter((s) => !s.views).map(({ scratch, ...s }) => s), other = bytes.map((n) => (all || 1 + next(3)) * n);
+      const before = lifetimes(steps, (v) => bytes[v]!, { pinned, kept }), found = lifetimesAgain(before, (v) => other[v]!), fresh = lifetimes(steps, (v) => other[v]!, { pinned, kept });
+      expect(sameAccesses(steps, steps.map((s) => ({ ...s, reads: [...s.reads] })))).toBe(true);
+      if (found === null) {
+        expect(all).toBe(0);
+        expect([fresh.blocks.length, fresh.blockOf]).not.toEqual([before.blocks.length, before.blockOf]);
+        continue;
+      }
+      again++;
+      expect({ ...found, conflicts: new Set(found.conflicts.map(String)) }).toEqual({ ...fresh, conflicts: new Set(fresh.conflicts.map(String)) });
+      const like = planSlabs(before.blocks, before.conflicts), slabs = planSlabs(found.blocks, found.conflicts, { like }), heap = planHeap(found.blocks, { like: planHeap(before.blocks) });
+      checkPlan(found.blocks, found.conflicts, slabs, 256);
+      checkPlan(found.blocks, [], heap, 64);
+      replay({ steps, bytes: other, pinned, kept }, found, slabs);
+      // What is near the bound stays there, however often the plan is made again.
+      const most = Math.max(slabs.way.ratio * 1.01 * slabs.lowerBound, slabs.lowerBound * 1.01, slabs.lowerBound + 4096), third = planSlabs(before.blocks, found.conflicts, { like: slabs });
+      expect(slabs.total).toBeLessThanOrEqual(most);
+      checkPlan(before.blocks, found.conflicts, third, 256);
+      if (slabs.way.order === like.way.order) near++;
+    }
+    expect([again > 120, near > 90], `${again} again, ${near} of them the way they were found`).toEqual([true, true]);
+  });
+  test('steps that differ', () => {
+    const steps: Access[] = [{ reads: [], writes: [0] }, { reads: [0], writes: [1], sharing: [[1, 0]] }];
+    for (const [i, other] of ([{ reads: [0], writes: [1] }, { reads: [1], writes: [1], sharing: [[1, 0]] }, { reads: [0], writes: [2], sharing: [[1, 0]] }, { reads: [0], writes: [1], sharing: [[1, 2]] }] as Access[]).entries()) {
+      expect(sameAccesses(steps, [steps[0]!, other]), `${i}`).toBe(false);
+    }
+    expect(lifetimesAgain(lifetimes(steps, () => 1000), (v) => (v === 0 ? 1000 : 1001))).toBe(null);
+    expect(lifetimesAgain(lifetimes([{ reads: [], writes: [0], scratch: [64] }], () => 1000), () => 2000)).toBe(null);
   });
   test('equal inputs, equal plans', () => {
     for (let seed = 1; seed <= 10; seed++) {

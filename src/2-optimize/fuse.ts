@@ -10,7 +10,7 @@ import type { Call, Op } from '../../kernels/define.ts';
 import { constant, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
 import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
-import { readsOf, sameAttrs } from '../core/graph.ts';
+import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { byteLength, sizeOf, type Tensor } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
@@ -250,8 +250,8 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
       continue;
     }
     const whole = node.op === MAP ? null : node.op;
-    if (!parts.every((n) => sameMeaning(n, now.get(n)!, from.facts, graph.facts, n.op === 'BatchNormalization' || whole === GATED))) return null;
-    if (!equal.every(([a, b]) => String(facts.get(a)!.shape) === String(facts.get(b)!.shape))) return null;
+    for (const n of parts) if (!sameMeaning(n, now.get(n)!, from.facts, facts, n.op === 'BatchNormalization' || whole === GATED)) return null;
+    for (const [a, b] of equal) if (!sameNumbers(facts.get(a)!.shape, facts.get(b)!.shape)) return null;
     const { shape } = facts.get(node.outputs[0]!)!, after = base && now.get(base)!;
     if (after !== null && after.attrs.epilogue !== base!.attrs.epilogue) return null;
     if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
@@ -264,13 +264,14 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
 /** Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those with one element only. */
 function sameMeaning(a: Node, b: Node, then: ReadonlyMap<ValueId, Fact>, now: ReadonlyMap<ValueId, Fact>, whole: boolean): boolean {
   if (a !== b && (a.op !== b.op || !sameAttrs(a.attrs, b.attrs))) return false;
-  return [...readsOf(a), ...a.outputs].every((v) => {
+  const same = (v: ValueId | null): boolean => {
     if (v === null) return true;
-    const [f, g] = [then.get(v)!, now.get(v)!];
-    if (f === g) return true;
-    if (f.dtype !== g.dtype) return false;
-    return f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)));
-  });
+    const f = then.get(v)!, g = now.get(v)!;
+    return f === g || (f.dtype === g.dtype && (f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)))));
+  };
+  for (const v of readsOf(a)) if (!same(v)) return false;
+  for (const v of a.outputs) if (!same(v)) return false;
+  return true;
 }
 
 function callOf(node: Node, factOf: (v: ValueId) => Fact): Call {

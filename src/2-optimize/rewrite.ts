@@ -6,7 +6,7 @@
  */
 import type { InferCall, Op } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
-import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Graph, type GraphValue, isGraph, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Graph, type GraphValue, isGraph, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
 import type { DeviceKind } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 
@@ -110,7 +110,7 @@ export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done,
     values.length = entry.values; // what passes added that found nothing in the end has no readers
     const was = entry.patch, patch = entry.pass.rewrite(here(entry.at), view);
     if (patch === null || patch.remove.length !== was.remove.length || patch.remove.some((n, i) => n !== here(was.remove[i]!))) return null;
-    if (patch.add.length !== was.add.length || patch.add.some((n, i) => !sameWires(n, was.add[i]!)) || String(patch.instead) !== String(was.instead)) return null;
+    if (patch.add.length !== was.add.length || patch.add.some((n, i) => !sameWires(n, was.add[i]!)) || !samePairs(patch.instead ?? [], was.instead ?? [])) return null;
     patch.add.forEach((n, i) => now.set(was.add[i]!, n));
     const renamed = apply(patch);
     if (renamed.length !== entry.renamed.length) return null;
@@ -121,7 +121,8 @@ export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done,
   values.length = end!.values.length;
   return { nodes: end!.nodes.map(here), values, facts };
 }
-const sameWires = (a: Node, b: Node): boolean => a.op === b.op && String(a.inputs) === String(b.inputs) && String(a.outputs) === String(b.outputs);
+const sameWires = (a: Node, b: Node): boolean => a.op === b.op && sameNumbers(a.inputs, b.inputs) && sameNumbers(a.outputs, b.outputs);
+const samePairs = (a: NonNullable<Patch['instead']>, b: NonNullable<Patch['instead']>): boolean => a.length === b.length && a.every((p, i) => sameNumbers(p, b[i]!));
 
 interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: Map<ValueId, Fact> | null }
 

@@ -6,8 +6,8 @@
 import { type InferCall, NeedsValue, type Op, type OutFact, refCall } from '../../kernels/define.ts';
 import { parametersOf } from './normalize.ts';
 import { BITS, type DType } from '../core/dtype.ts';
-import { fail, within } from '../core/errors.ts';
-import { constantOf, type Constant, type Fact, type Graph, type GraphValue, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import { fail, withinEach } from '../core/errors.ts';
+import { constantOf, type Constant, type Fact, type Graph, type GraphValue, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
 import { isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
 
 /** Nodes to go through, and what is known of the values they read. Values are appended, never renumbered. */
@@ -79,23 +79,27 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       if (sizeOf(known.shape) !== 1) fail('shape_mismatch', `the condition of an If has one element, not shape [${known.shape}]`);
       const body = inlined((known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph), node, values);
       learnConstants();
-      body.forEach(at);
+      withinEach(body, visit);
       return;
     }
-    if (reads.some((v) => !facts.has(v) && !work.opaque.has(v))) return defer(node);
-    if (isDynamic || reads.some((v) => work.opaque.has(v))) {
+    let opaque = false;
+    for (const v of reads) if (!facts.has(v)) {
+      if (!work.opaque.has(v)) return defer(node);
+      opaque = true;
+    }
+    if (isDynamic || opaque) {
       checkTypes(op, node.inputs.map((v) => (v === null ? null : facts.get(v) ?? null)));
       dynamic.add(node);
       return defer(node);
     }
     const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
     const last = LEARNED.get(node);
-    if (last?.inputs.every((f, i) => f === inputs[i])) {
-      node.outputs.forEach((v, i) => { if (v !== null) facts.set(v, last.outputs[i]!); });
+    if (last !== undefined && sameItems(last.inputs, inputs)) {
+      for (let i = 0; i < node.outputs.length; i++) if (node.outputs[i] !== null) facts.set(node.outputs[i]!, last.outputs[i]!);
       if (!last.folded) planned.push(node);
       return;
     }
-    checkTypes(op, inputs);
+    if (last === undefined || !sameTypes(last.inputs, inputs)) checkTypes(op, inputs);
     let outs: readonly OutFact[];
     try {
       outs = inferNode(op, node, inputs);
@@ -118,8 +122,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
     if (folded !== null) return;
     planned.push(node);
   };
-  const at = (node: Node): void => within(`node ${node.name} (${node.op})`, () => visit(node));
-  work.nodes.forEach(at);
+  withinEach(work.nodes, visit);
 
   const live = reachable(planned, deferred, work.outputs, demands);
   return { nodes: planned.filter((n) => live.has(n)), values, facts, deferred, dynamic, demands };
@@ -155,9 +158,17 @@ function fold(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly (T
 
 /** Constants are compared by content up to this many elements: shapes and indices. */
 const COMPARED = 64;
+function sameItems(a: readonly (Fact | null)[], b: readonly (Fact | null)[]): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+function sameTypes(a: readonly (Fact | null)[], b: readonly (Fact | null)[]): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i]?.dtype !== b[i]?.dtype) return false;
+  return true;
+}
 /** Do the two facts say the same? */
 function alike(a: Fact, b: Fact): boolean {
-  if (a.dtype !== b.dtype || a.shape.length !== b.shape.length || a.shape.some((d, i) => d !== b.shape[i])) return false;
+  if (a.dtype !== b.dtype || !sameNumbers(a.shape, b.shape)) return false;
   const [s, t] = [a.constant?.peek(), b.constant?.peek()];
   if (!s || !t) return a.constant === b.constant;
   const n = s.data.length;

@@ -1,6 +1,6 @@
 /** What is the same for a planner who has seen it before. */
 import type { Call, Launch } from '../../kernels/define.ts';
-import { type Constant, type Fact, sameAttrs } from '../core/graph.ts';
+import { type Constant, type Fact, sameAttrs, sameNumbers } from '../core/graph.ts';
 
 /** Do two calls of one operator say the same to a kernel? `but`: it does not look into constants, so that others of their types and shapes are the same. */
 export const sameCall = (a: Call, b: Call, but = false): boolean => sameFacts(a.outputs, b.outputs, but) && sameFacts(a.inputs, b.inputs, but) && sameAttrs(a.attrs, b.attrs)
@@ -12,11 +12,6 @@ function sameFacts(a: readonly (Fact | null)[], b: readonly (Fact | null)[], but
     if (f === g) continue;
     if (f === null || g === null || f.dtype !== g.dtype || (but ? !f.constant !== !g.constant : f.constant !== g.constant) || !sameNumbers(f.shape, g.shape)) return false;
   }
-  return true;
-}
-function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
 

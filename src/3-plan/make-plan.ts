@@ -1,8 +1,8 @@
 import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
-import { type Access, lifetimes } from '../../memory/lifetimes.ts';
+import { type Access, type Lifetimes, lifetimes, lifetimesAgain, sameAccesses } from '../../memory/lifetimes.ts';
 import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
-import { fail, within } from '../core/errors.ts';
+import { fail, withinEach } from '../core/errors.ts';
 import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
@@ -32,6 +32,8 @@ export interface PlanRequest {
 export interface PlanMemory {
   /** By the first output of a node: how it was last placed. A call that says the same as then is not asked about again, and a shader that is put together alike is the same. */
   readonly made: Map<ValueId, Made>;
+  /** What steps did with memory, how long blocks lived, and, where it was asked, who may not share a slab even where all that can share one do: that follows from shaders, and how many values each binds. */
+  lives?: { readonly accesses: readonly Access[]; readonly kept: ReadonlySet<number>; readonly found: Lifetimes; readonly hard: Lifetimes['conflicts'] | null; readonly bound: readonly (PlannedShader | number)[] };
   /** Where blocks went, and where they went when all that can share slabs did. */
   layout?: MemoryPlan;
   tight?: MemoryPlan;
@@ -79,7 +81,8 @@ class Draft {
   readonly constants: Constant[] = [];
   readonly constantOf = new Map<Constant, number>();
   readonly weights: Weight[] = [];
-  readonly weightOf = new Map<string, number>();
+  /** Of each constant, its weights: one for each way to pack it. */
+  readonly weightsOf: number[][] = [];
   /** Where each graph value is, on the device and on the host, as plan values. */
   readonly onDevice = new Map<ValueId, number>();
   readonly onHost = new Map<ValueId, number>();
@@ -107,7 +110,7 @@ class Draft {
       (device ? this.onDevice : this.onHost).set(v, value);
       this.inputs.push(value);
     }
-    for (const node of request.nodes) within(`node ${node.name} (${node.op})`, () => this.place(node));
+    withinEach(request.nodes, (node) => this.place(node));
     const outputs = request.outputs.map((v) => this.anywhere(v));
     return { plan: this.layOut(outputs), constants: this.constants };
   }
@@ -143,9 +146,10 @@ class Draft {
   }
   weight(c: Constant, pack?: Pack): number {
     const constant = this.constant(c);
-    const key = `${constant} ${pack ? JSON.stringify(pack) : ''}`;
-    let n = this.weightOf.get(key);
-    if (n === undefined) this.weightOf.set(key, (n = this.weights.push({ constant, bytes: pack?.bytes ?? byteLength(c), ...(pack ? { pack } : {}) }) - 1));
+    const known = this.weightsOf[constant] ??= [];
+    for (const n of known) if (samePack(this.weights[n]!.pack, pack)) return n;
+    const n = this.weights.push({ constant, bytes: pack?.bytes ?? byteLength(c), ...(pack ? { pack } : {}) }) - 1;
+    known.push(n);
     return n;
   }
   host(v: ValueId): number {
@@ -208,9 +212,8 @@ class Draft {
     if (caps.kind === 'reference') return this.runOnHost(node, undefined);
     const call = callOf(node, (v) => this.fact(v));
     if (this.isShapeWork(node)) return this.runOnHost(node, 'shape');
-    const facts = [...call.inputs, ...call.outputs, ...(call.epilogue?.operands ?? [])].filter((f): f is Fact => f !== null);
-    const odd = facts.find((f) => !this.hasDeviceForm(f));
-    if (odd !== undefined) return this.runOnHost(node, this.formless(node, odd));
+    const odd = this.oddOf(call.inputs) ?? this.oddOf(call.outputs) ?? (call.epilogue && this.oddOf(call.epilogue.operands));
+    if (odd != null) return this.runOnHost(node, this.formless(node, odd));
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
     const id = node.outputs.find((v) => v !== null)!, last = this.request.memory?.made.get(id);
     const known = last && sameCall(last.call, call) ? last : undefined;
@@ -221,9 +224,14 @@ class Draft {
     if (call.epilogue !== undefined) return this.placeApart(node);
     this.runOnHost(node, (caps.kind === 'webgpu' ? op.webgpu : op.wasm) === undefined ? `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel` : `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel for these types or attributes`);
   }
+  /** The first that has no form on the device. */
+  oddOf(facts: readonly (Fact | null)[]): Fact | null {
+    for (const f of facts) if (f !== null && !this.hasDeviceForm(f)) return f;
+    return null;
+  }
   /** The kernel of a call and its launches: those of an earlier call like it, unless they depend on what its constants hold. */
   chosen(op: Op, call: Call): Pick<Made, 'gpu' | 'wasm'> {
-    const { caps } = this.request, key = `${op.op} ${call.outputs[0]?.shape}`, others = this.seen.get(key) ?? [];
+    const { caps } = this.request, key = `${op.op} ${call.outputs[0] ? sizeOf(call.outputs[0].shape) : 0}`, others = this.seen.get(key) ?? [];
     const same = others.find((o) => sameCall(o.call, call, true));
     if (same) return same.chosen;
     const { chosen, looked } = watching(call, (c) => (caps.kind === 'webgpu' ? { gpu: this.chooseGpu(op, c, caps) } : { wasm: chooseWasm(op, c, caps as WasmCaps) }));
@@ -257,6 +265,7 @@ class Draft {
 
   /** Small integer arithmetic on values that the host has anyway. */
   isShapeWork(node: Node): boolean {
+    if (!node.outputs.some((v) => v !== null && /int|bool/.test(this.fact(v).dtype))) return false;
     const here = (v: ValueId | null): boolean => v === null || this.fact(v).constant !== undefined || (!this.onDevice.has(v) && this.onHost.has(v) && this.viewOf.get(v) === undefined);
     return node.inputs.every(here) && node.inputs.some((v) => v !== null) && [...node.inputs, ...node.outputs].every((v) => v === null || (/int|bool/.test(this.fact(v).dtype) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS));
   }
@@ -343,14 +352,18 @@ class Draft {
       const key = keyOf(launch);
       let n = this.moduleOf.get(key);
       if (n === undefined) this.moduleOf.set(key, (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1));
-      const reads = args.filter((a): a is { value: number } => typeof a === 'object' && 'value' in a).map((a) => this.root(a.value));
+      const reads: number[] = [];
+      for (const a of args) if (typeof a === 'object' && 'value' in a) {
+        const root = this.root(a.value);
+        if (!outputs.includes(root)) reads.push(root);
+      }
       const sharing = launches.length > 1 ? [] : (kernel.inPlace?.(call) ?? []).flatMap(([o, i]): [number, number][] => {
         const to = bound.outputs[o] ?? null;
         const from = bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
         return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
       });
       const split = caps.threads > 1 && launch.split ? { split: launch.split } : {};
-      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args, ...split }, { reads: reads.filter((r) => !outputs.includes(r)), writes: [...outputs, ...bound.scratch], sharing });
+      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args, ...split }, { reads, writes: [...outputs, ...bound.scratch], sharing });
     }
   }
 
@@ -360,25 +373,30 @@ class Draft {
     // Kernels store whole words, up to four elements at once: every value is padded to 16 bytes.
     const bytes = (v: number): number => Math.max(16, Math.ceil(byteLength(values[v]!) / 16) * 16);
     const inSlab = (v: number): boolean => values[v]!.home.in === 'slab';
-    const begin: Access = { reads: [], writes: this.inputs.filter(inSlab) };
     const kept = new Set(outputs.map((v) => this.root(v)).filter(inSlab));
-    const accesses = [begin, ...this.accesses.map((a) => ({ ...a, reads: a.reads.filter(inSlab) }))];
-    const { blocks, conflicts, blockOf } = lifetimes(accesses, bytes, { kept });
+    const accesses: Access[] = [{ reads: [], writes: this.inputs.filter(inSlab) }];
+    for (const a of this.accesses) accesses.push(a.reads.every(inSlab) ? a : { ...a, reads: a.reads.filter(inSlab) });
+    const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu', { tight, layout: before, lives } = memory;
+    const again = lives && sameSets(kept, lives.kept) && sameAccesses(accesses, lives.accesses) ? lifetimesAgain(lives.found, bytes) : null, found = again ?? lifetimes(accesses, bytes, { kept });
+    const { blocks, conflicts, blockOf } = found;
     const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
-    const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu';
-    const pack = (pairs: typeof conflicts, like?: MemoryPlan): MemoryPlan =>
+    const pack = (pairs: Lifetimes['conflicts'], like?: MemoryPlan): MemoryPlan =>
       planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity, ...(like ? { like } : {}) });
-    const { tight, layout: before } = memory;
     let layout = memory.layout = gpu ? pack(conflicts, before) : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) });
+    let hard: Lifetimes['conflicts'] | null = null;
+    const bound: (PlannedShader | number)[] = [];
     let steps: readonly Step[] = this.steps;
     // Once slabs are shared they stay so: the shaders are there.
     if (gpu && (tight !== undefined || isWasteful(layout, before !== undefined))) {
-      const other = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), tight);
+      for (const s of this.steps) if (s.run === 'gpu') bound.push(this.shaders[s.shader]!, s.bind.reduce((n, b) => ('value' in b ? n + 1 : n), 0));
+      hard = (again && lives!.bound.length === bound.length && lives!.bound.every((b, i) => b === bound[i]) ? lives!.hard : null) ?? hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt);
+      const other = pack(hard, tight);
       if (other.total < layout.total) {
         layout = memory.tight = other;
         steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
       }
     }
+    memory.lives = { accesses, kept, found, hard, bound };
     const planned = values.map((v, id): PlannedValue => {
       if (v.home.in !== 'slab') return v;
       const block = blockOf.get(id);
@@ -411,6 +429,12 @@ function chooseWasm(op: Op, call: Call, caps: WasmCaps): Chosen<WasmKernel, Wasm
 const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
   Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
 
+const sameSets = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean => {
+  if (a.size !== b.size) return false;
+  for (const v of a) if (!b.has(v)) return false;
+  return true;
+};
+
 /** The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user. */
 function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<Plan, 'steps' | 'shaders'> {
   const numbers = new Map<number, number>();
@@ -418,6 +442,8 @@ function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<
   if (numbers.size === shaders.length) return { steps, shaders };
   return { steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)), shaders: [...numbers.keys()].map((n) => shaders[n]!) };
 }
+
+const samePack = (a: Pack | undefined, b: Pack | undefined): boolean => a === b || (a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b));
 
 /** What a module is known by: its emitter and all that it looks at. */
 function keyOf(launch: WasmLaunch): string {

@@ -32,6 +32,16 @@ export class SardonyxError extends Error {
   }
 }
 
+/** Runs `visit` on each node; a SardonyxError thrown by it gets the node's name and operator put in front of its path. */
+export function withinEach<N extends { readonly name: string; readonly op: string }>(nodes: readonly N[], visit: (node: N) => void): void {
+  let i = 0;
+  try {
+    for (; i < nodes.length; i++) visit(nodes[i]!);
+  } catch (e) {
+    throw e instanceof SardonyxError ? e.within(`node ${nodes[i]!.name} (${nodes[i]!.op})`) : e;
+  }
+}
+
 /** Runs `f`; a SardonyxError thrown by it gets `place` put in front of its path. */
 export function within<T>(place: string, f: () => T): T {
   try {

@@ -80,10 +80,14 @@ export interface Graph {
 export function sameAttrs(a: Attrs, b: Attrs): boolean {
   if (a === b) return true;
   const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => {
+  if (names.length !== Object.keys(b).length) return false;
+  for (const name of names) {
     const x = a[name]!, y = b[name];
-    return Object.is(x, y) || (Array.isArray(x) && Array.isArray(y) && x.length === y.length && x.every((v, i) => Object.is(v, y[i])));
-  });
+    if (Object.is(x, y)) continue;
+    if (!Array.isArray(x) || !Array.isArray(y) || x.length !== y.length) return false;
+    for (let i = 0; i < x.length; i++) if (!Object.is(x[i], y[i])) return false;
+  }
+  return true;
 }
 
 export const isGraph = (a: AttrValue): a is Graph => typeof a === 'object' && 'nodes' in a;
@@ -104,10 +108,23 @@ export function bodiesOf(node: Node): readonly Graph[] {
 export const operatorsIn = (graph: Graph): Set<string> => new Set(graph.nodes.flatMap((n) => [n.op, ...bodiesOf(n).flatMap((b) => [...operatorsIn(b)])]));
 
 /** Every value that a node reads: its inputs, and what its bodies capture. */
-export function readsOf(node: Node): ValueId[] {
-  const reads = node.inputs.filter((v): v is ValueId => v !== null);
-  for (const body of bodiesOf(node)) for (const [, outer] of body.captures) reads.push(outer);
+export function readsOf(node: Node): readonly ValueId[] {
+  let reads = READS.get(node);
+  if (reads === undefined) {
+    reads = node.inputs.filter((v): v is ValueId => v !== null);
+    for (const body of bodiesOf(node)) for (const [, outer] of body.captures) reads.push(outer);
+    READS.set(node, reads);
+  }
   return reads;
+}
+const READS = new WeakMap<Node, ValueId[]>();
+
+/** Are the two lists of numbers the same? */
+export function sameNumbers(a: readonly (number | null)[], b: readonly (number | null)[]): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** A constant that is in memory. */

@@ -95,4 +95,8 @@ export function fromNumbers(dtype: DType, shape: readonly number[], values: Arra
 }
 
 /** The value of a small integer tensor as plain numbers: shapes, axes, counts. */
-export const integers = (t: Tensor): number[] => Array.from(numbers(t) as Float64Array, Number);
+export function integers(t: Tensor): number[] {
+  const from = numbers(t), list = new Array<number>(from.length);
+  for (let i = 0; i < list.length; i++) list[i] = Number(from[i]);
+  return list;
+}
