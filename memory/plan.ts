@@ -30,10 +30,7 @@ interface Way {
   readonly choice: Choice;
   /** Bytes of all slabs over the lower bound where the order was searched for: plans made this way are not measured by one another. */
   readonly ratio: number;
-  readonly found: Found;
-}
-/** A layout, and what it was made of: blocks of the same lifetimes and conflicts keep their slab and who lies under whom. */
-interface Found {
+  /** What came of it, and of what: blocks of the same lifetimes and conflicts keep their slab and who lies under whom. */
   readonly blocks: readonly Block[];
   readonly conflicts: readonly (readonly [number, number])[];
   readonly problem: Problem;
@@ -51,7 +48,7 @@ export interface SlabOptions {
   /** No slab grows past this, except for one block that is larger by itself. */
   readonly maxSlabBytes?: number;
   /**
-   * Where as many blocks went before, with other sizes: blocks of the same lifetimes, and the same array of conflicts, stay one above another in their slabs;
+   * Where as many blocks went before, with other sizes: blocks of the same lifetimes, and the same conflicts, stay one above another in their slabs;
    * others are placed in the same order. Either only where that needs at most 1.01 times as much over the lower bound as the search it began with found, or next to nothing.
    */
   readonly like?: MemoryPlan;
@@ -106,17 +103,17 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   const size = new Float64Array(blocks.length);
   for (let b = 0; b < size.length; b++) size[b] = align(blocks[b]!.bytes, alignment);
   const live = liveBytes(blocks, size), lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
-  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES), way = like?.way, found = way?.found, limit = Math.max(enough, AS_NEAR * lowerBound * (way?.ratio ?? 0));
-  const same = found !== undefined && found.conflicts === conflicts && sameSpans(found.blocks, blocks);
-  const problem: Problem = same ? { ...found.problem, size, maxSlabBytes } : { size, meets: meetings(blocks), rivals: rivalsOf(blocks.length, conflicts), maxSlabBytes };
-  const finish = (layout: Layout, { order, choice }: Pick<Way, 'order' | 'choice'>, ratio: number, stack?: Found['stack']): MemoryPlan => {
+  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES), way = like?.way, limit = Math.max(enough, AS_NEAR * lowerBound * (way?.ratio ?? 0));
+  const same = way && sameSpans(way.blocks, blocks) && samePairs(way.conflicts, conflicts);
+  const problem: Problem = same ? { ...way.problem, size, maxSlabBytes } : { size, meets: meetings(blocks), rivals: rivalsOf(blocks.length, conflicts), maxSlabBytes };
+  const finish = (layout: Layout, { order, choice }: Pick<Way, 'order' | 'choice'>, ratio: number, stack?: Way['stack']): MemoryPlan => {
     const place = new Map<number, Place>();
     for (let b = 0; b < size.length; b++) place.set(b, { slab: layout.slabOf[b]!, offset: layout.offsetOf[b]! });
-    return { slabs: layout.slabs, place, total: layout.total, lowerBound, way: { order, choice, ratio, found: { blocks, conflicts, problem, layout, ...(stack ? { stack } : {}) } } };
+    return { slabs: layout.slabs, place, total: layout.total, lowerBound, way: { order, choice, ratio, blocks, conflicts, problem, layout, ...(stack ? { stack } : {}) } };
   };
   if (same) {
-    const stack = (found.stack ??= stackOf(found)), sunk = stacked(found, problem, stack);
-    if (sunk.total <= limit && (sunk.slabs.every((bytes) => bytes <= maxSlabBytes))) return finish(sunk, way!, way!.ratio, stack);
+    const stack = (way.stack ??= stackOf(way)), sunk = stacked(way, size, stack);
+    if (sunk.total <= limit && sunk.slabs.every((bytes) => bytes <= maxSlabBytes)) return finish(sunk, way, way.ratio, stack);
   }
   const known = way?.order.length === blocks.length ? greedy(problem, way.order, way.choice, limit) : null;
   if (known) return finish(known, way!, way!.ratio);
@@ -133,6 +130,12 @@ function rivalsOf(n: number, conflicts: readonly (readonly [number, number])[]):
   return rivals.map((r) => Int32Array.from(r));
 }
 
+function samePairs(a: Way['conflicts'], b: Way['conflicts']): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i]![0] !== b[i]![0] || a[i]![1] !== b[i]![1]) return false;
+  return true;
+}
 function sameSpans(a: readonly Block[], b: readonly Block[]): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i]!.first !== b[i]!.first || a[i]!.last !== b[i]!.last) return false;
@@ -140,7 +143,7 @@ function sameSpans(a: readonly Block[], b: readonly Block[]): boolean {
 }
 
 /** Who lies under whom in a layout. */
-function stackOf({ problem: { meets }, layout: { slabOf, offsetOf } }: Found): NonNullable<Found['stack']> {
+function stackOf({ problem: { meets }, layout: { slabOf, offsetOf } }: Way): NonNullable<Way['stack']> {
   const order = Int32Array.from(slabOf.keys()).sort((a, b) => offsetOf[a]! - offsetOf[b]!), from = new Int32Array(order.length + 1), under: number[] = [];
   order.forEach((b, i) => {
     for (const other of meets[b]!) if (slabOf[other] === slabOf[b] && offsetOf[other]! < offsetOf[b]!) under.push(other);
@@ -150,7 +153,7 @@ function stackOf({ problem: { meets }, layout: { slabOf, offsetOf } }: Found): N
 }
 
 /** The layout with other sizes: each block lies on the highest end of those that lay under it. Blocks that meet stay apart, since one of two lies under the other. */
-function stacked({ layout: { slabOf, slabs: { length } } }: Found, { size }: Problem, { order, from, under }: NonNullable<Found['stack']>): Layout {
+function stacked({ layout: { slabOf, slabs: { length } } }: Way, size: Float64Array, { order, from, under }: NonNullable<Way['stack']>): Layout {
   const offsetOf = new Float64Array(size.length), slabs = new Array<number>(length).fill(0);
   for (let i = 0; i < order.length; i++) {
     let offset = 0;

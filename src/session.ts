@@ -132,7 +132,7 @@ export class Session implements AsyncDisposable {
       opening = null;
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
-      const { tuning = options.tuning === false ? undefined : tuningFor?.(([] as TuningTable[]).concat(options.tuning ?? [])), placed } = tools;
+      const { tuning = options.tuning === false ? undefined : await tuningFor?.(([] as TuningTable[]).concat(options.tuning ?? [])), placed } = tools;
       const ops = equip(definitions, await kernels(sets, graph));
       const runner = makeRunner(graph, {
         model: name, ops, backend, work: hostWork(ops, random), random, rules, ...(options.trace ? { trace: options.trace } : {}), planned,

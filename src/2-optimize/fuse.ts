@@ -6,8 +6,9 @@
  * (x * sigmoid(x)) its readers come together first, and are then one reader. The expression repeats the shared part; those who
  * write code from it compute equal parts once.
  */
-import type { Call, Op } from '../../kernels/define.ts';
-import { constant, type Ex, input, inputsOf, kindOf, substitute, x } from '../../kernels/expr.ts';
+import { callOf } from '../../kernels/call.ts';
+import type { Op } from '../../kernels/define.ts';
+import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
 import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
@@ -65,7 +66,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   const factOf = (v: ValueId): Fact => facts.get(v)!;
   const shapeOf = (v: ValueId): readonly number[] => factOf(v).shape;
   const sizeAt = (v: ValueId): number => sizeOf(shapeOf(v));
-  const sameShape = (a: ValueId, b: ValueId): boolean => shapeOf(a).length === shapeOf(b).length && shapeOf(a).every((d, i) => d === shapeOf(b)[i]);
+  const sameShape = (a: ValueId, b: ValueId): boolean => sameNumbers(shapeOf(a), shapeOf(b));
   const measure = measurer();
 
   const items = graph.nodes.map((node): Item => {
@@ -183,7 +184,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     if (from.some((f, i) => f!.expr !== null || f!.node.op !== 'MatMul' || f!.node.inputs.length !== 2 || !onlyReader(item.inputs[i]!, item) || !sameShape(item.inputs[i]!, y)) || a.node.inputs[0] !== b.node.inputs[0]) return false;
     const [g, u] = weights;
     if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype || 2 * byteLength(g) > caps.limits.maxStorageBufferBindingSize) return false;
-    const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(JSON.parse(f!.node.attrs.epilogue) as Ex, [input(i, 'f32')]) : input(i, 'f32')));
+    const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(parsed(f!.node.attrs.epilogue), [input(i, 'f32')]) : input(i, 'f32')));
     const expr = substitute(item.expr!, inner);
     const label = [...a.label, ...b.label, ...item.label];
     const node: Node = { ...item.node, op: GATED, inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))], outputs: [y], attrs: { expr: JSON.stringify(expr), label } };
@@ -210,7 +211,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const operands = [...old, ...others.filter((u) => !old.includes(u))];
     // Operands are read as f32: the epilogue works on the accumulator.
     if (operands.length > MAX_EPILOGUE_OPERANDS || others.some((u) => kindOf(factOf(u).dtype) !== 'f32') || !onlyFloats(map.expr!)) return null;
-    const inner: Ex = before ? (JSON.parse(node.attrs.epilogue as string) as Ex) : input(0, 'f32');
+    const inner: Ex = before ? parsed(node.attrs.epilogue as string) : input(0, 'f32');
     const expr = substitute(map.expr!, map.inputs.map((u) => (u === v ? inner : input(1 + operands.indexOf(u), 'f32'))));
     if (!fits(expr)) return null;
     const base = [...node.inputs.slice(0, from), ...new Array<null>(Math.max(0, from - node.inputs.length)).fill(null)];
@@ -272,14 +273,6 @@ function sameMeaning(a: Node, b: Node, then: ReadonlyMap<ValueId, Fact>, now: Re
   for (const v of readsOf(a)) if (!same(v)) return false;
   for (const v of a.outputs) if (!same(v)) return false;
   return true;
-}
-
-function callOf(node: Node, factOf: (v: ValueId) => Fact): Call {
-  const inputs = node.inputs.map((v) => (v === null ? null : factOf(v)));
-  const outputs = node.outputs.map((v) => (v === null ? null : factOf(v)));
-  if (typeof node.attrs.epilogue !== 'string') return { inputs, outputs, attrs: node.attrs };
-  const from = node.attrs.operandsFrom as number;
-  return { inputs: inputs.slice(0, from), outputs, attrs: node.attrs, epilogue: { expr: JSON.parse(node.attrs.epilogue) as Ex, operands: inputs.slice(from) as Fact[] } };
 }
 
 /** Whether the expression computes with f32 and bool alone. */

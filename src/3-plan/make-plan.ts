@@ -1,3 +1,4 @@
+import { callOf } from '../../kernels/call.ts';
 import type { Call, GpuKernel, Launch, Op, Ref, WasmKernel, WasmLaunch } from '../../kernels/define.ts';
 import { type Access, type Lifetimes, lifetimes, lifetimesAgain, sameAccesses } from '../../memory/lifetimes.ts';
 import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
@@ -7,7 +8,6 @@ import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { sameCall, sameText, watching } from './alike.ts';
-import { callOf } from './call.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { arrange, assembled, type Place } from './assembled.ts';
 import { emitted } from './written.ts';
@@ -32,8 +32,8 @@ export interface PlanRequest {
 export interface PlanMemory {
   /** By the first output of a node: how it was last placed. A call that says the same as then is not asked about again, and a shader that is put together alike is the same. */
   readonly made: Map<ValueId, Made>;
-  /** What steps did with memory, how long blocks lived, and, where it was asked, who may not share a slab even where all that can share one do: that follows from shaders, and how many values each binds. */
-  lives?: { readonly accesses: readonly Access[]; readonly kept: ReadonlySet<number>; readonly found: Lifetimes; readonly hard: Lifetimes['conflicts'] | null; readonly bound: readonly (PlannedShader | number)[] };
+  /** What steps did with memory, and how long blocks lived. */
+  lives?: { readonly accesses: readonly Access[]; readonly kept: string; readonly found: Lifetimes };
   /** Where blocks went, and where they went when all that can share slabs did. */
   layout?: MemoryPlan;
   tight?: MemoryPlan;
@@ -377,26 +377,22 @@ class Draft {
     const accesses: Access[] = [{ reads: [], writes: this.inputs.filter(inSlab) }];
     for (const a of this.accesses) accesses.push(a.reads.every(inSlab) ? a : { ...a, reads: a.reads.filter(inSlab) });
     const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu', { tight, layout: before, lives } = memory;
-    const again = lives && sameSets(kept, lives.kept) && sameAccesses(accesses, lives.accesses) ? lifetimesAgain(lives.found, bytes) : null, found = again ?? lifetimes(accesses, bytes, { kept });
+    const again = lives && String([...kept]) === lives.kept && sameAccesses(accesses, lives.accesses) ? lifetimesAgain(lives.found, bytes) : null, found = again ?? lifetimes(accesses, bytes, kept);
     const { blocks, conflicts, blockOf } = found;
     const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
     const pack = (pairs: Lifetimes['conflicts'], like?: MemoryPlan): MemoryPlan =>
       planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity, ...(like ? { like } : {}) });
     let layout = memory.layout = gpu ? pack(conflicts, before) : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) });
-    let hard: Lifetimes['conflicts'] | null = null;
-    const bound: (PlannedShader | number)[] = [];
     let steps: readonly Step[] = this.steps;
     // Once slabs are shared they stay so: the shaders are there.
     if (gpu && (tight !== undefined || isWasteful(layout, before !== undefined))) {
-      for (const s of this.steps) if (s.run === 'gpu') bound.push(this.shaders[s.shader]!, s.bind.reduce((n, b) => ('value' in b ? n + 1 : n), 0));
-      hard = (again && lives!.bound.length === bound.length && lives!.bound.every((b, i) => b === bound[i]) ? lives!.hard : null) ?? hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt);
-      const other = pack(hard, tight);
+      const other = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), tight);
       if (other.total < layout.total) {
         layout = memory.tight = other;
         steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
       }
     }
-    memory.lives = { accesses, kept, found, hard, bound };
+    memory.lives = { accesses, kept: String([...kept]), found };
     const planned = values.map((v, id): PlannedValue => {
       if (v.home.in !== 'slab') return v;
       const block = blockOf.get(id);
@@ -428,12 +424,6 @@ function chooseWasm(op: Op, call: Call, caps: WasmCaps): Chosen<WasmKernel, Wasm
 /** The parameters that the kernel offers and the device has room for. */
 const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
   Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
-
-const sameSets = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean => {
-  if (a.size !== b.size) return false;
-  for (const v of a) if (!b.has(v)) return false;
-  return true;
-};
 
 /** The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user. */
 function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<Plan, 'steps' | 'shaders'> {

@@ -18,8 +18,8 @@ export interface OpenDevice {
   readonly backend: Backend;
   /** The kernels of common operators and of these sets, which the graph needs. */
   readonly kernels: (sets: readonly SetName[], graph: Graph) => Promise<Kernels>;
-  /** On a GPU: measured choices of kernels, of the caller's tables before those that ship. */
-  readonly tuningFor?: (tables: readonly TuningTable[]) => Tuning;
+  /** On a GPU: measured choices of kernels, of the caller's tables before those that ship; undefined where there are none. @throws option_invalid */
+  readonly tuningFor?: (tables: readonly TuningTable[]) => Promise<Tuning | undefined>;
 }
 export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 

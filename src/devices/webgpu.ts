@@ -1,7 +1,6 @@
 /** The GPU and the kernels it runs. */
 import { gpuKernels, isVariant } from '../../kernels/webgpu/index.ts';
 import { shipped } from '../3-plan/shipped-tuning.ts';
-import { tuningFor } from '../3-plan/tuning.ts';
 import { webgpuBackend } from '../4-run/webgpu/backend.ts';
 import type { GpuCaps } from '../core/plan.ts';
 import type { OpenDevice } from './index.ts';
@@ -13,8 +12,9 @@ export async function openGpu(device?: GPUDevice, options?: { readonly allowSoft
   let variants = false;
   return {
     backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, variants) }),
-    tuningFor: (tables) => {
-      const tuning = tuningFor(backend.caps as GpuCaps, tables);
+    tuningFor: async (tables) => {
+      if (tables.length + shipped.length === 0) return undefined;
+      const { tuningFor } = await import('../3-plan/tuning.ts'), tuning = tuningFor(backend.caps as GpuCaps, tables);
       variants = [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
       return tuning;
     },

@@ -1,6 +1,6 @@
-import type { Call, Epilogue } from '../../kernels/define.ts';
-import { parsed } from '../../kernels/expr.ts';
-import type { Fact, Node, ValueId } from '../core/graph.ts';
+import type { Call, Epilogue } from './define.ts';
+import { parsed } from './expr.ts';
+import type { Fact, Node, ValueId } from '../src/core/graph.ts';
 
 /**
  * A node at known shapes, as kernels see it. A node that carries an epilogue has it in `attrs.epilogue` (the expression as JSON),
