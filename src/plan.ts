@@ -11,7 +11,7 @@ export { SardonyxError } from './core/errors.ts';
 export type { ErrorCode } from './core/errors.ts';
 export type { Caps, Plan, Step } from './core/plan.ts';
 export { printPlan } from './3-plan/print.ts';
-export { planModel } from './plan-model.ts';
+export { planModel } from './preview.ts';
 export type { PlanOptions, Preview } from './preview.ts';
 export type { ModelSource } from './0-read/open.ts';
 

@@ -40,7 +40,11 @@ export interface Preview extends Fit {
   readonly bytesRead: number;
 }
 
-/** See `plan-model.ts`. */
+/**
+ * The plan of a model at these dims, made without any device and without its weights: where every node would run, what it copies, what memory
+ * it needs, whether a machine has room for it. Where shapes depend on data it covers the model up to there. `tools.freeDims`: the size of dims that `dims` does not name.
+ * @throws what `Session.load` throws, dimension_unbound
+ */
 export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
   const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
   const { model: { graph }, name, definitions, sets, rules } = loaded;
