@@ -34,6 +34,10 @@ const norms = over((d): Case[] => [
   { op: 'com.microsoft.SkipSimplifiedLayerNormalization', inputs: [wavy(d, [6, 36]), wavy(d, [1, 36], 0.5), wavy(d, [36]), wavy(d, [36])], outputs: 4, ...coarse(d) },
   { op: 'InstanceNormalization', inputs: [wavy(d, [2, 3, 5, 5]), wavy(d, [3]), wavy(d, [3])], ...coarse(d) }, { op: 'InstanceNormalization', inputs: [wavy(d, [2, 4, 4, 40]), wavy(d, [4]), wavy(d, [4])], ...coarse(d) },
   { op: 'GroupNormalization', inputs: [wavy(d, [2, 6, 4, 3]), wavy(d, [6]), wavy(d, [6])], attrs: { num_groups: 3 }, ...coarse(d) },
+  // As many channels as elements of a group, or of a channel.
+  ...[[2, 4, 1, 2], [1, 4, 2], [2, 6, 3]].map((shape): Case => ({ op: 'GroupNormalization', inputs: [wavy(d, shape), wavy(d, [shape[1]!]), wavy(d, [shape[1]!])], attrs: { num_groups: shape[1]! / 2 }, ...coarse(d) })),
+  ...[[2, 6, 2, 3], [1, 4, 4], [2, 4, 2, 2]].map((shape): Case => ({ op: 'InstanceNormalization', inputs: [wavy(d, shape), wavy(d, [shape[1]!]), wavy(d, [shape[1]!])], ...coarse(d) })),
+  ...[[2, 4, 2, 2], [1, 6, 6], [2, 4, 1]].map((shape): Case => ({ op: 'sardonyx.ChannelNormalization', inputs: [wavy(d, shape), wavy(d, [shape[1]!], 0.5), wavy(d, [shape[1]!])], ...coarse(d) })),
   { op: 'GroupNormalization', inputs: [wavy(d, [2, 6, 5]), wavy(d, [2]), wavy(d, [2])], attrs: { num_groups: 2, scale_per_group: 1 }, ...coarse(d) },
   ...[[2, 6, 4, 3], [1, 40, 7], [1, 300, 2, 3]].map((shape): Case => ({ op: 'sardonyx.ChannelNormalization', inputs: [wavy(d, shape), wavy(d, [shape[1]!], 0.5), wavy(d, [shape[1]!])], ...coarse(d) })),
   { op: 'sardonyx.ChannelNormalization', inputs: [wavy(d, [3, 5, 4]), wavy(d, [5])], attrs: { centred: 0, epsilon: 1e-3 }, ...coarse(d) },

@@ -100,7 +100,7 @@ function operandText(name: string, fact: Fact, shape: readonly number[], r: Rows
   const elem = elemOf(fact.dtype)!;
   const size = sizeOf(fact.shape);
   const own = { name, elem, bind, fn: '', uniforms: [] as readonly Member[] };
-  const perColumn = size === r.n && sizeOf(fact.shape.slice(-trailing(shape, r.n))) === r.n;
+  const last = trailing(shape, r.n), perColumn = size === r.n && (r.inner > 1 || (last <= shape.length && sizeOf(fact.shape.slice(-last)) === r.n));
   if (perColumn) return { ...own, four: inFours(r) ? `load4_${name}(k >> 2u)` : `vec4f(${components((c) => `load_${name}(min(k + ${c}u, u.n - 1u))`)})` };
   const access = accessOf(name, fact, shape);
   if (access.kind === 'full') return { ...own, four: loadFour(name, r) };
@@ -108,7 +108,7 @@ function operandText(name: string, fact: Fact, shape: readonly number[], r: Rows
   const four = access.one !== null && inFours(r) ? `load_${name}(${access.at('(row * u.n + k)')})` : `vec4f(${components((c) => `load_${name}(${access.at(`(row * u.n + min(k + ${c}u, u.n - 1u))`)})`)})`;
   return { ...own, four, fn: access.fn === '' ? '' : `${access.fn}\n`, uniforms: access.uniforms };
 }
-/** How many last dims of `shape` make up a row of n; its rank when none do. */
+/** How many last dims of `shape` make up a row of n; more than it has when none do. */
 function trailing(shape: readonly number[], n: number): number {
   let size = 1;
   for (let k = shape.length; k > 0; k--) {
