@@ -11,7 +11,8 @@ import type { StridedView } from './webgpu/move.ts';
 export interface Sliced { readonly starts: readonly number[]; readonly steps: readonly number[]; readonly shape: readonly number[] }
 
 /**
- * NumPy slicing: negative bounds count from the end, all bounds are clamped, so that the largest int64 means "to the end".
+ * Negative bounds count from the end and all bounds are clamped, so that the largest int64 means "to the end". A start before the beginning is the
+ * beginning, also where the step is negative: there NumPy has nothing.
  * https://onnx.ai/onnx/operators/onnx__Slice.html
  */
 export function slicesOf(shape: readonly number[], from: readonly number[], to: readonly number[], axes?: readonly number[] | null, by?: readonly number[] | null): Sliced {
@@ -26,11 +27,10 @@ export function slicesOf(shape: readonly number[], from: readonly number[], to: 
     const dim = shape[axis]!;
     const step = by?.[i] ?? 1;
     if (step === 0) fail('value_invalid', `step ${i} of Slice is 0`);
-    const least = step > 0 ? 0 : -1;
     const most = step > 0 ? dim : dim - 1;
-    const clamp = (v: number): number => Math.min(most, Math.max(least, v < 0 ? v + dim : v));
-    const start = clamp(from[i]!);
-    out[axis] = Math.max(0, Math.ceil((clamp(to[i]!) - start) / step));
+    const clamp = (v: number, least: number): number => Math.min(most, Math.max(least, v < 0 ? v + dim : v));
+    const start = clamp(from[i]!, 0);
+    out[axis] = Math.max(0, Math.ceil((clamp(to[i]!, step > 0 ? 0 : -1) - start) / step));
     starts[axis] = out[axis] === 0 ? 0 : start;
     steps[axis] = step;
   });

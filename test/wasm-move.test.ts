@@ -4,7 +4,7 @@ import { type Tensor, tensor } from '../src/core/tensor.ts';
 import { gather } from '../kernels/gather.ts';
 import { gatherScatter } from '../kernels/gather-scatter.ts';
 import { pad } from '../kernels/pad.ts';
-import { slice } from '../kernels/slice.ts';
+import { slice, slicesOf } from '../kernels/slice.ts';
 import { transpose } from '../kernels/transpose.ts';
 import { agree, DIMS, runOp, SHARED, type Source, source } from './wasm-device.ts';
 
@@ -129,4 +129,10 @@ describe('gather and scatter', () => {
       if (type === 'int64') expect(runOp(op('ScatterND'), { inputs: [data, at([2, 1]), row] }).status).toBe(1);
     }
   });
+});
+
+test('a slice backwards from before the beginning holds the first element', () => {
+  expect(slicesOf([3], [-100], [-100], [0], [-1])).toEqual({ starts: [0], steps: [-1], shape: [1] });
+  expect(slicesOf([3], [-100], [0], [0], [-1])).toMatchObject({ shape: [0] });
+  expect(slicesOf([0], [5], [-9], [0], [-2])).toMatchObject({ shape: [0] });
 });
