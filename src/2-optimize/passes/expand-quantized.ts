@@ -28,8 +28,8 @@ export const expandQuantized: Pass = expanding('expand-quantized', {
     const given = axes as readonly number[] | undefined, list = e.list(given?.length ? given : shape.map((_, i) => i));
     return shape.length === 0 ? null : e.put('ReduceMean', [x, list], { keepdims: keepdims!, noop_with_empty_axes: 0 });
   }),
-  'com.microsoft.QLinearGlobalAveragePool': between((e, x, shape, { channels_last: last }) => pooled(e, x, shape.length, last === 1, (v) => e.put('GlobalAveragePool', [v]))),
-  'com.microsoft.QLinearAveragePool': between((e, x, shape, { channels_last: last, ...attrs }) => pooled(e, x, shape.length, last === 1, (v) => e.put('AveragePool', [v], attrs))),
+  'com.microsoft.QLinearGlobalAveragePool': between((e, x, shape, { channels_last: last }) => pooled(e, x, shape.length, last !== 0, (v) => e.put('GlobalAveragePool', [v]))),
+  'com.microsoft.QLinearAveragePool': between((e, x, shape, { channels_last: last, ...attrs }) => pooled(e, x, shape.length, last !== 0, (v) => e.put('AveragePool', [v], attrs))),
   'com.microsoft.QLinearConcat': (e, node, graph) => {
     const [scale, zero, ...parts] = node.inputs as readonly ValueId[], scalar = (v: ValueId): ValueId => (graph.fact(v)?.shape.length ? e.reshape(v, []) : v);
     const floats = Array.from({ length: parts.length / 3 }, (_, i) => wide(e, parts[3 * i]!, scalar(parts[3 * i + 1]!), scalar(parts[3 * i + 2]!)));
