@@ -142,7 +142,8 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
       ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(native ? { native: cost(native) / cost(ours!) } : {}), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
     };
   } catch (e) {
-    return { model: one.name, runtimes: [], onHost: [], error: errorText(e) };
+    // Without the stack that native runtimes put into their messages: it has paths of this machine.
+    return { model: one.name, runtimes: [], onHost: [], error: errorText(e).split(/\s+at .*[(/]/)[0]! };
   } finally {
     for (const l of loaded) await l.model.release();
   }
