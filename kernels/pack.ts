@@ -72,6 +72,18 @@ const gemmPairs: Packer = (t, args, into) => {
   for (let i = 0; i < matrices; i++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[i * matrix + (((n >> 3) * half + (k >> 1)) * 8 + (n & 7)) * 2 + (k & 1)] = from[i * K * N + k * row + n * col]!;
   return bytes(out);
 };
+/**
+ * "winograd.filters" [filters, channels]: G g G^T of filters of 3 x 3 as float32, [16][filter][channel], channels up to a multiple of 4 (`kernels/webgpu/winograd.ts`).
+ */
+const winogradFilters: Packer = (t, args, into) => {
+  const [filters, channels] = ints(args) as [number, number], from = numbers(t), deep = up(channels, 4), out = cells(Float32Array, 16 * filters * deep, into);
+  const spread = (a: number, b: number, c: number): number[] => [a, (a + b + c) / 2, (a - b + c) / 2, c];
+  for (let f = 0; f < filters; f++) for (let ch = 0; ch < channels; ch++) {
+    const g = (i: number): number => Number(from[(f * channels + ch) * 9 + i]), columns = [0, 1, 2].map((c) => spread(g(c), g(3 + c), g(6 + c)));
+    for (let r = 0; r < 4; r++) spread(columns[0]![r]!, columns[1]![r]!, columns[2]![r]!).forEach((v, c) => { out[((r * 4 + c) * filters + f) * deep + ch] = v; });
+  }
+  return bytes(out);
+};
 /** "bytes.quads" [K, N, row, col, matrices, flip]: 8-bit values, `flip` changed by XOR, [k / 4][column][k & 3], columns up to a multiple of 4; 4 divides K. */
 const bytesQuads: Packer = (t, args, into) => {
   const [K, N, row, col, matrices, flip] = ints(args) as [number, number, number, number, number, number];
@@ -167,7 +179,7 @@ const packers: ReadonlyMap<string, Packer> = new Map([
     return into ?? taps;
   }],
   ['gemm.panels', gemmPanels], ['conv.tiles', convTiles],
-  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['bytes.quads', bytesQuads], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
+  ['matrix.rows', matrixRows], ['conv.quads', convQuads], ['bytes.quads', bytesQuads], ['winograd.filters', winogradFilters], ['gemm.pairs', gemmPairs], ['conv.pairs', convPairs], ['conv.floats', convFloats], ['nbits.panels', nbitsPanels], ['nbits.scales', nbitsScales], ['nbits.zeros', nbitsZeros],
 ]);
 
 /** What a plan's `pack` makes of a constant: in `into` if given, which is `pack.bytes` long. @throws internal if there is no such packer, or it made something else, or elsewhere */

@@ -18,7 +18,7 @@ export type ConvOf = (call: Call) => ConvCall;
 
 const BINDINGS = 3;
 const MAX_GROUPS = 65535;
-const biasOf = (call: Call): Addend[] => (call.inputs[2] ? [{ input: 2, shape: [sizeOf(call.inputs[2].shape), ...call.inputs[0]!.shape.slice(2).map(() => 1)], times: 1 }] : []);
+export const biasOf = (call: Call): Addend[] => (call.inputs[2] ? [{ input: 2, shape: [sizeOf(call.inputs[2].shape), ...call.inputs[0]!.shape.slice(2).map(() => 1)], times: 1 }] : []);
 const computes = (call: Call, caps: GpuCaps): boolean => productKind(elemOf(call.inputs[0]!.dtype)) === 'f32' && productKind(elemOf(call.inputs[1]!.dtype)) === 'f32' && finishFits(call, caps, BINDINGS, biasOf(call));
 
 export interface Sizes { readonly images: number; readonly groups: number; readonly channels: number; readonly filters: number; readonly size: readonly number[]; readonly out: readonly number[]; readonly fixed: boolean }

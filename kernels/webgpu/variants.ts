@@ -2,6 +2,7 @@
  * Kernels that the planner takes only where a tuning table names them: they need a feature, or win on some hardware and lose on other. They stand
  * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
  */
+import { convShape } from '../conv-shape.ts';
 import type { Call, GpuKernel, KernelTable, Launch } from '../define.ts';
 import { matmulLanes, matmulMatrix } from '../../wgsl/index.gen.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
@@ -12,6 +13,7 @@ import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './produc
 import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
 import { matrixShape, matrixTile } from './product-matrix.ts';
 import { lanesTile } from './product-tiles.ts';
+import { winogradKernel } from './winograd.ts';
 
 /** Do subgroups fill workgroups of WG, whatever size the driver takes? */
 const filled = (caps: GpuCaps, WG: number): boolean => caps.subgroups && caps.subgroupSizes !== undefined && WG % caps.subgroupSizes[1] === 0;
@@ -97,6 +99,7 @@ fn group_merged(own: A, lid: u32) -> A {
 const products = (family: string, of: ProductOf): GpuKernel[] => [lanesKernel(family, of), matrixKernel(family, of)];
 const more: KernelTable<GpuKernel> = {
   MatMul: products('matmul', formed.MatMul), 'com.microsoft.FusedMatMul': products('matmul', formed.fused), 'com.microsoft.TransposeMatMul': products('matmul', formed.fused),
+  Conv: [winogradKernel((call) => ({ window: convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: false }))],
   Gemm: products('gemm', formed.Gemm), 'com.microsoft.MatMulNBits': [nbitsGemv(true), nbitsDotKernel],
 };
 
