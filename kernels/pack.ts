@@ -77,10 +77,18 @@ const gemmPairs: Packer = (t, args, into) => {
  */
 const winogradFilters: Packer = (t, args, into) => {
   const [filters, channels] = ints(args) as [number, number], from = numbers(t), deep = up(channels, 4), out = cells(Float32Array, 16 * filters * deep, into);
-  const spread = (a: number, b: number, c: number): number[] => [a, (a + b + c) / 2, (a - b + c) / 2, c];
+  const place = filters * deep, columns = new Float64Array(12);
+  // G [a b c] = [a, (a + b + c) / 2, (a - b + c) / 2, c]
+  const spread = (a: number, b: number, c: number, to: { [i: number]: number }, at: number, step: number): void => {
+    to[at] = a;
+    to[at + step] = (a + b + c) / 2;
+    to[at + 2 * step] = (a - b + c) / 2;
+    to[at + 3 * step] = c;
+  };
   for (let f = 0; f < filters; f++) for (let ch = 0; ch < channels; ch++) {
-    const g = (i: number): number => Number(from[(f * channels + ch) * 9 + i]), columns = [0, 1, 2].map((c) => spread(g(c), g(3 + c), g(6 + c)));
-    for (let r = 0; r < 4; r++) spread(columns[0]![r]!, columns[1]![r]!, columns[2]![r]!).forEach((v, c) => { out[((r * 4 + c) * filters + f) * deep + ch] = v; });
+    const g = (f * channels + ch) * 9, to = f * deep + ch;
+    for (let c = 0; c < 3; c++) spread(from[g + c]!, from[g + 3 + c]!, from[g + 6 + c]!, columns, c, 3);
+    for (let r = 0; r < 4; r++) spread(columns[r * 3]!, columns[r * 3 + 1]!, columns[r * 3 + 2]!, out, r * 4 * place + to, place);
   }
   return bytes(out);
 };

@@ -9,10 +9,10 @@ import { built } from './browser/chromium.ts';
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
-  { entry: 'index.js', first: 109_700, all: 384_400 },
-  { entry: 'webgpu/index.js', first: 109_000, all: 288_400 },
+  { entry: 'index.js', first: 109_700, all: 386_000 },
+  { entry: 'webgpu/index.js', first: 109_000, all: 290_000 },
   { entry: 'run/index.js', first: 19_500, all: 21_800 },
-  { entry: 'plan/index.js', first: 99_000, all: 358_000 },
+  { entry: 'plan/index.js', first: 99_000, all: 359_400 },
   { entry: 'wasm/index.js', first: 111_900, all: 268_200 },
 ];
 /** Chunks that only Node asks for. */

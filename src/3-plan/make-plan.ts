@@ -413,8 +413,8 @@ export const ableKernels = (kernels: readonly GpuKernel[], call: Call, caps: Gpu
   return kernels.filter((k) => takes(k, caps) || takes(k, { ...caps, vendor: '', software: false }));
 };
 function chosenKernel(kernels: readonly GpuKernel[], call: Call, caps: GpuCaps, choice: Choice | null): GpuKernel | undefined {
-  const named = choice && kernels.find((k) => k.name === choice.kernel);
-  return named && ableKernels([named], call, caps).length > 0 ? named : kernels.find((k) => k.accepts?.(call, caps) ?? true);
+  const named = choice && ableKernels(kernels.filter((k) => k.name === choice.kernel), call, caps)[0];
+  return named ?? kernels.find((k) => k.accepts?.(call, caps) ?? true);
 }
 function chooseWasm(op: Op, call: Call, caps: WasmCaps): Chosen<WasmKernel, WasmLaunch> | undefined {
   const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);

@@ -9,13 +9,14 @@ export { gpuKernels };
 /** @throws device_unavailable */
 export async function openGpu(device?: GPUDevice, options?: { readonly allowSoftware?: boolean }): Promise<OpenDevice> {
   const backend = await webgpuBackend(device, options);
-  let variants = false;
+  const caps = backend.caps as GpuCaps;
+  let variants = caps.software;
   return {
     backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, variants) }),
     tuningFor: async (tables) => {
       if (tables.length + shipped.length === 0) return undefined;
-      const { tuningFor } = await import('../3-plan/tuning.ts'), tuning = tuningFor(backend.caps as GpuCaps, tables);
-      variants = [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
+      const { tuningFor } = await import('../3-plan/tuning.ts'), tuning = tuningFor(caps, tables);
+      variants ||= [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
       return tuning;
     },
   };

@@ -18,13 +18,16 @@ const einsum = (m: number, k: number, n: number): Problem => makeProblem('Einsum
 const convSum = (c: number, z: number, size: number, f: number, stride = 1, n = 1): Problem => makeProblem('sardonyx.ConvSum', [floats(n, c, size, size), floats(n, z, size * stride, size * stride), weight(f, c + z), weight(f)], { strides: [stride, stride] });
 const layerNorm = (rows: number, n: number): Problem => makeProblem('LayerNormalization', [floats(rows, n), weight(n), weight(n)]);
 
+/** Convolutions of 3 x 3, as channels, size and filters: an octave round each covers those of ResNet, VGG, Inception, DenseNet and SqueezeNet. */
+const SQUARES = [[32, 80, 32], [64, 40, 64], [128, 80, 128], [256, 40, 256], [512, 20, 512], [512, 8, 512], [64, 158, 64], [16, 55, 64], [32, 27, 128], [64, 13, 256], [128, 40, 32], [128, 20, 32], [128, 10, 32]] as const;
+
 /** The standard set: shapes of common models, in sizes that a software adapter does in milliseconds and hardware in microseconds. */
 export function standardProblems(caps: Pick<GpuCaps, 'software'>): Problem[] {
   const common = [
     product(1, 768, 768), product(1, 768, 3072), product(2, 768, 768), product(4, 768, 768), product(8, 768, 768), product(16, 256, 256), product(32, 384, 384), product(64, 256, 256), product(128, 384, 384), product(128, 768, 768), product(256, 256, 256), product(128, 128, 1000),
     product(128, 64, 128, false), makeProblem('MatMul', [floats(12, 128, 64), floats(12, 64, 128)]), makeProblem('MatMul', [floats(12, 128, 128), floats(12, 128, 64)]), makeProblem('MatMul', [floats(4, 197, 64), floats(4, 64, 197)]),
     makeProblem('Gemm', [floats(1, 512), weight(1000, 512), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(1, 1280), weight(1000, 1280), weight(1000)], { transB: 1 }), makeProblem('Gemm', [floats(64, 784), weight(784, 128), weight(128)]),
-    conv(3, 112, 32, 3, 2), conv(3, 64, 64, 7, 2), conv(64, 28, 64, 3), conv(128, 14, 128, 3), conv(256, 7, 256, 3), conv(64, 56, 64, 1), conv(256, 28, 64, 1), conv(128, 28, 256, 1), conv(512, 7, 512, 1), conv(32, 56, 32, 3, 1, 32), conv(96, 56, 96, 3, 2, 96), conv(192, 28, 192, 3, 1, 192), conv(480, 14, 480, 5, 1, 480),
+    conv(3, 112, 32, 3, 2), conv(3, 64, 64, 7, 2), conv(64, 28, 64, 3), conv(128, 14, 128, 3), conv(256, 7, 256, 3), ...SQUARES.map(([c, size, f]) => conv(c, size, f, 3)), conv(64, 56, 64, 1), conv(256, 28, 64, 1), conv(128, 28, 256, 1), conv(512, 7, 512, 1), conv(32, 56, 32, 3, 1, 32), conv(96, 56, 96, 3, 2, 96), conv(192, 28, 192, 3, 1, 192), conv(480, 14, 480, 5, 1, 480),
     nbits(1, 768, 768), nbits(1, 2048, 768), nbits(16, 768, 768), bytewise(16, 768, 768), reduced('Mean', 128, 768), makeProblem('ArgMax', [floats(1, 32000)], { axis: 1 }),
     makeProblem('ConvTranspose', [floats(1, 32, 16, 16), weight(32, 16, 2, 2)], { strides: [2, 2] }),
     makeProblem('Softmax', [floats(1, 1000)]), makeProblem('Softmax', [floats(12, 128, 128)]), makeProblem('Softmax', [floats(512, 64)]), layerNorm(1, 768), layerNorm(16, 768), layerNorm(128, 768), layerNorm(197, 384),
