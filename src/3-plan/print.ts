@@ -19,7 +19,7 @@ export function printPlan(plan: Plan): string {
   });
   const s = summarize(plan);
   return [
-    `plan of ${plan.model} on ${plan.device}: ${plan.steps.length} steps, ${s.dispatches} dispatches, ${s.pipelines} pipelines`,
+    `plan of ${plan.model} on ${plan.device}: ${[`${plan.steps.length} steps`, ...WORK[plan.device](s)].join(', ')}`,
     ...lines,
     ...plan.after.map((n) => `      after     ${n.op} ${n.node}  (its shape depends on data)`),
     `slabs    ${plan.slabs.map(human).join(' + ')} = ${human(plan.peakBytes)}, lower bound ${human(plan.lowerBoundBytes)}`,
@@ -29,6 +29,9 @@ export function printPlan(plan: Plan): string {
   ].join('\n');
 }
 
+const WORK: Readonly<Record<Plan['device'], (s: Summary) => string[]>> = {
+  webgpu: (s) => [`${s.dispatches} dispatches`, `${s.pipelines} pipelines`], wasm: (s) => [`${s.wasmCalls} calls`, `${s.modules} modules`], reference: () => [],
+};
 const nodeOf = (s: Step): string => ('node' in s ? `${s.op} ${s.node}` : '');
 const kernelOf = (s: Step): string => ('kernel' in s ? s.kernel : '');
 
@@ -45,6 +48,8 @@ export interface Summary {
   readonly dispatches: number;
   readonly pipelines: number;
   readonly wasmCalls: number;
+  /** WASM modules. */
+  readonly modules: number;
   readonly hostSteps: number;
   readonly weightBytes: number;
   readonly copiedBytes: number;
@@ -56,7 +61,7 @@ export function summarize(plan: Plan): Summary {
   const count = (run: Step['run']): number => plan.steps.filter((s) => s.run === run).length;
   const bytes = (v: number): number => bytesOf(plan.values[v]!.dtype, sizeOf(plan.values[v]!.shape));
   return {
-    dispatches: count('gpu'), pipelines: plan.shaders.length, wasmCalls: count('wasm'), hostSteps: count('host'),
+    dispatches: count('gpu'), pipelines: plan.shaders.length, wasmCalls: count('wasm'), modules: plan.modules.length, hostSteps: count('host'),
     weightBytes: plan.weights.reduce((n, w) => n + w.bytes, 0),
     copiedBytes: plan.steps.reduce((n, s) => n + (s.run === 'upload' || s.run === 'download' ? bytes(s.to) : 0), 0),
     peakBytes: plan.peakBytes, lowerBoundBytes: plan.lowerBoundBytes,

@@ -86,7 +86,7 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
   else {
     if (!summary.complete) print('the plan ends where a shape depends on data; the rest is planned while it runs');
     print(table([
-      ['dispatches', device === 'wasm' ? summary.wasmCalls : summary.dispatches, ''], ['pipelines', device === 'wasm' ? planned.plan!.modules.length : summary.pipelines, ''], ['host steps', summary.hostSteps, ''],
+      ...(device === 'wasm' ? [['calls', summary.wasmCalls, ''], ['modules', summary.modules, '']] : [['dispatches', summary.dispatches, ''], ['pipelines', summary.pipelines, '']]), ['host steps', summary.hostSteps, ''],
       ['weights', human(summary.weightBytes), ''], ['activations', human(summary.peakBytes), `no plan can do with less than ${human(summary.lowerBoundBytes)}`], ['copied', human(summary.copiedBytes), 'between host and device inside a run'],
     ]));
     print(summary.fits ? `fits ${memoryText(given)}` : `does not fit: ${summary.why.join('; ')}`);

@@ -35,6 +35,7 @@ export interface Block { readonly name: string; readonly at: number; readonly by
 export interface ProfiledPlan {
   readonly text: string;
   readonly steps: number;
+  /** Of WASM: calls, and modules. */
   readonly dispatches: number;
   readonly pipelines: number;
   readonly weightBytes: number;
@@ -199,7 +200,7 @@ function nodesOf({ plan, work, times }: Recorded, index: number, peaks: Peaks): 
 }
 
 function planOf(plan: Plan): ProfiledPlan {
-  const { dispatches, wasmCalls, pipelines, weightBytes, copiedBytes, peakBytes, lowerBoundBytes } = summarize(plan);
+  const { dispatches, wasmCalls, pipelines, modules, weightBytes, copiedBytes, peakBytes, lowerBoundBytes } = summarize(plan);
   const ends = new Map<number, { from: number; to: number }>();
   const root = (v: number): number => { const { home } = plan.values[v]!; return home.in === 'view' ? root(home.of) : v; };
   const touch = (v: number, step: number): void => {
@@ -220,5 +221,5 @@ function planOf(plan: Plan): ProfiledPlan {
     const { name, home } = plan.values[v]! as { name: string; home: { slab: number; offset: number } };
     return { name, at: starts[home.slab]! + home.offset, bytes: byteLength(plan.values[v]!), from, to };
   });
-  return { text: printPlan(plan), steps: plan.steps.length, dispatches: dispatches + wasmCalls, pipelines, weightBytes, copiedBytes, peakBytes, lowerBoundBytes, slabs: plan.slabs, blocks };
+  return { text: printPlan(plan), steps: plan.steps.length, dispatches: dispatches + wasmCalls, pipelines: pipelines + modules, weightBytes, copiedBytes, peakBytes, lowerBoundBytes, slabs: plan.slabs, blocks };
 }
