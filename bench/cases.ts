@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type Case, findCases } from '../src/cli/cases.ts';
 import { compareValues, mismatchText } from '../src/cli/compare.ts';
-import { recordedFeeds } from '../src/cli/verify.ts';
+import { recordedFeeds, recordedResults } from '../src/cli/verify.ts';
 import { fail } from '../src/core/errors.ts';
 import type { Value } from '../src/core/tensor.ts';
 
@@ -19,21 +19,29 @@ export function casesOf(data: readonly string[] | undefined, otherwise: readonly
   return cases.length > 0 ? cases : fail('option_invalid', `no model's name contains any of ${wanted?.join(', ')}`);
 }
 
-/** The first recorded inputs of a case. @throws option_invalid */
-export async function feedsOf(one: Case): Promise<Readonly<Record<string, Value>>> {
+type Values = Readonly<Record<string, Value>>;
+
+/** The first recorded inputs of a case, and what they should give. @throws option_invalid */
+export async function recordOf(one: Case): Promise<{ readonly feeds: Values; readonly results: Values }> {
   const { Session } = await import('../src/index.ts');
   const session = await Session.load(one.model, { device: 'reference' });
   const set = one.sets[0] ?? fail('option_invalid', 'the model has no recorded inputs');
   const feeds = await recordedFeeds(session, set, { inputTypes: session.inputs.map(() => null) });
+  const results = await recordedResults(session, set);
   await session.release();
-  return feeds;
+  return { feeds, results };
 }
 
-/** Where the peers' results differ: a time for a wrong answer says nothing. */
-export function disagreement([ours, theirs]: readonly Readonly<Record<string, Value>>[]): string | null {
-  if (theirs === undefined) return null;
-  for (const [name, value] of Object.entries(theirs)) {
-    const { mismatch } = compareValues(ours![name]!, value, LOOSE, name);
+/** Where the peers' results differ, and which of them is not what was recorded: a time for a wrong answer says nothing. */
+export function disagreement([ours, theirs]: readonly Values[], recorded: Values = {}): string | null {
+  const parted = theirs && difference(ours!, theirs);
+  if (!parted) return null;
+  const wrong = [['Sardonyx', ours!], ['the peer', theirs]] as const, not = wrong.filter(([, values]) => difference(values, recorded)).map(([name]) => name);
+  return `${parted}${not.length > 0 ? `; ${not.join(' and ')} not as recorded` : ''}`;
+}
+function difference(found: Values, wanted: Values): string | null {
+  for (const [name, value] of Object.entries(wanted)) {
+    const { mismatch } = compareValues(found[name]!, value, LOOSE, name);
     if (mismatch) return mismatchText(mismatch);
   }
   return null;

@@ -39,9 +39,11 @@ export function meansOf(models: readonly GpuModel[]): Pick<GpuReport, 'geometric
   return ratios.length === 0 ? {} : { geometricMean: geometricMean(ratios), startGeometricMean: geometricMean(starts), least: Math.min(...ratios), startLeast: Math.min(...starts) };
 }
 
-const ms = (t: number | undefined): string => (t === undefined || Number.isNaN(t) ? '' : t < 10 ? t.toFixed(2) : t.toFixed(1));
+/** What was not measured is NaN, and null in JSON. */
+const known = (t: number | null | undefined): t is number => typeof t === 'number' && !Number.isNaN(t);
+const ms = (t: number | undefined): string => (!known(t) ? '' : t < 10 ? t.toFixed(2) : t.toFixed(1));
 const times = (n: number | undefined): string => (n === undefined ? '' : `×${n.toFixed(2)}`);
-const range = (s: Spread | undefined): string => (s && !Number.isNaN(s.median) ? `${ms(s.p10)}–${ms(s.p90)}` : '');
+const range = (s: Spread | undefined): string => (s && known(s.median) ? `${ms(s.p10)}–${ms(s.p90)}` : '');
 const hosted = (all: readonly string[]): string => [...new Set(all)].map((t) => { const n = all.filter((o) => o === t).length; return n > 1 ? `${t} (${n})` : t; }).join(', ');
 const notes = (m: GpuModel): string => [m.error && `error: ${m.error}`, ...m.runs.map((r) => r.error && `${r.runtime}: ${r.error}`), m.wrong && `differs: ${m.wrong}`, m.runs[0]?.about && m.runs[0].about.onHost.length > 0 && `on the host: ${hosted(m.runs[0].about.onHost)}`].filter(Boolean).join('; ');
 
@@ -50,7 +52,7 @@ function rowsOf(r: GpuReport): string[][] {
     ['model', 'ours', 'p10–p90', 'peer', 'p10–p90', 'ratio', 'load+first: ours', 'peer', 'ratio', 'dispatches', 'pipelines', 'notes'],
     ...r.models.map((m) => {
       const [a, b] = m.runs;
-      const start = (x: GpuRun | undefined): number | undefined => x && x.load + x.first;
+      const start = (x: GpuRun | undefined): number | undefined => (x && known(x.load) ? x.load + x.first : undefined);
       return [m.model, ms(a?.wall.median), range(a?.wall), ms(b?.wall.median), range(b?.wall), times(m.ratio), ms(start(a)), ms(start(b)), times(m.startRatio), String(a?.about?.dispatches ?? ''), String(a?.about?.pipelines ?? ''), notes(m)];
     }),
   ];

@@ -17,7 +17,7 @@ import { fail, SardonyxError } from '../src/core/errors.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { bytesOfTensor, isTensor, tensor, type Tensor, tensorOver, type Value } from '../src/core/tensor.ts';
 import { launch, serve } from '../test/browser/chromium.ts';
-import { casesOf, disagreement, feedsOf, save } from './cases.ts';
+import { casesOf, disagreement, recordOf, save } from './cases.ts';
 import { type GpuModel, type GpuReport, gpuJson, gpuMarkdown, gpuText, meansOf, type Started } from './gpu-report.ts';
 import { spread } from './timing.ts';
 
@@ -140,7 +140,7 @@ async function within<T>(work: Promise<T>, ms: number): Promise<T> {
 
 async function benchModel(one: Case, url: string, page: Page, names: readonly string[]): Promise<GpuModel> {
   try {
-    const feeds = sent(await feedsOf(one));
+    const recorded = await recordOf(one), feeds = sent(recorded.feeds);
     const small = sent({ x: tensor('float32', [4], [1, 2, 3, 4]) });
     const runs: (Started & { readonly runtime: string; repeats: number; readonly samples: number[]; readonly results: Record<string, Tensor> | null; readonly error?: string })[] = [];
     for (const runtime of names) {
@@ -160,7 +160,7 @@ async function benchModel(one: Case, url: string, page: Page, names: readonly st
     for (let n = 0; n < rounds && (n < 1 || performance.now() < until || (n < 3 && performance.now() < from + limit)); n++) {
       for (const r of n % 2 === 0 ? there : [...there].reverse()) r.samples.push(await sample(r.runtime, r.repeats));
     }
-    const wrong = there.length === 2 ? disagreement(there.map((r) => r.results!)) : null;
+    const wrong = there.length === 2 ? disagreement(there.map((r) => r.results!), recorded.results) : null;
     const figures = runs.map(({ samples, results: _, ...r }) => ({ ...r, rounds: samples.length, wall: spread(samples) }));
     const [ours, peer] = figures as [(typeof figures)[number], (typeof figures)[number] | undefined];
     return {

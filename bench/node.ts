@@ -18,7 +18,7 @@ import { errorText } from '../src/cli/verify.ts';
 import { adapterName } from '../src/3-plan/tuning.ts';
 import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { fail, SardonyxError } from '../src/core/errors.ts';
-import { casesOf, disagreement, feedsOf, save } from './cases.ts';
+import { casesOf, disagreement, recordOf, save } from './cases.ts';
 import { type ColdResult, type NodeReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './node-report.ts';
 import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName, type Target } from './runtimes.ts';
 import { geometricMean, sample, settle, type Spent, spread, timed, warmUp } from './timing.ts';
@@ -107,14 +107,17 @@ async function adapter(): Promise<string> {
 async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<ModelResult> {
   const loaded: { runtime: Runtime; model: Loaded; load: Spent; first: Spent; repeats: number; samples: Spent[]; results: unknown }[] = [];
   try {
-    const feeds = await feedsOf(one);
+    const { feeds, results: recorded } = await recordOf(one);
     for (const runtime of runtimes) {
       const { value: model, spent: load } = await timed(() => runtime.load(one.model));
       const { value: results, spent: first } = await timed(() => model.run(feeds));
       loaded.push({ runtime, model, load, first, repeats: 1, samples: [], results });
     }
     const [found, ...others] = loaded.map(({ model, results }) => model.values(results));
-    const wrong = others.map((theirs, k) => disagreement([found!, theirs]) && `${NAMES[k + 1]}: ${disagreement([found!, theirs])}`).find((text) => text) ?? null;
+    const wrong = others.flatMap((theirs, k) => {
+      const parted = disagreement([found!, theirs], recorded);
+      return parted ? [`${NAMES[k + 1]}: ${parted}`] : [];
+    })[0] ?? null;
     for (const l of loaded) {
       if (threads > 1) await settle();
       l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);

@@ -18,7 +18,7 @@ import { fail } from '../src/core/errors.ts';
 import type { DType } from '../src/core/dtype.ts';
 import { bytesOfTensor, isTensor, type Tensor, tensorOver, type Value } from '../src/core/tensor.ts';
 import { launch, serve } from '../test/browser/chromium.ts';
-import { casesOf, disagreement, feedsOf, save } from './cases.ts';
+import { casesOf, disagreement, recordOf, save } from './cases.ts';
 import { type Spread, spread } from './timing.ts';
 
 const USAGE = `npm run bench:page -- [options]
@@ -91,7 +91,7 @@ async function ours(here: string): Promise<Map<string, string | Uint8Array>> {
 }
 
 async function benchModel(browser: Browser, address: string, codeAt: (path: string) => Uint8Array | string | null, one: Case, url: string, device: string): Promise<Row[]> {
-  const feeds = sent(await feedsOf(one));
+  const recorded = await recordOf(one), feeds = sent(recorded.feeds);
   const starts = number(given, 'starts', 1) ?? 9;
   const found = RUNTIMES.map((runtime) => ({ runtime, times: [] as Start[], bytes: 0, gzip: 0, gzipByDefault: undefined as number | undefined, error: null as string | null }));
   const startOf = async (runtime: string): Promise<{ first: Start; bytes: number; gzip: number }> => {
@@ -118,7 +118,7 @@ async function benchModel(browser: Browser, address: string, codeAt: (path: stri
     }
   }
   const results = found.flatMap((f) => (f.times[0] ? [received(f.times[0].results)] : []));
-  const wrong = results.length === 2 ? disagreement(results) : null;
+  const wrong = results.length === 2 ? disagreement(results, recorded.results) : null;
   const median = (times: readonly Start[], part: 'code' | 'load' | 'run'): number => spread(times.map((t) => t[part])).median;
   return found.map(({ runtime, times, bytes, gzip, gzipByDefault, error }) => ({
     model: one.name, device, runtime, starts: times.length,

@@ -117,6 +117,11 @@ export async function recordedFeeds(session: Pick<Session, 'inputs'>, set: DataS
   }
   return feeds;
 }
+/** The outputs that a data set recorded, by name. */
+export async function recordedResults(session: Pick<Session, 'outputs'>, set: DataSet): Promise<Record<string, Value>> {
+  return Object.fromEntries(await Promise.all(set.outputs.map(async (file, i) => [session.outputs[i]!.name, await readValue(file, null)] as const)));
+}
+
 const readValue = async (file: string, type: ValueType | null | undefined): Promise<Value> => asDeclared(parseValue(await readFile(file), type ?? null), type ?? null);
 
 async function runSet(session: Session, set: DataSet, types: Types, tolerance: Tolerance, worst: { maxAbs: number; maxRel: number }, signal: AbortSignal): Promise<string | null> {
