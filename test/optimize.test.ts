@@ -81,6 +81,10 @@ const padded = (pads: readonly number[], op = 'Conv', attributes: Parameters<typ
   in: { x: [1, channels, 6, 7] }, out: { y: 'float32' }, weights: { w: f32([3, 4, 3, 3]), pads: i64(...pads), v: filled(value) },
   nodes: [node('Pad', mode === 'constant' ? ['x', 'pads', 'v'] : ['x', 'pads'], ['p'], { mode }), node(op, op === 'Conv' ? ['p', 'w'] : ['p'], ['y'], { ...(op === 'Conv' ? {} : { kernel_shape: [3, 3] }), ...attributes })],
 });
+const maximum = (before: ReturnType<typeof node>, value: number, attributes: Parameters<typeof node>[3] = {}, put = 2): Graph => ({
+  in: { x: [1, 4, 6, 7] }, out: { y: 'float32' }, weights: { pads: i64(0, 0, put, 1, 0, 0, 1, put), v: filled(value), least: filled(-0.25) },
+  nodes: [before, node('Pad', ['r', 'pads', 'v'], ['p'], { mode: 'constant' }), node('MaxPool', ['p'], ['y'], { kernel_shape: [3, 3], ...attributes })],
+});
 /** Scaled dot-product attention as exporters write it, Q, K and V coming as [batch, steps, heads, size]. */
 const attention = (o: { readonly mask?: readonly number[] | null; readonly scale?: 'score' | 'both' | 'none'; readonly keyPerm?: 'once' | 'twice'; readonly after?: boolean; readonly axis?: number; readonly out?: Graph['out']; readonly groups?: boolean } = {}): Graph => {
   const scale = o.scale ?? 'score';
@@ -129,6 +133,8 @@ const MATCH: readonly (readonly [pass: string, what: string, g: Graph])[] = [
   ['remove-noops', 'a Pad of nothing, a Slice of all, a Concat of one', graph({ weights: { p: i64(0, 0, 0, 0, 0, 0), a: i64(0), b: i64(99), e: tensor('float32', [2, 0, 8], []) }, nodes: [node('Pad', ['x', 'p'], ['q'], { mode: 'reflect' }), node('Slice', ['q', 'a', 'b', 'a'], ['r']), node('Concat', ['r', 'e'], ['s'], { axis: 1 }), node('Softmax', ['s'], ['y'])] })],
   ['fold-pad', 'zeros around a convolution', padded([0, 0, 1, 0, 0, 0, 2, 1])],
   ['fold-pad', 'zeros around an average', padded([0, 0, 1, 1, 0, 0, 1, 1], 'AveragePool')],
+  ['fold-pad', 'zeros around a maximum of what is not negative', maximum(node('Relu', ['x'], ['r']), 0, { strides: [2, 1] })], ['fold-pad', 'a bound around a maximum of clipped values', maximum(node('Clip', ['x', 'least'], ['r']), -0.25)],
+  ['fold-pad', 'what is below all around any maximum', maximum(node('Neg', ['x'], ['r']), -Infinity, { dilations: [2, 1] })],
   ['fold-scale', 'Mul', conv('Mul', [6, 1, 1])], ['fold-scale', 'Add', conv('Add', [1, 6, 1, 1], 'second')], ['fold-scale', 'Sub', conv('Sub', [6, 1, 1], 'second')], ['fold-scale', 'Div', conv('Div', [])],
   ['fold-scale', 'a transposed convolution', conv('Mul', [4, 1, 1], 'first', { nodes: [node('ConvTranspose', ['x', 'w4'], ['a'], { group: 2 }), node('Mul', ['a', 'c'], ['y'])], weights: { w4: f32([4, 2, 3, 3]), c: f32([4, 1, 1]) } })],
   ['fuse-norm', 'pow, sqrt, div', layerNorm()], ['fuse-norm', 'a product as the square, the reciprocal', layerNorm({ square: 'mul', scale: 'reciprocal' })],
@@ -155,6 +161,8 @@ const LEAVE: readonly (readonly [pass: string, why: string, g: Graph])[] = [
   ['fold-scale', 'the constant follows width', conv('Mul', [4])], ['fold-scale', 'the constant is divided', conv('Div', [6, 1, 1], 'second')], ['fold-scale', 'the result is an output', conv('Mul', [6, 1, 1], 'first', { out: { y: 'float32', a: 'float32' } })],
   ['fold-scale', 'the constant widens the result', conv('Mul', [3, 1, 1, 1, 1])],
   ['fold-pad', 'what is put is not 0', padded([0, 0, 1, 1, 0, 0, 1, 1], 'Conv', {}, 0.5)], ['fold-pad', 'channels are put', padded([0, 1, 1, 1, 0, 2, 1, 1], 'Conv', {}, 0, 'constant', 1)], ['fold-pad', 'the border is repeated', padded([0, 0, 1, 1, 0, 0, 1, 1], 'Conv', {}, 0, 'edge')],
+  ['fold-pad', 'zeros exceed some of what a maximum reads', maximum(node('Neg', ['x'], ['r']), 0)], ['fold-pad', 'a maximum rounds its windows up', maximum(node('Relu', ['x'], ['r']), 0, { strides: [2, 2], ceil_mode: 1 })],
+  ['fold-pad', 'a maximum reads nothing but what is put', maximum(node('Relu', ['x'], ['r']), 0, {}, 3)],
   ['fold-pad', 'some is cut off', padded([0, 0, -1, 1, 0, 0, 1, 1])], ['fold-pad', 'the average has padding that it does not count', padded([0, 0, 1, 1, 0, 0, 1, 1], 'AveragePool', { pads: [1, 1, 1, 1] })],
   ['merge-casts', 'a cast loses something', graph(unary(node('Cast', ['x'], ['a'], { to: 6 }), node('Cast', ['a'], ['y'], { to: 1 })))],
   ['merge-duplicates', 'the axes differ', graph(unary(node('Softmax', ['x'], ['s'], { axis: 1 }), node('Softmax', ['x'], ['t'], { axis: 2 }), node('Mul', ['s', 't'], ['y'])))],

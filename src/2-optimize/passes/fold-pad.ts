@@ -3,40 +3,58 @@ import { numbers } from '../../core/numbers.ts';
 import type { GraphView, Pass } from '../rewrite.ts';
 import { listOf, scalarOf } from './patterns.ts';
 
-/** Zeros put around an image by a Pad that a convolution or an average reads: the window's own padding does that. */
+const WINDOWS: ReadonlySet<string> = new Set(['Conv', 'QLinearConv', 'AveragePool', 'MaxPool']);
+type Numbers = readonly number[] | undefined;
+
+/**
+ * What a Pad puts around an image that a window reads, the window's own padding does: zeros for a convolution or an average, and for a maximum what is no greater
+ * than any pixel, such as zeros behind a Relu.
+ */
 export const foldPad: Pass = {
   name: 'fold-pad',
   exactness: 'exact',
-  roots: ({ op }) => op === 'Conv' || op === 'AveragePool' || op === 'QLinearConv',
+  roots: ({ op }) => WINDOWS.has(op),
   rewrite: (node, graph) => {
-    if (node.op !== 'Conv' && node.op !== 'AveragePool' && node.op !== 'QLinearConv') return null;
-    if (node.attrs.auto_pad !== 'NOTSET' && node.attrs.auto_pad !== undefined && node.attrs.auto_pad !== '') return null;
+    const { op, attrs: { auto_pad: auto = 'NOTSET', ceil_mode: ceil, kernel_shape: kernel, count_include_pad: counts, ...attrs } } = node;
+    if (!WINDOWS.has(op) || (auto !== 'NOTSET' && auto !== '')) return null;
     const pad = graph.maker(node.inputs[0]);
-    if (pad?.op !== 'Pad' || pad.attrs.mode !== 'constant' || !isZero(pad, graph, node.op === 'QLinearConv' ? node.inputs[2]! : null)) return null;
+    if (pad?.op !== 'Pad' || pad.attrs.mode !== 'constant') return null;
+    const value = filler(pad, graph), zero = op === 'QLinearConv' ? scalarOf(graph, node.inputs[2]) : 0;
+    if (value === null || (op === 'MaxPool' ? !(value <= leastOf(graph, pad.inputs[0]!)) : value !== zero)) return null;
     const shape = graph.fact(pad.inputs[0])?.shape;
     const more = shape && padsOf(pad, shape.length, graph);
     if (!more || more.some((p) => p < 0) || [0, 1].some((axis) => more[axis] !== 0 || more[axis + shape.length] !== 0)) return null;
     const spatial = shape.length - 2;
-    const own = (node.attrs.pads as readonly number[] | undefined) ?? new Array<number>(2 * spatial).fill(0);
+    const own = (attrs.pads as Numbers) ?? new Array<number>(2 * spatial).fill(0), dilations = (attrs.dilations as Numbers) ?? [];
     if (own.length !== 2 * spatial) return null;
-    // An average that leaves out its own padding counts the zeros of the Pad: both kinds cannot be one.
-    if (node.op === 'AveragePool' && (node.attrs.ceil_mode === 1 || (own.some((p) => p !== 0) && node.attrs.count_include_pad !== 1))) return null;
-    const kernel = node.op === 'AveragePool' ? (node.attrs.kernel_shape as readonly number[]) : undefined;
-    const dilations = (node.attrs.dilations as readonly number[] | undefined) ?? [];
     const pads = own.map((p, i) => p + more[i < spatial ? 2 + i : shape.length + 2 + i - spatial]!);
-    // A pooling window must meet the image somewhere.
-    if (node.op === 'AveragePool' && (kernel === undefined || pads.some((p, i) => p >= (kernel[i % spatial]! - 1) * (dilations[i % spatial] ?? 1) + 1))) return null;
-    const attrs = { ...node.attrs, pads, ...(node.op === 'AveragePool' ? { count_include_pad: 1 } : {}) };
-    return { reason: `${pad.name} puts zeros around what ${node.name} reads: its window does that`, remove: [node], add: [{ ...node, inputs: [pad.inputs[0]!, ...node.inputs.slice(1)], attrs }] };
+    if (op.endsWith('Pool')) {
+      // A pooling window must meet the image somewhere, one that ceil_mode adds may not, and indices count the pixels of the Pad.
+      if (ceil === 1 || node.outputs.length > 1 || pads.some((p, i) => p >= ((kernel as number[])[i % spatial]! - 1) * (dilations[i % spatial] ?? 1) + 1)) return null;
+      // An average that leaves out its own padding counts the zeros of the Pad: both kinds cannot be one.
+      if (op === 'AveragePool' && own.some((p) => p !== 0) && counts !== 1) return null;
+    }
+    const kept = { ...node.attrs, pads, ...(op === 'AveragePool' ? { count_include_pad: 1 } : {}) };
+    return { reason: `what ${pad.name} puts around the image that ${node.name} reads, its window does`, remove: [node], add: [{ ...node, inputs: [pad.inputs[0]!, ...node.inputs.slice(1)], attrs: kept }] };
   },
 };
 
-/** Does the Pad put zeros, or the number at `zero`, around? */
-function isZero(pad: Node, graph: GraphView, zero: ValueId | null): boolean {
-  if (zero !== null) return pad.inputs[2] != null && scalarOf(graph, zero) !== null && scalarOf(graph, pad.inputs[2]) === scalarOf(graph, zero);
-  if (pad.inputs[2] == null) return pad.attrs.value === undefined || pad.attrs.value === 0;
+/** What the Pad puts around; null where that is not known. */
+function filler(pad: Node, graph: GraphView): number | null {
+  if (pad.inputs[2] == null) return (pad.attrs.value as number | undefined) ?? 0;
   const t = graph.constant(pad.inputs[2]);
-  return t !== null && t.dtype !== 'string' && numbers(t)[0] === 0;
+  return t === null || t.dtype === 'string' ? null : Number(numbers(t)[0]);
+}
+/** A bound below every element. */
+function leastOf(graph: GraphView, v: ValueId, depth = 8): number {
+  const maker = graph.maker(v), of = (v2: ValueId): number => (depth > 0 ? leastOf(graph, v2, depth - 1) : -Infinity);
+  switch (maker?.op) {
+    case 'Relu': case 'Sigmoid': case 'HardSigmoid': case 'Softplus': case 'Abs': case 'Exp': return 0;
+    case 'Clip': return maker.inputs[1] == null ? -Infinity : (scalarOf(graph, maker.inputs[1]) ?? -Infinity);
+    case 'Concat': case 'Max': return Math.min(...maker.inputs.map((i) => of(i!)));
+    case 'MaxPool': case 'Identity': case 'Dropout': return of(maker.inputs[0]!);
+    default: return graph.fact(v)?.dtype.startsWith('uint') ? 0 : -Infinity;
+  }
 }
 /** Elements put before and after each axis, as [before…, after…]. */
 function padsOf(pad: Node, rank: number, graph: GraphView): readonly number[] | null {
