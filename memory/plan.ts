@@ -63,7 +63,7 @@ export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonl
 }
 
 /** What is this much above the lower bound, or this many bytes, is not worth a search: a plan is made for every new set of dims. */
-const HEAP_SLACK = 1.02;
+const HEAP_SLACK = 1.03;
 const SLAB_SLACK = 1.01;
 const FEW_BYTES = 4096;
 /** A known way may be this much farther from the bound than it was. */
@@ -117,7 +117,7 @@ function search(blocks: readonly Block[], conflicts: readonly (readonly [number,
   }
   const known = way?.order.length === blocks.length ? greedy(problem, way.order, way.choice, limit) : null;
   if (known) return finish(known, way!, way!.ratio);
-  const { best, ...by } = climb(problem, orders(blocks, size, live), counts.flatMap((count) => [{ count, snug: true }, { count, snug: false }]), effort, enough);
+  const { best, ...by } = climb(problem, orders(blocks, size, live), counts.flatMap((count) => (count === 1 ? [true] : [true, false]).map((snug) => ({ count, snug }))), effort, enough);
   return finish(best, by, best.total / Math.max(1, lowerBound));
 }
 
@@ -180,13 +180,13 @@ function meetings(blocks: readonly Block[]): Int32Array[] {
   return meets.map((m) => Int32Array.from(m));
 }
 
-/** Orders to start from: by size, by size times lifetime, by lifetime, by time, and what is live at the fullest step first. */
+/** Orders to start from: by size, what is live at the fullest step first, by size times lifetime, by lifetime, by time. */
 function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array): Int32Array[] {
   const span = (b: number): number => blocks[b]!.last - blocks[b]!.first + 1;
   const bySize = (a: number, b: number): number => size[b]! - size[a]! || blocks[a]!.first - blocks[b]!.first || a - b;
   const crowd = Float64Array.from(blocks, ({ first, last }) => live.subarray(first, last + 1).reduce((most, bytes) => Math.max(most, bytes), 0));
   const keys: ((a: number, b: number) => number)[] = [
-    () => 0, (a, b) => size[b]! * span(b) - size[a]! * span(a), (a, b) => span(b) - span(a), (a, b) => blocks[a]!.first - blocks[b]!.first, (a, b) => crowd[b]! - crowd[a]!,
+    () => 0, (a, b) => crowd[b]! - crowd[a]!, (a, b) => size[b]! * span(b) - size[a]! * span(a), (a, b) => span(b) - span(a), (a, b) => blocks[a]!.first - blocks[b]!.first,
   ];
   return keys.map((key) => Int32Array.from(blocks.keys()).sort((a, b) => key(a, b) || bySize(a, b)));
 }
