@@ -5,6 +5,7 @@ import { goOn } from './0-read/bytes.ts';
 import type { SetName } from '../kernels/sets.ts';
 import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
 import { type Model, parseModel } from './1-parse/model.ts';
+import { operatorsNamed } from './1-parse/operators.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import { type Rules, rulesFor } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
@@ -36,7 +37,7 @@ export interface Loaded {
   settle(): Promise<void>;
 }
 
-/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told early which sets of operators it has. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
+/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told which sets of operators it has, ahead of parsing and again after it. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
 export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g, needs: (sets: readonly SetName[]) => void = () => undefined): Promise<Loaded> {
   const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
   const opened = await openModel(source, options, graphOnly);
@@ -47,6 +48,7 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
   const weights = (): number => plan?.weights.reduce((n, w) => n + w.bytes, 0) ?? 0;
   try {
     tell('parse', 0, 1);
+    fetchAhead(setsOf(operatorsNamed(opened.from)), options, needs);
     const model = parseModel(opened.from, (file, offset, length) => {
       const bytes = opened.read(file, offset, length);
       if (loading && plan) Promise.resolve(bytes).then(() => tell('upload', Math.min(read += length, weights()), weights()), () => undefined);
@@ -83,6 +85,13 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     await opened.settle().catch(() => undefined);
     throw e instanceof SardonyxError ? e.within(`model ${name}`) : e;
   }
+}
+
+/** Asks for what these operators need, while their model is parsed. What is rare may be a function of the model's own, and what fails is asked for again. */
+function fetchAhead(named: readonly SetName[], { optimize }: GraphOptions, needs: (sets: readonly SetName[]) => void): void {
+  const sets = named.filter((set) => set !== 'rare');
+  needs(sets);
+  void Promise.all([definitionsOf(sets), rulesFor(optimize, sets)]).catch(() => undefined);
 }
 
 /** What the promise gives, unless the signal comes first; `late` then gets what comes after all. @throws aborted */

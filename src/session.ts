@@ -111,7 +111,11 @@ export class Session implements AsyncDisposable {
     const first = openDevice(options.device ?? 'auto', options);
     first.catch(() => undefined); // reported where it is waited for
     // Kernels come while definitions do; where they cannot, it is said when they are asked for.
-    const needs = (sets: readonly SetName[]): void => void first.then(({ backend }) => kernelsFor(backend.caps.kind, sets)).catch(() => undefined);
+    const needs = (sets: readonly SetName[]): void => {
+      const { device } = options;
+      const asked = device === 'wasm' || device === 'webgpu' ? kernelsFor(device, sets) : first.then(({ backend }) => kernelsFor(backend.caps.kind, sets));
+      asked.catch(() => undefined);
+    };
     const loaded = await loadGraph(source, options, false, tools.edit, needs).catch((e: unknown) => {
       void first.then(({ backend }) => backend.release(), () => undefined);
       throw e;

@@ -4,10 +4,11 @@ import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import { safePath } from '../src/1-parse/external.ts';
 import { type Model, parseModel } from '../src/1-parse/model.ts';
+import { operatorsNamed } from '../src/1-parse/operators.ts';
 import { parseTensor, parseValue } from '../src/1-parse/values.ts';
 import { ONNX_OF_DTYPE, type DType } from '../src/core/dtype.ts';
 import { SardonyxError } from '../src/core/errors.ts';
-import { bodiesOf, type Graph, readsOf } from '../src/core/graph.ts';
+import { bodiesOf, type Graph, operatorsIn, readsOf } from '../src/core/graph.ts';
 import { bytesOfTensor, type Tensor, type Value } from '../src/core/tensor.ts';
 
 const { onnx } = onnxProto;
@@ -296,8 +297,12 @@ describe('bytes that are no model', () => {
     const started = performance.now();
     const attempt = (bytes: Uint8Array): string => codeOf(() => parseModel(bytes).graph.values.forEach((v) => v.constant?.peek()));
     expect(attempt(whole)).toBe('none');
+    expect([...operatorsNamed(whole)]).toEqual(['Add', 'Neg', 'If']);
     let refused = 0;
-    for (let n = 0; n < whole.length; n++) if (attempt(whole.subarray(0, n)) !== 'none') refused++;
+    for (let n = 0; n < whole.length; n++) {
+      if (attempt(whole.subarray(0, n)) !== 'none') refused++;
+      expect(['Add', 'Neg', 'If']).toEqual(expect.arrayContaining([...operatorsNamed(whole.subarray(0, n))]));
+    }
     expect(refused).toBeGreaterThan(whole.length * 0.9);
     let state = 1;
     const random = (n: number): number => { state = (Math.imul(state, 1664525) + 1013904223) >>> 0; return Math.floor((state / 2 ** 32) * n); };
@@ -376,6 +381,7 @@ describe.skipIf(!existsSync(folder))('recorded models', () => {
     const theirs = onnx.ModelProto.decode(bytes);
     const ours: Model = parseModel(bytes);
     expectSorted(ours.graph);
+    expect([...operatorsNamed(bytes)]).toEqual(expect.arrayContaining([...operatorsIn(ours.graph)]));
     const g = theirs.graph!;
     if ((theirs.functions ?? []).length === 0) expect(countOurs(ours.graph)).toBe(countNodes(g as unknown as Json));
     expect(ours.irVersion).toBe(Number(theirs.irVersion));
