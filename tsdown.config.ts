@@ -18,6 +18,31 @@ const shared = (sets: readonly string[]): readonly string[] => {
   return norms.length > 0 ? norms : sets.some((name) => name.endsWith('spatial')) ? sets.filter((name) => !name.endsWith('uncommon')) : sets;
 };
 
+/** The one function of rolldown's runtime that chunks use, in each of them instead of in a file of its own. */
+const RUNTIME = 'rolldown-runtime.js', RUNTIME_IMPORT = /^import \{ t as __exportAll \} from "\.\/rolldown-runtime\.js";$/m;
+const EXPORT_ALL = 'const __exportAll = (all) => Object.defineProperties({}, Object.fromEntries(Object.entries(all).map(([name, get]) => [name, { get, enumerable: true }])));';
+
+/** What an `import()` loads is asked for together with the chunks that it imports in turn: a page waits for one answer, not for one after another. The build with every device does without, since its many chunks would make it a kilobyte larger. */
+const together = {
+  name: 'together',
+  generateBundle(_: unknown, bundle: Record<string, { readonly type: string; readonly imports?: readonly string[]; code?: string }>) {
+    const reach = (file: string, seen = new Set<string>()): Set<string> => {
+      if (!seen.has(file)) for (const next of (seen.add(file), bundle[file]?.imports ?? [])) reach(next, seen);
+      return seen;
+    };
+    for (const [file, chunk] of Object.entries(bundle)) {
+      if (chunk.type !== 'chunk') continue;
+      const here = reach(file), first = new Set<string>();
+      chunk.code = chunk.code!.replace(/\bimport\("\.\/([^"]+)"\)/g, (asked, to: string) => {
+        const set = to.replace(/^wasm-/, ''), around = set === to ? here : reach(set); // the definitions of a set come with its kernels
+        const more = [...reach(to)].filter((name) => name !== to && name !== RUNTIME && name in bundle && !here.has(name) && !around.has(name));
+        return more.length === 0 || first.size === first.add(to).size ? asked : `Promise.all([${[asked, ...more.map((name) => `import("./${name}")`)].join(', ')}]).then(([m]) => m)`;
+      }).replace(RUNTIME_IMPORT, EXPORT_ALL);
+    }
+    if (!Object.values(bundle).some(({ code }) => code?.includes(RUNTIME))) delete bundle[RUNTIME];
+  },
+};
+
 /**
  * One chunk for all that the entry imports, and one for each set of operators: its definitions, kernels and passes load together.
  * In a build with every device the CPU's kernels of a set are a chunk of their own.
@@ -68,7 +93,7 @@ const onlyWith = (backend: string) => {
   return {
     ...common, entry: { index: 'src/index.ts' }, outDir: `dist/${backend}`, dts: false, hash: false, ...options,
     plugins: [
-      ...plugins,
+      ...plugins, together,
       { name: `only-${backend}`, resolveId: { filter: { id: /\bdevices\/index\.ts$/ }, handler: () => resolve(import.meta.dirname, `src/devices/only-${backend}.ts`) } },
       ...(backend === 'wasm' ? [{
         name: 'no-gpu',
