@@ -134,7 +134,7 @@ const MATCH: readonly (readonly [pass: string, what: string, g: Graph])[] = [
   ['fold-pad', 'zeros around a convolution', padded([0, 0, 1, 0, 0, 0, 2, 1])],
   ['fold-pad', 'zeros around an average', padded([0, 0, 1, 1, 0, 0, 1, 1], 'AveragePool')],
   ['fold-pad', 'zeros around a maximum of what is not negative', maximum(node('Relu', ['x'], ['r']), 0, { strides: [2, 1] })], ['fold-pad', 'a bound around a maximum of clipped values', maximum(node('Clip', ['x', 'least'], ['r']), -0.25)],
-  ['fold-pad', 'what is below all around any maximum', maximum(node('Neg', ['x'], ['r']), -Infinity, { dilations: [2, 1] })],
+  ['fold-pad', 'what is below all around any maximum', maximum(node('Neg', ['x'], ['r']), -Infinity, { dilations: [2, 1], auto_pad: 'VALID' })],
   ['fold-scale', 'Mul', conv('Mul', [6, 1, 1])], ['fold-scale', 'Add', conv('Add', [1, 6, 1, 1], 'second')], ['fold-scale', 'Sub', conv('Sub', [6, 1, 1], 'second')], ['fold-scale', 'Div', conv('Div', [])],
   ['fold-scale', 'a transposed convolution', conv('Mul', [4, 1, 1], 'first', { nodes: [node('ConvTranspose', ['x', 'w4'], ['a'], { group: 2 }), node('Mul', ['a', 'c'], ['y'])], weights: { w4: f32([4, 2, 3, 3]), c: f32([4, 1, 1]) } })],
   ['fuse-norm', 'pow, sqrt, div', layerNorm()], ['fuse-norm', 'a product as the square, the reciprocal', layerNorm({ square: 'mul', scale: 'reciprocal' })],

@@ -16,7 +16,7 @@ export const foldPad: Pass = {
   roots: ({ op }) => WINDOWS.has(op),
   rewrite: (node, graph) => {
     const { op, attrs: { auto_pad: auto = 'NOTSET', ceil_mode: ceil, kernel_shape: kernel, count_include_pad: counts, ...attrs } } = node;
-    if (!WINDOWS.has(op) || (auto !== 'NOTSET' && auto !== '')) return null;
+    if (!WINDOWS.has(op) || !/^(NOTSET|VALID|)$/.test(auto as string)) return null;
     const pad = graph.maker(node.inputs[0]);
     if (pad?.op !== 'Pad' || pad.attrs.mode !== 'constant') return null;
     const value = filler(pad, graph), zero = op === 'QLinearConv' ? scalarOf(graph, node.inputs[2]) : 0;
@@ -25,7 +25,7 @@ export const foldPad: Pass = {
     const more = shape && padsOf(pad, shape.length, graph);
     if (!more || more.some((p) => p < 0) || [0, 1].some((axis) => more[axis] !== 0 || more[axis + shape.length] !== 0)) return null;
     const spatial = shape.length - 2;
-    const own = (attrs.pads as Numbers) ?? new Array<number>(2 * spatial).fill(0), dilations = (attrs.dilations as Numbers) ?? [];
+    const own = (auto === 'VALID' ? undefined : attrs.pads as Numbers) ?? new Array<number>(2 * spatial).fill(0), dilations = (attrs.dilations as Numbers) ?? [];
     if (own.length !== 2 * spatial) return null;
     const pads = own.map((p, i) => p + more[i < spatial ? 2 + i : shape.length + 2 + i - spatial]!);
     if (op.endsWith('Pool')) {
@@ -34,7 +34,7 @@ export const foldPad: Pass = {
       // An average that leaves out its own padding counts the zeros of the Pad: both kinds cannot be one.
       if (op === 'AveragePool' && own.some((p) => p !== 0) && counts !== 1) return null;
     }
-    const kept = { ...node.attrs, pads, ...(op === 'AveragePool' ? { count_include_pad: 1 } : {}) };
+    const kept = { ...node.attrs, auto_pad: 'NOTSET', pads, ...(op === 'AveragePool' ? { count_include_pad: 1 } : {}) };
     return { reason: `what ${pad.name} puts around the image that ${node.name} reads, its window does`, remove: [node], add: [{ ...node, inputs: [pad.inputs[0]!, ...node.inputs.slice(1)], attrs: kept }] };
   },
 };
