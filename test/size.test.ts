@@ -10,10 +10,10 @@ import { built } from './browser/chromium.ts';
  */
 const CEILINGS = [
   { entry: 'index.js', first: 109_700, all: 386_000 },
-  { entry: 'webgpu/index.js', first: 109_100, all: 290_600 },
+  { entry: 'webgpu/index.js', first: 109_500, all: 290_800 },
   { entry: 'run/index.js', first: 19_500, all: 21_800 },
-  { entry: 'plan/index.js', first: 99_000, all: 359_400 },
-  { entry: 'wasm/index.js', first: 112_000, all: 268_800 },
+  { entry: 'plan/index.js', first: 99_200, all: 359_400 },
+  { entry: 'wasm/index.js', first: 112_300, all: 269_000 },
 ];
 /** Chunks that only Node asks for. */
 const NODE = /^(?:node-gpu|source-node)\b/;
