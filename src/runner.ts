@@ -222,11 +222,12 @@ export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<s
   return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...planning, ...(request.recipe ? { memory: memoryOf(request.recipe) } : {}) }, ops));
 }
 
-/** What the last plan of each recipe learned of its kernels. */
-const MEMORIES = new WeakMap<Recipe, PlanMemory>();
+/** What the last plan of each recipe learned of its kernels, and what plans of one graph do alike. */
+const MEMORIES = new WeakMap<Recipe, PlanMemory>(), HABITS = new WeakMap<object, PlanMemory['habit']>();
 function memoryOf(recipe: Recipe): PlanMemory {
-  let memory = MEMORIES.get(recipe);
-  if (memory === undefined) MEMORIES.set(recipe, (memory = { made: new Map() }));
+  let memory = MEMORIES.get(recipe), habit = HABITS.get(recipe.family);
+  if (habit === undefined) HABITS.set(recipe.family, (habit = {}));
+  if (memory === undefined) MEMORIES.set(recipe, (memory = { made: new Map(), habit }));
   return memory;
 }
 

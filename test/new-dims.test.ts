@@ -25,6 +25,8 @@ function feedsOf(session: Session, past: number, seq: number): Feeds {
 const text = ({ slabs, peakBytes, ...plan }: Plan): string =>
   JSON.stringify(plan, (key, v: unknown) => (key === 'bytes' && v instanceof Uint8Array ? Buffer.from(v).toString('base64') : key === 'home' && (v as Home).in === 'slab' ? 'slab' : v));
 
+const PHASES = ['batch_size', 'sequence_length', 'past_sequence_length', 'total_sequence_length'];
+
 describe.skipIf(!existsSync(FOLDER))('new dims', () => {
   for (const model of ['stories260k-hf-op17', 'stories260k-int8dyn', 'gpt2-mini-synth', 'qwen3-mini-synth']) {
     it(`${model} makes no module for a longer past or prompt, and the plan that a new session makes`, async () => {
@@ -75,6 +77,8 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
     ['convnext-mini-synth', ['b'], [[1], [2], [5]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 8], [1, 16], [1, 36], [1, 100], [1, 128]]], ['bert-mini-synth', ['batch', 'seq'], [[2, 64], [3, 100], [8, 16]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 3], [1, 2], [1, 7]]],
     ['gpt2-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]], ['gpt2-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 1, 5, 6], [1, 1, 6, 7], [1, 1, 200, 201]]],
     ['qwen3-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]], ['stories260k-hf-op17', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]],
+    // 16 is also the size of a head: a class of its own
+    ['stories260k-gqa-int4', PHASES, [[1, 16, 0, 16], [1, 17, 0, 17], [1, 64, 0, 64]]], ['stories260k-gqa-fp32', PHASES, [[2, 16, 0, 16], [3, 16, 0, 16], [8, 16, 0, 16]]],
     ['t5-mini-enc-synth', ['b', 's'], [[1, 8], [1, 32], [1, 128]]], ['wav2vec2-mini-synth', ['b', 'n'], [[1, 3200], [1, 16000], [1, 9600]]], ['ppocrv4-rec', ['p2o.DynamicDimension.0', 'p2o.DynamicDimension.1'], [[1, 320], [1, 384], [1, 640]]],
   ] as const)('%s at other %s makes no pipeline that was not there: %j', async (model, names, [first, ...others]) => {
     const { model: { graph }, definitions, sets, rules } = await loadGraph(file(model), {}), ops = equip(definitions, await kernelsFor('webgpu', sets)), caps = { ...BASE_GPU, software: true }, recipes: Recipe[] = [];

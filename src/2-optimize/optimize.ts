@@ -19,6 +19,8 @@ export interface Recipe {
   readonly fusion: Fusion;
   /** For each place in the order, the place among the merged nodes. */
   readonly order: readonly number[];
+  /** One and the same object for all recipes of a graph. */
+  readonly family: object;
 }
 /** Recipes kept of one graph: for one token and for many, a batch of one and of more. */
 const KEPT = 6;
@@ -36,7 +38,7 @@ export function optimize(graph: Bound, wanted: ReadonlySet<ValueId>, ops: Readon
   const fusion = fuse(simplify(graph, wanted, ops, rules, caps.kind, trace, log), wanted, ops, caps, rules.allow);
   const ordered = orderForMemory(fusion.to, wanted, ops);
   const places = new Map(fusion.to.nodes.map((n, i) => [n, i]));
-  const recipe = { from: graph, wanted, dims, log, fusion, order: ordered.nodes.map((n) => places.get(n)!) };
+  const recipe = { from: graph, wanted, dims, log, fusion, order: ordered.nodes.map((n) => places.get(n)!), family: recipes.at(-1)?.family ?? {} };
   recipes.push(recipe);
   if (recipes.length > KEPT) recipes.shift();
   return { ...ordered, recipe };

@@ -37,6 +37,8 @@ export interface PlanMemory {
   /** Where blocks went, and where they went when all that can share slabs did. */
   layout?: MemoryPlan;
   tight?: MemoryPlan;
+  /** Of all plans of a graph, at dims of any class: whether the last one's steps shared slabs. What they do else takes other shaders. */
+  readonly habit: { shares?: boolean };
 }
 interface Made { readonly call: Call; readonly gpu?: Chosen<GpuKernel, Launch> | undefined; readonly wasm?: Chosen<WasmKernel, WasmLaunch> | undefined; readonly shaders: PlannedShader[] }
 interface Chosen<K, L> { readonly kernel: K; readonly scratch: readonly number[]; readonly launches: readonly L[] }
@@ -376,7 +378,7 @@ class Draft {
     const kept = new Set(outputs.map((v) => this.root(v)).filter(inSlab));
     const accesses: Access[] = [{ reads: [], writes: this.inputs.filter(inSlab) }];
     for (const a of this.accesses) accesses.push(a.reads.every(inSlab) ? a : { ...a, reads: a.reads.filter(inSlab) });
-    const memory: PlanMemory = request.memory ?? { made: new Map() }, gpu = request.caps.kind === 'webgpu', { tight, layout: before, lives } = memory;
+    const memory: PlanMemory = request.memory ?? { made: new Map(), habit: {} }, gpu = request.caps.kind === 'webgpu', { tight, layout: before, lives, habit } = memory;
     const again = lives && String([...kept]) === lives.kept && sameAccesses(accesses, lives.accesses) ? lifetimesAgain(lives.found, bytes) : null, found = again ?? lifetimes(accesses, bytes, kept);
     const { blocks, conflicts, blockOf } = found;
     const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
@@ -385,13 +387,15 @@ class Draft {
     let layout = memory.layout = gpu ? pack(conflicts, before) : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) });
     let steps: readonly Step[] = this.steps;
     // Once slabs are shared they stay so: the shaders are there.
-    if (gpu && (tight !== undefined || isWasteful(layout, before !== undefined))) {
+    const used = before ? tight !== undefined : habit.shares;
+    if (gpu && (used || isWasteful(layout, used === false))) {
       const other = pack(hardConflicts(this.steps, accesses.slice(1), this.shaders, blockAt), tight);
-      if (other.total < layout.total) {
+      if (used ? other.total <= layout.total : other.total < layout.total) {
         layout = memory.tight = other;
         steps = shared(this.steps, this.shaders, blockAt, layout, (shader) => this.shader(shader));
       }
     }
+    if (gpu) habit.shares = steps !== this.steps;
     memory.lives = { accesses, kept: String([...kept]), found };
     const planned = values.map((v, id): PlannedValue => {
       if (v.home.in !== 'slab') return v;

@@ -8,10 +8,10 @@ import type { MemoryPlan } from '../../memory/plan.ts';
 import type { GpuStep, PlannedShader, Step } from '../core/plan.ts';
 
 /**
- * Is what a plan needs so far above the least possible that it is worth the other shaders? Of a few kilobytes more may go, the more so `again`, where
- * the plan before did without: dims that change would bring other shaders.
+ * Is what a plan needs so far above the least possible that it is worth the other shaders? Of a few kilobytes more may go, and more so `again`, where
+ * a plan of the same graph did without: other shaders would have to be compiled for other dims.
  */
-export const isWasteful = ({ total, lowerBound }: MemoryPlan, again: boolean): boolean => total > (total - lowerBound > 65536 ? 1.15 : again ? 1.3 : 1.19) * lowerBound;
+export const isWasteful = ({ total, lowerBound }: MemoryPlan, again: boolean): boolean => total > (again ? 1.35 : total - lowerBound > 65536 ? 1.15 : 1.19) * lowerBound;
 
 /** Values, by number: the block that holds them, undefined for what is outside the slabs. */
 type BlockOf = (value: number) => number | undefined;
