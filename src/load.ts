@@ -6,6 +6,7 @@ import type { SetName } from '../kernels/sets.ts';
 import { openModel, type ModelSource, type Progress, type ReadOptions } from './0-read/open.ts';
 import { type Model, parseModel } from './1-parse/model.ts';
 import { operatorsNamed } from './1-parse/operators.ts';
+import type { Sparse } from './1-parse/wire.ts';
 import { normalize } from './2-optimize/normalize.ts';
 import { type Rules, rulesFor } from './2-optimize/passes/index.ts';
 import { type Exactness, rewrite, type Trace } from './2-optimize/rewrite.ts';
@@ -37,10 +38,11 @@ export interface Loaded {
   settle(): Promise<void>;
 }
 
-/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told which sets of operators it has, ahead of parsing and again after it. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
+/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told which sets of operators it has, as its nodes come, and again when it is parsed. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
 export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g, needs: (sets: readonly SetName[]) => void = () => undefined): Promise<Loaded> {
   const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
-  const opened = await openModel(source, options, graphOnly);
+  const ahead = (from: Uint8Array | Sparse): void => fetchAhead(setsOf(operatorsNamed(from)), options, needs);
+  const opened = await openModel(source, options, graphOnly, ahead);
   const { name, bytesRead } = opened;
   let plan: Plan | null = null;
   let loading = true;
@@ -48,7 +50,7 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
   const weights = (): number => plan?.weights.reduce((n, w) => n + w.bytes, 0) ?? 0;
   try {
     tell('parse', 0, 1);
-    fetchAhead(setsOf(operatorsNamed(opened.from)), options, needs);
+    ahead(opened.from);
     const model = parseModel(opened.from, (file, offset, length) => {
       const bytes = opened.read(file, offset, length);
       if (loading && plan) Promise.resolve(bytes).then(() => tell('upload', Math.min(read += length, weights()), weights()), () => undefined);
@@ -87,7 +89,7 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
   }
 }
 
-/** Asks for what these operators need, while their model is parsed. What is rare may be a function of the model's own, and what fails is asked for again. */
+/** Asks for what these operators need, while their model comes and is parsed. What is rare may be a function of the model's own, and what fails is asked for again. */
 function fetchAhead(named: readonly SetName[], { optimize }: GraphOptions, needs: (sets: readonly SetName[]) => void): void {
   const sets = named.filter((set) => set !== 'rare');
   needs(sets);

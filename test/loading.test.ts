@@ -11,6 +11,7 @@ import { expectedDigests, sha256 } from '../src/0-read/integrity.ts';
 import { parseModel } from '../src/1-parse/model.ts';
 import { scan } from '../src/1-parse/scan.ts';
 import { type ModelCache, type ModelSource, planModel, type Progress, type Results, Session, type SessionOptions, SardonyxError, type Tensor, tensor } from '../src/index.ts';
+import { loadGraph } from '../src/load.ts';
 import { type ModelServer, serveModels } from './model-server.ts';
 import { encode, initializer, node, port } from './onnx-model.ts';
 
@@ -129,6 +130,16 @@ describe('a model given as', () => {
     expect(await run(source, { device })).toEqual(wantLarge);
     expect(source.reads.reduce((n, [, length]) => n + length, 0)).toBeLessThan(1 << 20);
     await refusal(Session.load({ ...source, read: () => new Uint8Array(3) }));
+  });
+
+  it('bytes that come slowly has its operators fetched before the last of them', async () => {
+    const bytes = encode({ input: [port('x', [1, 1, 4, 4])], output: [port('y', [1, 1, 4, 4])], initializer: [initializer('w', tensor('float32', [1, 1, 1, 1], [3])), initializer('more', tensor('float32', [2 ** 21], new Float32Array(2 ** 21)))], node: [node('Conv', ['x', 'w'], ['y'])] });
+    const asked: string[] = [];
+    let told = (): void => undefined;
+    const ahead = new Promise<void>((resolve) => { told = resolve; });
+    const { sets } = await loadGraph({ size: bytes.length, read: async (offset, length) => { if (offset > 0) await ahead; return bytes.slice(offset, offset + length); } }, {}, false, undefined, (names) => { asked.push(...names); told(); });
+    expect(asked.length).toBeGreaterThan(0);
+    expect(sets).toEqual(expect.arrayContaining(asked));
   });
 
   it('a large byte source with a digest is read to its end', async () => {

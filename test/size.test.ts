@@ -9,7 +9,7 @@ import { built } from './browser/chromium.ts';
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
-  { entry: 'index.js', first: 109_700, all: 386_000 },
+  { entry: 'index.js', first: 109_900, all: 386_000 },
   { entry: 'webgpu/index.js', first: 109_500, all: 290_800 },
   { entry: 'run/index.js', first: 19_500, all: 21_800 },
   { entry: 'plan/index.js', first: 99_200, all: 359_400 },

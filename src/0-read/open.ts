@@ -46,14 +46,17 @@ export interface OpenModel {
   settle(): Promise<void>;
 }
 
+/** From so many bytes on, and at each doubling, others may look at a model that is read as a whole. */
+const GLANCE = 1 << 16;
 /** A model up to this many bytes is read as a whole, so that all of its weights can take part in rewriting the graph. */
 const WHOLE = 64 << 20;
 
 /**
- * Opens a model and reads its graph. `graphOnly`: no more than that, even where reading more would be quicker, and no digest is checked.
+ * Opens a model and reads its graph. `graphOnly`: no more than that, even where reading more would be quicker, and no digest is checked. `glance` is shown
+ * how far a model has come that is read as a whole: what is not here yet is a hole.
  * @throws source_failed, integrity_mismatch, model_not_onnx, option_invalid, aborted
  */
-export async function openModel(source: ModelSource, options: ReadOptions, graphOnly = false): Promise<OpenModel> {
+export async function openModel(source: ModelSource, options: ReadOptions, graphOnly = false, glance: (from: Sparse) => void = () => undefined): Promise<OpenModel> {
   const expected = options.integrity === undefined || graphOnly ? null : (await import('./integrity.ts')).expectedOf(options.integrity);
   const progress = { loaded: 0, total: 0 as number | null };
   let bytesRead = 0;
@@ -95,7 +98,7 @@ export async function openModel(source: ModelSource, options: ReadOptions, graph
     known.catch(() => files.delete(file)); // it may be there the next time
     return known;
   };
-  const sparse = await readGraph(bytes, place.inMemory, expected, graphOnly);
+  const sparse = await readGraph(bytes, place.inMemory, expected, graphOnly, glance);
   return {
     name: bytes.name, from: sparse, bytesRead: () => bytesRead,
     read: async (file, offset, length) => {
@@ -187,7 +190,7 @@ async function* behind(chunks: AsyncIterable<Uint8Array>, from: number): AsyncGe
   }
 }
 
-async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: Expected | null, graphOnly: boolean): Promise<Uint8Array | Sparse> {
+async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: Expected | null, graphOnly: boolean, glance: (from: Sparse) => void): Promise<Uint8Array | Sparse> {
   const { name, size } = bytes;
   if (memory !== null) {
     await expected?.whole(name, memory);
@@ -195,12 +198,15 @@ async function readGraph(bytes: Bytes, memory: Uint8Array | null, expected: Expe
   }
   if (size !== null && size <= WHOLE && !graphOnly) {
     const whole = new Uint8Array(size);
-    let at = 0;
+    let at = 0, next = GLANCE;
     for await (const chunk of bytes.stream()) {
       if (at + chunk.length > size) fail('source_failed', `${name} has more bytes than the ${size} that were announced`);
       whole.set(chunk, at);
       at += chunk.length;
       if (at >= START && at - chunk.length < START) checkStart(whole, true);
+      if (at < next || at === size) continue;
+      glance({ bytes: whole.subarray(0, at), holes: [{ at, length: size - at, bytes: null }] });
+      next = 2 * at;
     }
     if (at < size) fail('source_failed', `${name} ends after ${at} bytes of ${size}`);
     await expected?.whole(name, whole);

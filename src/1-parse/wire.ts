@@ -72,7 +72,9 @@ function take(r: Reader, length: number): number {
 function moveTo(r: Reader, to: number): void {
   r.pos = to;
   while (r.edge < to) {
-    r.shift += r.holes[r.passed++]!.length;
+    const { at, length } = r.holes[r.passed++]!;
+    if (at + length > to) malformed(to, 'what begins here was left out');
+    r.shift += length;
     r.edge = r.holes[r.passed]?.at ?? Infinity;
   }
 }
