@@ -77,6 +77,8 @@ const conv = (op: string, c: readonly number[], order: 'first' | 'second' = 'fir
   in: { x: [2, 4, 5, 6] }, out: { y: 'float32' }, weights: { w: f32([6, 2, 3, 3]), c: tensor('float32', c, Array.from(noise(size(c), 3), (v) => v + 2)) },
   nodes: [node('Conv', ['x', 'w'], ['a'], { group: 2 }), node(op, order === 'first' ? ['a', 'c'] : ['c', 'a'], ['y'])], ...more,
 });
+/** A convolution times -¼, ½, 1, …: its weights keep their bits. */
+const timesPowers = (op: string): Graph => conv(op, [6, 1, 1], 'first', { weights: { w: f32([6, 2, 3, 3]), c: tensor('float32', [6, 1, 1], [-0.25, 0.5, 1, 2, 4, 8]) } });
 const padded = (pads: readonly number[], op = 'Conv', attributes: Parameters<typeof node>[3] = {}, value = 0, mode = 'constant', channels = 4): Graph => ({
   in: { x: [1, channels, 6, 7] }, out: { y: 'float32' }, weights: { w: f32([3, 4, 3, 3]), pads: i64(...pads), v: filled(value) },
   nodes: [node('Pad', mode === 'constant' ? ['x', 'pads', 'v'] : ['x', 'pads'], ['p'], { mode }), node(op, op === 'Conv' ? ['p', 'w'] : ['p'], ['y'], { ...(op === 'Conv' ? {} : { kernel_shape: [3, 3] }), ...attributes })],
@@ -135,7 +137,7 @@ const MATCH: readonly (readonly [pass: string, what: string, g: Graph])[] = [
   ['fold-pad', 'zeros around an average', padded([0, 0, 1, 1, 0, 0, 1, 1], 'AveragePool')],
   ['fold-pad', 'zeros around a maximum of what is not negative', maximum(node('Relu', ['x'], ['r']), 0, { strides: [2, 1] })], ['fold-pad', 'a bound around a maximum of clipped values', maximum(node('Clip', ['x', 'least'], ['r']), -0.25)],
   ['fold-pad', 'what is below all around any maximum', maximum(node('Neg', ['x'], ['r']), -Infinity, { dilations: [2, 1], auto_pad: 'VALID' })],
-  ['fold-scale', 'Mul', conv('Mul', [6, 1, 1])], ['fold-scale', 'Add', conv('Add', [1, 6, 1, 1], 'second')], ['fold-scale', 'Sub', conv('Sub', [6, 1, 1], 'second')], ['fold-scale', 'Div', conv('Div', [])],
+  ['fold-scale', 'Mul', timesPowers('Mul')], ['fold-scale', 'Add', conv('Add', [1, 6, 1, 1], 'second')], ['fold-scale', 'Sub', conv('Sub', [6, 1, 1], 'second')], ['fold-scale', 'Div', timesPowers('Div')],
   ['fold-scale', 'a transposed convolution', conv('Mul', [4, 1, 1], 'first', { nodes: [node('ConvTranspose', ['x', 'w4'], ['a'], { group: 2 }), node('Mul', ['a', 'c'], ['y'])], weights: { w4: f32([4, 2, 3, 3]), c: f32([4, 1, 1]) } })],
   ['fuse-norm', 'pow, sqrt, div', layerNorm()], ['fuse-norm', 'a product as the square, the reciprocal', layerNorm({ square: 'mul', scale: 'reciprocal' })],
   ['fuse-norm', '1 / √', layerNorm({ scale: 'one' })], ['fuse-norm', 'a power of -½', layerNorm({ scale: 'pow' })], ['fuse-norm', 'no scale', layerNorm({ gamma: false })], ['fuse-norm', 'two axes', layerNorm({ axes: [1, 2], gamma: false })],
@@ -158,7 +160,7 @@ const LEAVE: readonly (readonly [pass: string, why: string, g: Graph])[] = [
   ['fuse-norm', 'the variance is read elsewhere', layerNorm({ out: { y: 'float32', z: 'float32' }, more: [node('Neg', ['var'], ['z'])] })],
   ['fuse-norm', 'the axis is not the last', layerNorm({ axes: [1] })], ['fuse-norm', 'epsilon is no constant', layerNorm({ eps: null })], ['fuse-norm', 'it is a cube', layerNorm({ exponent: 4 })],
   ['fuse-softmax', 'the axes differ', softmax(2, 1)], ['fuse-softmax', 'nothing is subtracted', softmax(2, 2, false)], ['fuse-softmax', 'the exponentials are an output', softmax(2, 2, true, { y: 'float32', e: 'float32' })],
-  ['fold-scale', 'the constant follows width', conv('Mul', [4])], ['fold-scale', 'the constant is divided', conv('Div', [6, 1, 1], 'second')], ['fold-scale', 'the result is an output', conv('Mul', [6, 1, 1], 'first', { out: { y: 'float32', a: 'float32' } })],
+  ['fold-scale', 'the constant follows width', conv('Mul', [4])], ['fold-scale', 'the constant is divided', conv('Div', [6, 1, 1], 'second')], ['fold-scale', 'the result is an output', { ...timesPowers('Mul'), out: { y: 'float32', a: 'float32' } }], ['fold-scale', 'the weights would be rounded', conv('Mul', [6, 1, 1])],
   ['fold-scale', 'the constant widens the result', conv('Mul', [3, 1, 1, 1, 1])],
   ['fold-pad', 'what is put is not 0', padded([0, 0, 1, 1, 0, 0, 1, 1], 'Conv', {}, 0.5)], ['fold-pad', 'channels are put', padded([0, 1, 1, 1, 0, 2, 1, 1], 'Conv', {}, 0, 'constant', 1)], ['fold-pad', 'the border is repeated', padded([0, 0, 1, 1, 0, 0, 1, 1], 'Conv', {}, 0, 'edge')],
   ['fold-pad', 'zeros exceed some of what a maximum reads', maximum(node('Neg', ['x'], ['r']), 0)], ['fold-pad', 'a maximum rounds its windows up', maximum(node('Relu', ['x'], ['r']), 0, { strides: [2, 2], ceil_mode: 1 })],

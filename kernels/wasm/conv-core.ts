@@ -109,7 +109,10 @@ export interface ConvSpec {
   readonly source: Source;
   readonly store: StoreSpec | null;
 }
-/** Outputs whose inputs a block keeps near, and k's of them, each block a sum of its own; the channels in it are so many that their pages fit the first TLB. */
+/**
+ * Outputs whose inputs a block keeps near, and k's of them, each block a sum of its own: half as many where a tap is a channel, which rounds less
+ * and costs the same. The channels in it are so many that their pages fit the first TLB.
+ */
 const BLOCK_OUTPUTS = 64;
 const BLOCK_K = 64;
 const BLOCK_PAGES = 48;
@@ -120,7 +123,7 @@ export function convSpec(g: Geometry, source: Source = 'float32', store: StoreSp
 /** K's, and rows of the image, that are worked on at once. */
 export function blockOf(g: Geometry): { k: number; rows: number } {
   const taps = tapsOf(g), plane = 4 * g.input[0] * g.input[1] * g.input[2];
-  const channels = Math.min(Math.ceil(BLOCK_K / taps), Math.ceil(BLOCK_PAGES * Math.max(1, 4096 / Math.max(1, plane))));
+  const channels = Math.min(taps === 1 ? BLOCK_K / 2 : Math.ceil(BLOCK_K / taps), Math.ceil(BLOCK_PAGES * Math.max(1, 4096 / Math.max(1, plane))));
   return { k: channels * taps, rows: Math.max(1, Math.floor(BLOCK_OUTPUTS / Math.max(1, g.output[2]))) };
 }
 

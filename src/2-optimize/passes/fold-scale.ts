@@ -9,7 +9,12 @@ const AFFINE: Readonly<Record<string, (c: number, first: boolean) => readonly [s
   Mul: (c) => [c, 0], Add: (c) => [1, c], Sub: (c, first) => (first ? [1, -c] : [-1, c]), Div: (c, first) => (first && c !== 0 ? [1 / c, 0] : null),
 };
 
-/** Mul, Add, Sub or Div by a constant per channel behind a convolution with constant weights goes into the weights. */
+const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(Math.abs(n)));
+
+/**
+ * Mul, Add, Sub or Div by a constant per channel behind a convolution with constant weights goes into the weights. A factor that would round
+ * them, the same way at each position of an image, stays behind a Conv: its epilogue multiplies once per output.
+ */
 export const foldScale: Pass = {
   name: 'fold-scale',
   exactness: 'reassociates',
@@ -24,13 +29,14 @@ export const foldScale: Pass = {
     const w = graph.fact(conv.inputs[1])?.constant;
     const b = conv.inputs[2] == null ? null : graph.constant(conv.inputs[2]);
     if (w === undefined || (conv.inputs[2] != null && b === null) || c.dtype !== w.dtype) return null;
-    // Weights that others read too would be there twice.
-    if (node.op !== 'Add' && graph.readers(conv.inputs[1]!).length !== 1) return null;
     const { channels, run, channelOf } = channelsOf(conv, w);
     const perChannel = valuesPerChannel(c, w.shape.length, channels);
     const pairs = perChannel?.map((v) => (Number.isFinite(v) ? affine(v, at === 0) : null));
     if (pairs === undefined || pairs.some((p) => p === null)) return null;
     const scale = Float64Array.from(pairs, (p) => p![0]), shift = Float64Array.from(pairs, (p) => p![1]);
+    if (conv.op === 'Conv' && !scale.every(isPowerOfTwo)) return null;
+    // Weights that others read too would be there twice.
+    if (node.op !== 'Add' && graph.readers(conv.inputs[1]!).length !== 1) return null;
     const weights = scale.every((s) => s === 1) ? conv.inputs[1]! : graph.addValue(`${graph.nameOf(conv.inputs[1]!)}.scaled`, scaledWeights(w, scale, run, channelOf));
     const bias = b === null && shift.every((s) => s === 0) ? null : graph.addValue(`${conv.name}.bias`, foldedBias(w.dtype, b, { scale, shift }));
     return {
