@@ -40,10 +40,24 @@ const within = (most: number, ...shape: number[]): Tensor => tensor('float32', s
 const floats = (...shape: number[]): Tensor => within(1, ...shape);
 const bytes = (...shape: number[]): Tensor => tensor('uint8', shape, Uint8Array.from({ length: sizeOf(shape) }, () => 256 * next()));
 
-const depthwise = (channels: number, size: number): Problem => ({
-  name: `depthwise 3×3 ${channels} @${size}`, x: [1, channels, size, size],
-  layer: { op: 'Conv', attrs: { kernel_shape: [3, 3], pads: [1, 1, 1, 1], group: channels }, weights: () => [floats(channels, 1, 3, 3), floats(channels)], out: [1, channels, size, size] },
-});
+/** A convolution that keeps the image's size, divides it by the stride or, transposed, multiplies it. */
+interface Image { readonly channels: number; readonly size: readonly number[] }
+function conv(from: Image, channels: number, kernel: number, { stride = 1, group = 1, transposed = false } = {}): Layer & { readonly to: Image } {
+  const each = (n: number): number[] => from.size.map(() => n), pad = transposed ? (kernel - stride) / 2 : (kernel - 1) / 2;
+  const size = from.size.map((n) => (transposed ? n * stride : n / stride)), fan = (from.channels / group) * kernel ** size.length;
+  const shape = transposed ? [from.channels, channels / group] : [channels, from.channels / group];
+  return {
+    op: transposed ? 'ConvTranspose' : 'Conv', attrs: { kernel_shape: each(kernel), pads: [...each(pad), ...each(pad)], strides: each(stride), group },
+    weights: () => [within(1 / Math.sqrt(fan), ...shape, ...each(kernel)), within(0.1, channels)], out: [1, channels, ...size], to: { channels, size },
+  };
+}
+function convolution(family: string, from: Image, kernel: number, options: Parameters<typeof conv>[3] & { readonly channels?: number; readonly back?: number } = {}): Problem {
+  const layer = conv(from, options.channels ?? from.channels, kernel, options), { stride = 1, transposed = false } = options;
+  const name = `${family} ${from.size.map(() => kernel).join('×')}${stride > 1 ? `/${stride}` : ''} ${from.channels}→${layer.to.channels} @${from.size.join('×')}`;
+  return { name, x: [1, from.channels, ...from.size], layer, ...(options.back ? { back: conv(layer.to, from.channels, options.back, { stride, transposed: !transposed }) } : {}) };
+}
+const image = (channels: number, ...size: number[]): Image => ({ channels, size });
+const depthwise = (channels: number, size: number): Problem => convolution('depthwise', image(channels, size, size), 3, { group: channels });
 const softmax = (...shape: number[]): Problem => ({ name: `softmax ${shape.join('×')}`, x: shape, layer: { op: 'Softmax', attrs: { axis: -1 }, out: shape } });
 const layerNorm = (...shape: number[]): Problem => ({ name: `layernorm ${shape.join('×')}`, x: shape, layer: { op: 'LayerNormalization', attrs: { axis: -1 }, weights: () => [floats(shape.at(-1)!), floats(shape.at(-1)!)], out: shape } });
 /** One row by 4-bit weights in blocks of 32. */
@@ -58,6 +72,13 @@ function matmul(M: number, N: number, K: number): Problem {
 
 const PROBLEMS: readonly (() => Problem)[] = [
   () => depthwise(32, 112), () => depthwise(96, 56), () => depthwise(144, 56), () => depthwise(192, 28), () => depthwise(384, 14), () => depthwise(960, 7),
+  () => convolution('pointwise', image(64, 56, 56), 1), () => convolution('pointwise', image(128, 28, 28), 1), () => convolution('pointwise', image(512, 7, 7), 1),
+  () => convolution('conv', image(64, 56, 56), 3), () => convolution('conv', image(128, 28, 28), 3), () => convolution('conv', image(256, 14, 14), 3),
+  () => convolution('strided', image(64, 56, 56), 3, { channels: 128, stride: 2, back: 2 }), () => convolution('strided', image(3, 224, 224), 7, { channels: 32, stride: 2, back: 4 }),
+  () => convolution('grouped', image(128, 28, 28), 3, { group: 32 }), () => convolution('grouped', image(256, 14, 14), 3, { group: 32 }),
+  () => convolution('transposed', image(64, 28, 28), 2, { channels: 32, stride: 2, transposed: true, back: 3 }),
+  () => convolution('transposed', image(64, 28, 28), 4, { channels: 32, stride: 2, transposed: true, back: 3 }),
+  () => convolution('1-D', image(128, 400), 3), () => convolution('1-D', image(384, 100), 3), () => convolution('3-D', image(16, 8, 28, 28), 3),
   () => softmax(12, 128, 128), () => softmax(8, 197, 197), () => softmax(512, 768), () => softmax(1, 32000),
   () => layerNorm(16, 384), () => layerNorm(128, 768), () => layerNorm(512, 768), () => layerNorm(197, 192),
   () => nbits(768, 768), () => nbits(768, 3072), () => nbits(2048, 2048), () => nbits(4096, 4096),
