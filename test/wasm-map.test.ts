@@ -24,30 +24,47 @@ const unary: readonly [Fn, units: number, low: number, high: number][] = [
 ];
 const SPECIAL = [0, -0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, Infinity, -Infinity, NaN, 1e-40, -1e-40, 2 ** -149, -(2 ** -149), 2 ** -126, -(2 ** -126), 1.17e-38, 3.4e38, -3.4e38, 88.8, -88.8, 103, -104, 1e10, 2 ** 26, 2 ** 30, 1e30];
 
+/** Every exponent, every sign: NaN and infinities among them. */
+const ANY = (s: ReturnType<typeof source>): Float32Array => new Float32Array(Uint32Array.from({ length: 4000 }, () => s.next() * 2 ** 32).buffer);
+
+/** The largest error of `fn` on `values` in units, and where. */
+function largest(fn: Fn, caps: WasmCaps, values: ArrayLike<number>): { worst: number; at: string } {
+  const t = fromNumbers('float32', [values.length], values);
+  const got = numbers(runOp(map, { attrs: attrsOf({ k: 'f32', f: fn, a: [f] }, 'float32'), inputs: [t], caps }).outputs[0]!);
+  const of = compile({ k: 'f64', f: fn, a: [input(0, 'f64')] });
+  let worst = 0;
+  let at = '';
+  for (let i = 0; i < values.length; i++) {
+    const v = numbers(t)[i]!;
+    const want = of([v]) as number;
+    const rounded = Math.fround(want);
+    if (Object.is(got[i], rounded) || (got[i] !== got[i] && want !== want)) continue;
+    if ((fn === 'sigmoid' || fn === 'softplus') && v < -87.3 && (v < -88.4 ? got[i] === 0 : got[i]! >= 0 && got[i]! < 2 ** -125)) continue;
+    if (!Number.isFinite(rounded) || got[i] !== got[i]) { expect(got[i], `${fn}(${v})`).toBe(rounded); continue; }
+    const absolute = fn === 'log' || fn === 'acos' ? 1 : 0; // next to their zero
+    const e = Math.abs(got[i]! - want) / Math.max(Math.abs(want), 2 ** -126 * 4, absolute * 2 ** -2) * 2 ** 24;
+    if (e > worst) { worst = e; at = `${fn}(${v}) = ${got[i]}, not ${want}`; }
+  }
+  if (process.env.SARDONYX_WORST) console.log(worst.toFixed(2), at);
+  return { worst, at };
+}
+
 describe('functions of f32 agree with float64', () => {
   for (const caps of CAPS) for (const [fn, units, low, high] of unary) test(`${fn} on [${low}, ${high}]${caps.fma ? ' fma' : ''}`, () => {
     const s = source(7);
     const wide = high / Math.max(low, 1e-9) > 1e6 && low > 0;
-    const values = [...SPECIAL, ...Array.from({ length: 4000 }, () => (wide ? low * (high / low) ** s.next() : low + (high - low) * s.next()))];
-    const t = fromNumbers('float32', [values.length], values);
-    const expr: Ex = { k: 'f32', f: fn, a: [f] };
-    const got = numbers(runOp(map, { attrs: attrsOf(expr, 'float32'), inputs: [t], caps }).outputs[0]!);
-    const of = compile({ k: 'f64', f: fn, a: [input(0, 'f64')] });
-    let worst = 0;
-    let at = '';
-    for (let i = 0; i < values.length; i++) {
-      const v = numbers(t)[i]!;
-      const want = of([v]) as number;
-      const rounded = Math.fround(want);
-      if (Object.is(got[i], rounded) || (got[i] !== got[i] && want !== want)) continue;
-      if ((fn === 'sigmoid' || fn === 'softplus') && v < -87.3 && got[i]! >= 0 && got[i]! < 2 ** -125) continue;
-      if (!Number.isFinite(rounded) || got[i] !== got[i]) { expect(got[i], `${fn}(${v})`).toBe(rounded); continue; }
-      const absolute = fn === 'log' || fn === 'acos' ? 1 : 0; // next to their zero
-      const e = Math.abs(got[i]! - want) / Math.max(Math.abs(want), 2 ** -126 * 4, absolute * 2 ** -2) * 2 ** 24;
-      if (e > worst) { worst = e; at = `${fn}(${v}) = ${got[i]}, not ${want}`; }
-    }
-    if (process.env.SARDONYX_WORST) console.log(fn, low, high, worst.toFixed(2), at);
+    const { worst, at } = largest(fn, caps, [...SPECIAL, ...Array.from({ length: 4000 }, () => (wide ? low * (high / low) ** s.next() : low + (high - low) * s.next()))]);
     expect(worst, at).toBeLessThanOrEqual(units);
+  });
+  for (const caps of CAPS) for (const fn of new Set(unary.map(([name]) => name))) test(`${fn} of any float${caps.fma ? ' fma' : ''}`, () => {
+    const { worst, at } = largest(fn, caps, ANY(source(9)));
+    expect(worst, at).toBeLessThanOrEqual(Math.max(...unary.filter(([name]) => name === fn).map(([, units]) => units)));
+  });
+  test('x · sigmoid(x) vanishes far below 0', () => {
+    for (const caps of CAPS) {
+      const got = runOp(map, { attrs: attrsOf(x.mul(f, x.sigmoid(f)), 'float32'), inputs: [fromNumbers('float32', [4], [-100, -88250, -1e30, -3.4e38])], caps }).outputs[0]!;
+      expect(Array.from(numbers(got), Math.abs)).toEqual([0, 0, 0, 0]);
+    }
   });
   test('pow, rem, mod', async () => {
     const s = source(8);

@@ -71,9 +71,9 @@ export function expDecay(c: Ctx, x: V): V {
   const pair = (k: number): V => poly(c, r, EXP2.slice(k, k + 2)); // a shorter chain than Horner's
   return scaled(madd(c, madd(c, pair(4), z, pair(2)), z, pair(0)), f32x4.add(n, MAGIC));
 }
-/** e^x for x clamped to [−87.3, 88.3]: less work, never 0 or infinite. 1.5 units. */
-export function expClamped(c: Ctx, x: V): V {
-  const { p, m } = expParts(c, c.f.let(f32x4.pmin(f32x4.pmax(x, -87.3), 88.3)));
+/** e^x for x not below −87.3, infinite from 88.4: less work, never 0. 1.5 units. */
+function expUnbounded(c: Ctx, x: V): V {
+  const { p, m } = expParts(c, c.f.let(f32x4.pmin(f32x4.pmax(x, -87.3), 88.8))); // the power for 88.8 is infinite
   return scaled(p, m);
 }
 
@@ -105,8 +105,8 @@ export function log1p(c: Ctx, t0: V): V {
   return choose(v128.and(f32x4.lt(t, Infinity), f32x4.gt(u, 0)), corrected, l);
 }
 
-/** 1 / (1 + e^-x). 3 units; not below e^-88.3. */
-export const sigmoid = (c: Ctx, x: V): V => f32x4.div(1, f32x4.add(expClamped(c, f32x4.neg(x)), 1));
+/** 1 / (1 + e^-x). 3 units; 0 below −88.4. */
+export const sigmoid = (c: Ctx, x: V): V => f32x4.div(1, f32x4.add(expUnbounded(c, f32x4.neg(x)), 1));
 
 const LOG1P = [0.666666687, 0.399997681, 0.285799623, 0.220955968, 0.18817088, 0.167467818];
 /** log(1 + e^x). 3 units; 0 below −87.3. */
