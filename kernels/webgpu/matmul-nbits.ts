@@ -147,7 +147,7 @@ export const nbitsKernels: readonly GpuKernel<NBitsAttrs>[] = [
     accepts: (call, caps) => plainNBits(call, caps) && rowsOf(call) <= 4 * 65535,
     tunables: { TM: [1, 2, 4, 8] },
     launch: (call, caps, tuned) => {
-      const m = rowsOf(call), TM = tuned.TM ?? (m >= 4 ? 4 : m), WY = m > TM ? 4 : 1, WX = 64 / WY;
+      const m = rowsOf(call), TM = tuned.TM ?? (m < 3 ? m : m < 5 ? 4 : 8), WY = TM === 8 ? 4 : 1, WX = 64 / WY;
       return launchOf(call, caps, matmulNbits, { WX, WY, TM, N: call.attrs.N }, [Math.ceil(call.attrs.N / 4 / WX), Math.ceil(m / TM / WY), 1], tile(call, TM, 1));
     },
   },

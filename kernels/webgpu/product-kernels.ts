@@ -78,8 +78,8 @@ export function directGroups(p: Product, TM: number): { readonly wide: number; r
   return { wide, workgroups: [Math.ceil(across / wide), Math.ceil((down * wide) / 64), batches(p)] };
 }
 
-/** Rows an invocation. Two values, since each is a shader that a new batch may bring; rows one by one read weights again, from caches, and cost up to half as much again. */
-export const rowsAtOnce = (m: number): number => (m < 8 ? 1 : 8);
+/** Rows an invocation. Two values, since each is a shader that a new batch may bring: eight rows cost less than three one by one, which read the weights again each. */
+export const rowsAtOnce = (m: number): number => (m < 3 ? 1 : 8);
 
 /** Kernels of one operator, in the order in which they are asked. `family` names them. */
 export function productKernels(family: string, of: ProductOf): readonly GpuKernel[] {
