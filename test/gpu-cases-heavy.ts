@@ -157,6 +157,12 @@ const recurrents = (['LSTM', 'GRU', 'RNN'] as const).flatMap((op): Case[] => [
   { ...recurrent('RNN', 'float32', [2, 2, 3, 4]), attrs: { activations: ['LeakyRelu'] as never, activation_alpha: [0.25] } },
 ]);
 
+/** Those of a workgroup that does all steps: hidden states of whole quads and not, longer than a workgroup's invocations share by default. */
+const looped: readonly Case[] = [
+  ...(['LSTM', 'GRU', 'RNN'] as const).flatMap((op) => [recurrent(op, 'float32', [4, 2, 3, 7], { direction: 'bidirectional' }, 'all'), timed(recurrent(op, 'float32', [4, 3, 3, 19], { direction: 'reverse', layout: 1 }), 2, 4, 0)]),
+  recurrent('GRU', 'float32', [4, 2, 3, 18], { linear_before_reset: 1 }, 'all'), recurrent('GRU', 'float16', [3, 1, 4, 33], { clip: 0.5 }, 'all'), recurrent('LSTM', 'float32', [2, 1, 5, 36]), recurrent('RNN', 'float32', [3, 1, 4, 5], {}, 'none', []),
+];
+
 /** Two products that meet, and two convolutions that are added up. */
 const meet = { k: 'f32', f: 'mul', a: [{ k: 'f32', f: 'in', i: 1, a: [] }, { k: 'f32', f: 'sigmoid', a: [{ k: 'f32', f: 'in', i: 0, a: [] }] }] };
 const joint: readonly Case[] = [
@@ -192,7 +198,8 @@ export const FORCED: Readonly<Record<string, { readonly tuned: Readonly<Record<s
   'pool.global-group': { tuned: { WG: 32 }, cases: ['GlobalAveragePool', 'GlobalMaxPool', 'GlobalLpPool'].map((op): Case => ({ op, inputs: [rough('float32', [2, 3, 9, 7])], ...near })) },
   'nbits.gemv': { tuned: { WG: 32 }, cases: [nbits('float32', [1], 2080, 9, 4, 32, 'packed', { bias: true }), nbits('float32', [5], 70, 8, 4, 16), nbits('float32', [2], 64, 4, 8, 32)] },
   'nbits.tile': { tuned: { BM: 32, BN: 32, BK: 16, TX: 8, TY: 8 }, cases: [nbits('float32', [35], 72, 37, 4, 32, 'packed')] },
-  'rnn.loop': { tuned: {}, cases: [recurrent('LSTM', 'float32', [4, 2, 3, 7], { direction: 'bidirectional' }, 'all'), recurrent('GRU', 'float32', [4, 2, 3, 18], { linear_before_reset: 1 }, 'all'), recurrent('RNN', 'float32', [3, 1, 4, 5], { direction: 'reverse', layout: 1 }), timed(recurrent('LSTM', 'float32', [4, 3, 3, 7], { direction: 'bidirectional' }, 'all'), 2, 4, 0)] },
+  'rnn.loop': { tuned: {}, cases: looped },
+  'rnn.loop 4': { tuned: { PARTS: 4 }, cases: looped },
   'matmul.direct': { tuned: { TM: 2 }, cases: [product('MatMul', 'float32', [7, 9], [9, 10])] },
   'matmul.any': { tuned: {}, cases: [product('MatMul', 'float32', [2, 3, 9], [9, 10])] },
 };

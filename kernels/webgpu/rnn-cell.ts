@@ -23,9 +23,11 @@ export interface CellSpec {
   /** Entries end after steps of their own. */
   readonly lengths: boolean;
   readonly inputForget: boolean;
-  /** The hidden state is in workgroup memory. */
+  /** The hidden state is in workgroup memory; */
   readonly shared: boolean;
-  /** A GRU's gates (0), and what its new state needs of all of them (1); everything at once (2). */
+  /** and so many invocations share the sums of a quad of units. */
+  readonly parts: number;
+  /** A GRU's gates (0), and what its new state needs of all of them (1); everything at once (2). In workgroup memory, 0 is both, one after the other. */
   readonly phase: 0 | 1 | 2;
 }
 
@@ -52,7 +54,9 @@ export function cellText(c: CellSpec, takeWeights: string): string {
     `fn old_state(s: u32, at: UnitsAt) -> vec4f { return states4(state_row(s, at), at.unit); }`,
     `fn keep(s: u32, at: UnitsAt, h: vec4f) { let o = state_row(s, at) + at.unit; ${[0, 1, 2, 3].map((k) => `if (at.unit + ${k}u < ${H}u) { states[o + ${k}u] = h.${'xyzw'[k]}; }`).join(' ')} }`,
     `fn remember(part: u32, at: UnitsAt, v: vec4f) { let o = memory_row(part, at) + at.unit; ${[0, 1, 2, 3].map((k) => `if (at.unit + ${k}u < ${H}u) { memory[o + ${k}u] = v.${'xyzw'[k]}; }`).join(' ')} }`,
-    ...(c.shared ? [`var<workgroup> hidden: array<f32, ${QUADS * 4}>;`, 'fn share(unit: u32, h: vec4f) { hidden[unit] = h.x; hidden[unit + 1u] = h.y; hidden[unit + 2u] = h.z; hidden[unit + 3u] = h.w; }'] : []),
+    ...(c.shared ? [`var<workgroup> hidden: array<f32, ${QUADS * 4}>;`, ...(c.phase === 0 ? [`var<workgroup> reset: array<f32, ${QUADS * 4}>;`] : []),
+      ...(c.parts > 1 ? [`var<workgroup> cells: array<vec4f, ${(c.parts - 1) * (c.phase === 0 ? 2 : gates) * QUADS}>;`] : []),
+      'fn held4(unit: u32) -> vec4f { return vec4f(hidden[unit], hidden[unit + 1u], hidden[unit + 2u], hidden[unit + 3u]); }', 'fn share(unit: u32, h: vec4f) { hidden[unit] = h.x; hidden[unit + 1u] = h.y; hidden[unit + 2u] = h.z; hidden[unit + 3u] = h.w; }'] : []),
     ...(c.lengths ? [lengthsText(s.steps)] : []), takeWeights, ...curves,
     `fn from_input(s: u32, at: UnitsAt, gate: u32) -> vec4f { let t = ${moment}; let row = ${c.layout === 0 ? 't * BATCH + at.b' : `at.b * ${s.steps}u + t`}; return sums4(((row * DIRECTIONS + at.d) * ${gates}u + gate) * ${H}u, at.unit)${c.bias ? ` + bias4((at.d * ${2 * gates}u + gate) * ${H}u, at.unit)` : ''}; }`,
     `fn recur_bias(at: UnitsAt, gate: u32) -> vec4f { return ${c.bias ? `bias4((at.d * ${2 * gates}u + ${gates}u + gate) * ${H}u, at.unit)` : 'vec4f(0.0)'}; }`,
@@ -63,40 +67,61 @@ export function cellText(c: CellSpec, takeWeights: string): string {
 /** `steps_of(b)`: the steps of entry b, from sequence_lens; a word that is no such number counts as one that is. */
 export const lengthsText = (steps: number): string => `fn steps_of(b: u32) -> u32 { return u32(clamp(load_lengths(b), 0, ${steps})); }`;
 
+/** Sums over the old state for some gates, those of invocation `part` where several share a workgroup's; statements that leave r0, r1, … */
+function sumsText(c: CellSpec, used: readonly number[], from: string): string {
+  const H = c.shape.hidden, chunk = Math.ceil(H / c.parts), open = c.lengths && c.shared ? 'live' : '';
+  const terms = `let h = ${from}; ${used.map((g) => `r${g} += h * take_r(w${g} + k, at.unit);`).join(' ')}`;
+  const loop = c.parts === 1 ? `for (var k = 0u; k < ${H}u; k++) { ${terms} }`
+    : `for (var j = 0u; j < ${chunk}u; j++) { let k = part * ${chunk}u + j; ${H % c.parts === 0 ? '' : `if (k >= ${H}u) { break; } `}${terms} }`;
+  return `${used.map((g) => `  var r${g} = vec4f(0.0); let w${g} = (at.d * ${c.gates}u + ${g}u) * ${H}u;`).join('\n')}
+  ${open === '' ? loop : `if (${open}) { ${loop} }`}`;
+}
+
+/** What invocations of a workgroup have of `used`, added up in order by the first of those that share a quad of units. */
+function sharedSums(c: CellSpec, used: readonly number[], from: string): string {
+  const sums = sumsText(c, used, from);
+  if (c.parts === 1) return `${sums}\n  workgroupBarrier();`;
+  const cell = (part: string, n: number): string => `cells[(${part} * ${used.length}u + ${n}u) * QUADS + at.unit / 4u]`;
+  return `${sums}
+  if (part > 0u) { ${used.map((g, n) => `${cell('(part - 1u)', n)} = r${g};`).join(' ')} }
+  workgroupBarrier();
+  if (part == 0u) { for (var p = 0u; p < ${c.parts - 1}u; p++) { ${used.map((g, n) => `r${g} += ${cell('p', n)};`).join(' ')} } }`;
+}
+
 /** The body of a cell: sums over the old state for the gates it needs, then the gates. */
 function advanceText(c: CellSpec, H: number): string {
-  const used = c.op === 'GRU' && c.phase === 0 ? [0, 1] : c.op === 'GRU' && c.phase === 1 ? [2] : Array.from({ length: c.gates }, (_, g) => g);
-  const from = c.phase === 1 ? 'memory[memory_row(1u, at) + k]' : c.shared ? 'hidden[k]' : 'states[row + k]';
+  const all = Array.from({ length: c.gates }, (_, g) => g);
   const gate = (g: number): string => `from_input(s, at, ${g}u) + r${g} + recur_bias(at, ${g}u)`;
   const peep = (part: number, of: string): string => (c.peephole ? ` + peephole4((at.d * 3u + ${part}u) * ${H}u, at.unit) * ${of}` : '');
-  const body: Record<CellSpec['op'], string> = {
-    LSTM: `  let before = memory4(memory_row(0u, at), at.unit);
+  const old = c.shared ? 'held4(at.unit)' : 'old_state(s, at)';
+  const mixed = (now: string): string => `  let now = curve1(${now}, at.d);\n  return (vec4f(1.0) - z) * now + z * ${old};`;
+  const lstm = `  let before = memory4(memory_row(0u, at), at.unit);
   let i = curve0(${gate(0)}${peep(0, 'before')}, at.d);
   let f = ${c.inputForget ? 'vec4f(1.0) - i' : `curve0(${gate(2)}${peep(2, 'before')}, at.d)`};
   let now = f * before + i * curve1(${gate(3)}, at.d);
   let o = curve0(${gate(1)}${peep(1, 'now')}, at.d);
   remember(0u, at, now);
-  return o * curve2_free(now, at.d);`,
-    GRU: c.phase === 0 ? `  remember(0u, at, curve0(${gate(0)}, at.d));
-  remember(1u, at, curve0(${gate(1)}, at.d) * old_state(s, at));
-  return vec4f(0.0);`
-      : c.phase === 1 ? `  let z = memory4(memory_row(0u, at), at.unit);
-  let now = curve1(${gate(2)}, at.d);
-  return (vec4f(1.0) - z) * now + z * old_state(s, at);`
-        : `  let z = curve0(${gate(0)}, at.d);
-  let r = curve0(${gate(1)}, at.d);
-  let now = curve1(from_input(s, at, 2u) + r * (r2 + recur_bias(at, 2u)), at.d);
-  return (vec4f(1.0) - z) * now + z * ${c.shared ? 'vec4f(hidden[at.unit], hidden[at.unit + 1u], hidden[at.unit + 2u], hidden[at.unit + 3u])' : 'old_state(s, at)'};`,
-    RNN: `  return curve0(${gate(0)}, at.d);`,
-  };
+  return o * curve2_free(now, at.d);`;
+  const whole = c.op === 'LSTM' ? lstm : c.op === 'RNN' ? `  return curve0(${gate(0)}, at.d);`
+    : `  let z = curve0(${gate(0)}, at.d);\n  let r = curve0(${gate(1)}, at.d);\n${mixed(`from_input(s, at, 2u) + r * (r2 + recur_bias(at, 2u))`)}`;
   const free = c.op === 'LSTM' ? 'fn curve2_free(v: vec4f, d: u32) -> vec4f { return vec4f(curve2_one(v.x, d), curve2_one(v.y, d), curve2_one(v.z, d), curve2_one(v.w, d)); }\n' : '';
+  if (c.shared) {
+    const idle = [...(c.parts > 1 ? ['part > 0u'] : []), ...(c.lengths ? ['!live'] : [])];
+    const rest = idle.length > 0 ? `\n  if (${idle.join(' || ')}) { return ${old}; }` : '';
+    const steps = c.phase === 2 ? `${sharedSums(c, all, 'hidden[k]')}${rest}\n${whole}` : `${sharedSums(c, [0, 1], 'hidden[k]')}
+  let z = curve0(${gate(0)}, at.d);
+  if (${c.parts > 1 ? 'part == 0u' : 'true'}) { let v = curve0(${gate(1)}, at.d) * ${old}; reset[at.unit] = v.x; reset[at.unit + 1u] = v.y; reset[at.unit + 2u] = v.z; reset[at.unit + 3u] = v.w; }
+  workgroupBarrier();
+${sharedSums(c, [2], 'reset[k]')}${rest}
+${mixed(gate(2))}`;
+    return `${free}fn advance(s: u32, at: UnitsAt, part: u32) -> vec4f {${c.lengths ? '\n  let live = s < steps_of(at.b);' : ''}\n${steps}\n}`;
+  }
+  const [used, from, body] = c.phase === 0
+    ? [[0, 1], 'states[row + k]', `  remember(0u, at, curve0(${gate(0)}, at.d));\n  remember(1u, at, curve0(${gate(1)}, at.d) * ${old});\n  return vec4f(0.0);`] as const
+    : c.phase === 1 ? [[2], 'memory[memory_row(1u, at) + k]', `  let z = memory4(memory_row(0u, at), at.unit);\n${mixed(gate(2))}`] as const : [all, 'states[row + k]', whole] as const;
   return `${free}fn advance(s: u32, at: UnitsAt) -> vec4f {${c.lengths ? '\n  if (s >= steps_of(at.b)) { return old_state(s, at); }' : ''}
   let row = state_row(s, at);
-${used.map((g) => `  var r${g} = vec4f(0.0); let w${g} = (at.d * ${c.gates}u + ${g}u) * ${H}u;`).join('\n')}
-  for (var k = 0u; k < ${H}u; k++) {
-    let h = ${from};
-    ${used.map((g) => `r${g} += h * take_r(w${g} + k, at.unit);`).join(' ')}
-  }
-${body[c.op]}
+${sumsText(c, used, from)}
+${body}
 }`;
 }

@@ -28,10 +28,10 @@ const LENGTHS = { lengths: 'i32' } as const;
 const shapeOf = (call: RnnCall, f: RnnFamily): RnnShape => rnnShape([0, 1, 2, 3, 4, 5, 6, 7].map((i) => call.inputs[i]), call.attrs, f.gates, f.defaults);
 const given = (call: RnnCall, i: number): boolean => (call.inputs[i] ?? null) !== null;
 
-function specOf(call: RnnCall, f: RnnFamily, shape: RnnShape, shared: boolean, phase: 0 | 1 | 2): CellSpec {
+function specOf(call: RnnCall, f: RnnFamily, shape: RnnShape, parts: number, phase: 0 | 1 | 2): CellSpec {
   const { attrs } = call;
   return {
-    op: f.op, gates: f.gates, shape, layout: attrs.layout, clip: attrs.clip ?? 0, bias: given(call, 3), peephole: given(call, 7), lengths: given(call, 4), inputForget: Boolean(attrs.input_forget), shared, phase,
+    op: f.op, gates: f.gates, shape, layout: attrs.layout, clip: attrs.clip ?? 0, bias: given(call, 3), peephole: given(call, 7), lengths: given(call, 4), inputForget: Boolean(attrs.input_forget), shared: parts > 0, parts: Math.max(1, parts), phase,
   };
 }
 /** A GRU that resets the state before it is multiplied needs all reset gates first. */
@@ -91,7 +91,13 @@ function collectLaunch(call: RnnCall, s: RnnShape, output: number, from: Ref, la
   };
 }
 
-function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, shared: boolean): Launch[] {
+/** How many invocations share the sums of a quad of units in one workgroup: unless asked otherwise, as many as leave each eight terms or more. */
+function partsOf(hidden: number, caps: GpuCaps, asked = Math.min(8, hidden / 8)): number {
+  return 2 ** Math.max(0, Math.floor(Math.log2(Math.min(asked, caps.limits.maxComputeInvocationsPerWorkgroup / Math.ceil(hidden / 4)))));
+}
+
+/** `parts`: how many invocations share a quad of units where a workgroup does all steps; 0: each step is a dispatch. */
+function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, parts: number): Launch[] {
   const s = shapeOf(call, f), D = s.reversed.length, quads = Math.ceil(s.hidden / 4);
   const weights = recurrentWeights(call, f, s);
   const more = ([[3, 'bias'], [4, 'lengths'], [7, 'peephole']] as const).filter(([i]) => given(call, i));
@@ -99,10 +105,10 @@ function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, shared: boolean): 
     types: { ...weights.types, ...Object.fromEntries(more.map(([i, name]) => [name, elemOf(call.inputs[i]!.dtype)!])) },
     bind: [SUMS, weights.ref, STATES, MEMORY], extra: more.map(([input, name]) => ({ name, bind: { input } })),
   };
-  const phases: readonly (0 | 1 | 2)[] = twoPhases(call, f) ? [0, 1] : [2];
-  const texts = phases.map((phase) => cellText(specOf(call, f, s, shared, phase), weights.text));
-  const steps: Launch[] = shared
-    ? [{ ...common, module: rnnLoop, params: { WG: quads }, slots: { advance: texts[0]! }, uniforms: { steps: s.steps }, workgroups: [D * s.batch, 1, 1] }]
+  const phases: readonly (0 | 1 | 2)[] = !twoPhases(call, f) ? [2] : parts > 0 ? [0] : [0, 1];
+  const texts = phases.map((phase) => cellText(specOf(call, f, s, parts, phase), weights.text));
+  const steps: Launch[] = parts > 0
+    ? [{ ...common, module: rnnLoop, params: { WG: quads * parts }, slots: { advance: texts[0]! }, uniforms: { steps: s.steps }, workgroups: [D * s.batch, 1, 1] }]
     : Array.from({ length: s.steps }, (_, step) => texts.map((advance): Launch => ({ ...common, module: rnnStep, params: { WG }, slots: { advance }, uniforms: { step }, workgroups: grid(quads * s.batch * D, WG) }))).flat();
   const wanted = (i: number): boolean => (call.outputs[i] ?? null) !== null;
   return [
@@ -121,9 +127,10 @@ export function rnnKernels(f: RnnFamily): readonly GpuKernel[] {
   };
   return [{
     name: 'rnn.loop',
-    accepts: (call, caps) => !caps.software && accepts(call as RnnCall, f) && !twoPhases(call as RnnCall, f) && shapeOf(call as RnnCall, f).hidden <= MAX_SHARED && shapeOf(call as RnnCall, f).batch <= 16384,
-    scratch, launch: (call, caps) => launches(call as RnnCall, f, caps, true),
+    accepts: (call, caps) => !caps.software && accepts(call as RnnCall, f) && shapeOf(call as RnnCall, f).hidden <= MAX_SHARED && shapeOf(call as RnnCall, f).batch <= 16384,
+    tunables: { PARTS: [1, 2, 4, 8] },
+    scratch, launch: (call, caps, tuned) => launches(call as RnnCall, f, caps, partsOf(shapeOf(call as RnnCall, f).hidden, caps, tuned.PARTS)),
   }, {
-    name: 'rnn.steps', accepts: (call) => accepts(call as RnnCall, f), scratch, launch: (call, caps) => launches(call as RnnCall, f, caps, false),
+    name: 'rnn.steps', accepts: (call) => accepts(call as RnnCall, f), scratch, launch: (call, caps) => launches(call as RnnCall, f, caps, 0),
   }];
 }
