@@ -126,8 +126,8 @@ export interface GpuKernel<A = any> {
   readonly accepts?: (call: Call<A>, caps: GpuCaps) => boolean;
   /** Values of the module's parameters that the tuner may try. */
   readonly tunables?: Readonly<Record<string, readonly number[]>>;
-  /** Bytes of temporaries, planned like any value. */
-  readonly scratch?: (call: Call<A>, caps: GpuCaps) => readonly number[];
+  /** Bytes of temporaries, planned like any value. `tuned` as for `launch`. */
+  readonly scratch?: (call: Call<A>, caps: GpuCaps, tuned: Readonly<Record<string, number>>) => readonly number[];
   /** Everything the dispatches need that is not a tensor. Pure. `tuned` overrides parameters. */
   readonly launch: (call: Call<A>, caps: GpuCaps, tuned: Readonly<Record<string, number>>) => Launch | readonly Launch[];
 }

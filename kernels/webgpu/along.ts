@@ -8,13 +8,14 @@ import { constant, input, x } from '../expr.ts';
 import { elemOf, isPacked } from './elem.ts';
 import { grid } from './grid.ts';
 import { mapLaunch } from './map.ts';
-import { body, divide, launchOf, type Number, reducible, type Space, spaceOf, type Steps, stepsOf, storage, WG, WIDE, WIDE_DTYPE } from './reduce.ts';
+import { body, divide, launchOf, type Number, reducible, type Space, spaceOf, type Steps, stepsOf, storage, WG, WIDE, WIDE_DTYPE, WIDTHS } from './reduce.ts';
 
 /** ArgMax and ArgMin: the place of the extreme as int64. Of equals the first, or the last if asked. */
 export const positionKernel = (greatest: boolean, axisOf: (call: Call) => number): GpuKernel<{ readonly select_last_index: number }> => ({
   name: greatest ? 'reduce.argmax' : 'reduce.argmin',
   accepts: (call) => reducible(call) !== null && spaceOf(call.inputs[0]!.shape, [axisOf(call)]).shape.length <= 8,
-  launch: (call, caps) => {
+  tunables: WIDTHS,
+  launch: (call, caps, tuned) => {
     const kind = reducible(call)!;
     const s = spaceOf(call.inputs[0]!.shape, [axisOf(call)]);
     const T = WGSL_TYPE[kind];
@@ -27,7 +28,7 @@ export const positionKernel = (greatest: boolean, axisOf: (call: Call) => number
         + `fn merge(a: Place, b: Place) -> Place {\n  if (a.k == ${none}) { return b; }\n  if (b.k == ${none}) { return a; }\n  if (better(b.v, a.v)) { return b; }\n  if (same(a.v, b.v) && ${call.attrs.select_last_index ? 'b.k > a.k' : 'b.k < a.k'}) { return b; }\n  return a;\n}`,
       post: 'fn post(a: Place) -> vec2u { return vec2u(a.k, 0u); }',
     };
-    return launchOf(s, { group: divide(s, caps).group, parts: 1 }, steps, { x: storage(call.inputs[0]!), y: 'i64' }, false, { input: 0 }, { output: 0 }, caps);
+    return launchOf(s, { ...divide(s, caps, tuned), parts: 1 }, steps, { x: storage(call.inputs[0]!), y: 'i64' }, false, { input: 0 }, { output: 0 }, caps);
   },
 });
 

@@ -151,7 +151,7 @@ const ofProjected = (shapeOf: (call: Call) => ProjectedShape): Resolve => (call,
     fixedDepth: call.inputs[1]!.constant !== undefined, kind: 'f32', alpha: 1, addends: call.inputs[2] ? [{ input: 2, shape: [width], times: 1 }] : [],
   })).filter((k) => k.accepts!(projection, caps));
   if (product === undefined) return null;
-  const scratch = [batch * queries * width * 4, ...(product.scratch?.(projection, caps) ?? [])];
+  const scratch = [batch * queries * width * 4, ...(product.scratch?.(projection, caps, {}) ?? [])];
   const moved = (ref: Ref): Ref => ('output' in ref ? { scratch: 0 } : 'scratch' in ref ? { scratch: ref.scratch + 1 } : ref);
   const before = ([] as Launch[]).concat(product.launch(projection, caps, {}) as Launch | Launch[]).map((l): Launch => ({ ...l, bind: l.bind.map(moved) }));
   const lies = (at: number, each: number): Lies => sideBySide({ scratch: 0 }, 'f32', queries, each, width, at);
@@ -297,7 +297,8 @@ export function attentionVariants(family: string, of: Resolve): readonly GpuKern
       name: `${family}.${variant.name}`,
       accepts: (call, caps) => { const r = resolve(call, caps); return r !== null && fitsTiled(r, caps) && !r.work.seen && variant.accepts(r.work, caps); },
       scratch: (call, caps) => { const r = resolve(call, caps)!; return [...r.scratch, ...variant.scratch(r.work, caps)]; },
-      launch: (call, caps) => { const r = resolve(call, caps)!; return [...r.before, ...variant.launches(r.work, caps, r.scratch.length)]; },
+      ...(variant.tunables ? { tunables: variant.tunables } : {}),
+      launch: (call, caps, tuned) => { const r = resolve(call, caps)!; return [...r.before, ...variant.launches(r.work, caps, r.scratch.length, tuned)]; },
     })),
     {
       name: `${family}.steps`,

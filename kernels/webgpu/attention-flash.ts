@@ -1,7 +1,7 @@
 /** Attention by tiles, for hardware and many queries. */
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { attentionFlash } from '../../wgsl/index.gen.ts';
-import type { Launch } from '../define.ts';
+import type { GpuKernel, Launch } from '../define.ts';
 import { adjustText, inFours, liesOf, sinkText, takeText, type Work } from './attention.ts';
 import { isPacked } from './elem.ts';
 
@@ -9,8 +9,9 @@ import { isPacked } from './elem.ts';
 export interface Variant {
   readonly name: string;
   readonly accepts: (w: Work, caps: GpuCaps) => boolean;
+  readonly tunables?: NonNullable<GpuKernel['tunables']>;
   readonly scratch: (w: Work, caps: GpuCaps) => readonly number[];
-  readonly launches: (w: Work, caps: GpuCaps, first: number) => readonly Launch[];
+  readonly launches: (w: Work, caps: GpuCaps, first: number, tuned: Readonly<Record<string, number>>) => readonly Launch[];
 }
 
 /** Rows of query, key and value that tiles can read and write: whole fours. */
@@ -26,12 +27,14 @@ export const tileUniforms = (w: Work): Record<string, number | readonly number[]
 
 interface Tile { readonly R: number; readonly C: number; readonly QUADS: number }
 const bytesOfTile = ({ R, C, QUADS }: Tile): number => 4 * (C * 8 * QUADS * 4 + R * 16 * C * 8 + R * 16 * 8);
-/** Keys a tile so that they take 8 KiB; queries a tile as workgroup memory and registers allow. */
-function tileOf(w: Work, caps: GpuCaps): Tile {
+const roomFor = (tile: Tile, caps: GpuCaps): boolean => bytesOfTile(tile) <= caps.limits.maxComputeWorkgroupStorageSize;
+/** 8 C keys and 16 R queries a tile: unless asked otherwise, keys that take 8 KiB, and queries as workgroup memory and registers allow. */
+function tileOf(w: Work, caps: GpuCaps, tuned: Readonly<Record<string, number>> = {}): Tile {
   const widest = Math.max(w.size, w.valueSize);
   const C = widest <= 64 ? 4 : widest <= 128 ? 2 : 1;
   const tile = { R: 4, C, QUADS: widest / 4 };
-  return widest <= 128 && bytesOfTile(tile) <= caps.limits.maxComputeWorkgroupStorageSize ? tile : { ...tile, R: 2 };
+  const own = widest <= 128 && roomFor(tile, caps) ? tile : { ...tile, R: 2 }, asked = { ...own, R: tuned.R ?? own.R, C: tuned.C ?? own.C };
+  return roomFor(asked, caps) ? asked : own;
 }
 
 /** The slot `attend`: everything an invocation keeps, in registers by name. */
@@ -96,11 +99,12 @@ function attendText(w: Work, { R, C }: Pick<Tile, 'R' | 'C'>): string {
 
 export const flash: Variant = {
   name: 'flash',
-  accepts: (w, caps) => !caps.software && inTiles(w) && w.queries >= 8 && Math.max(w.size, w.valueSize) <= 256 && bytesOfTile(tileOf(w, caps)) <= caps.limits.maxComputeWorkgroupStorageSize
-    && caps.limits.maxComputeInvocationsPerWorkgroup >= 128 && w.heads <= 65535 && w.batch <= 65535 && Math.ceil(w.queries / 32) <= 65535,
+  accepts: (w, caps) => !caps.software && inTiles(w) && w.queries >= 8 && Math.max(w.size, w.valueSize) <= 256 && roomFor(tileOf(w, caps), caps)
+    && caps.limits.maxComputeInvocationsPerWorkgroup >= 128 && w.heads <= 65535 && w.batch <= 65535 && Math.ceil(w.queries / 16) <= 65535,
+  tunables: { R: [1, 2, 4], C: [1, 2, 4] },
   scratch: () => [],
-  launches: (w, caps) => {
-    const tile = tileOf(w, caps);
+  launches: (w, caps, _, tuned) => {
+    const tile = tileOf(w, caps, tuned);
     const { types, slots } = tileSlots(w, caps);
     const packed = isPacked(w.y.elem, caps) || w.y.elem !== 'f32';
     const put = packed ? 'store4_y((at + d) >> 2u, v.x, v.y, v.z, v.w);' : 'y[(at + d) >> 2u] = v;';

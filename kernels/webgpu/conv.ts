@@ -98,7 +98,7 @@ function filterWeights(call: Call, s: Sizes, taps: number, transposed: boolean):
   const K = channels * taps;
   if (s.fixed) {
     const quads = Math.ceil(filters / 4);
-    // Filters beyond a last tile of two quads read the quad before theirs: it is there, and they are not stored.
+    // Quads beyond the last of a tile read the last: it is there, and they are not stored.
     const pack = { name: 'conv.quads', args: [groups, filters, channels, taps, transposed ? 1 : 0], bytes: groups * quads * K * 4 * (elem === 'f32' ? 4 : 2) };
     const start = `fn take_filters(g: u32, first: u32) -> u32 { let quads = (u.filters + 3u) >> 2u; return (g * quads + min(first >> 2u, quads - 1u)) * u.channels * ${taps}u; }`;
     if (elem === 'f32') return { ref: { input: 1, pack }, types: {}, text: `alias WeightsStore = vec4f;\n${start}\nfn take_w(f: u32, k: u32) -> vec4f { return weights[f + k]; }` };
@@ -128,11 +128,11 @@ const anyKernel = (family: string, of: ConvOf): GpuKernel => ({
   },
 });
 
-/** Four pixels by one or two quads of filters an invocation. */
+/** Four pixels by one, two or four quads of filters an invocation. */
 const directKernel = (family: string, of: ConvOf): GpuKernel => ({
   name: `${family}.direct`,
   accepts: (call, caps) => { const conv = of(call); return fitsPlane(call, caps, conv, sizesOf(call, conv)); },
-  tunables: { FQ: [1, 2] },
+  tunables: { FQ: [1, 2, 4] },
   launch: (call, caps, tuned) => {
     const conv = of(call), s = sizesOf(call, conv), plane = planeOf(conv.window)!;
     const FQ = tuned.FQ ?? (s.filters > 4 && !caps.software ? 2 : 1);

@@ -60,9 +60,18 @@ export function spaceOf(shape: readonly number[], axes: readonly number[]): Spac
   return { shape: kept.shape, strides: kept.strides, depths: gone.shape, steps: gone.strides, n: sizeOf(gone.shape), count: sizeOf(kept.shape) };
 }
 
-/** How the work is divided: a workgroup or an invocation an element, each in `parts` that a second dispatch merges. */
-interface Division { readonly group: boolean; readonly parts: number }
-export function divide(s: Space, caps: GpuCaps): Division {
+/** How the work is divided: a workgroup (of `width` invocations, if said) or an invocation an element, each in `parts` that a second dispatch merges. */
+export interface Division { readonly group: boolean; readonly parts: number; readonly width?: number | undefined }
+/** What the tuner may try: invocations an element, and, where two dispatches may merge, parts that it has. */
+export const WIDTHS = { WG: [1, 64, 128, 256] };
+const SHARES = { ...WIDTHS, PARTS: [1, 8, 64] };
+/** As tuned, or else as the regime of the space has it. All elements have no more than 2^18 parts between them. */
+export function divide(s: Space, caps: GpuCaps, { WG, PARTS }: Readonly<Record<string, number>>): Division {
+  const own = regimeOf(s, caps);
+  return { group: WG ? WG > 1 : own.group, parts: PARTS ? Math.max(1, Math.min(PARTS, s.n, 2 ** 18 / s.count) | 0) : own.parts, width: WG };
+}
+/** Long rows by workgroups, in parts where they are few; columns and short rows by invocations, in parts where they are few and long. */
+function regimeOf(s: Space, caps: GpuCaps): Division {
   if (caps.software) return { group: false, parts: 1 };
   const rows = (s.steps.at(-1) ?? 0) === 1;
   if (rows && s.n > 32 && !(s.n <= 128 && s.count >= 16384)) return { group: true, parts: s.count < 64 && s.n > 16384 ? Math.min(256, Math.ceil(s.n / 8192)) : 1 };
@@ -73,14 +82,14 @@ const reversed = (list: readonly number[]): number[] => (list.length === 0 ? [0]
 export const WG = 64;
 const pow2 = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
 
-export function launchOf(s: Space, d: { readonly group: boolean; readonly parts: number }, steps: Steps, types: { readonly x: Elem; readonly y: Elem }, packed: boolean, from: Ref, to: Ref, caps: GpuCaps): Launch {
+export function launchOf(s: Space, d: Division, steps: Steps, types: { readonly x: Elem; readonly y: Elem }, packed: boolean, from: Ref, to: Ref, caps: GpuCaps): Launch {
   const count = s.count * d.parts;
   const chunk = Math.max(1, Math.ceil(s.n / d.parts));
   const uniforms = { count, n: s.n, parts: d.parts, chunk, dims: reversed(s.shape), strides: reversed(s.strides), depths: reversed(s.depths), steps: reversed(s.steps) };
   const params = { RANK: s.shape.length, DEPTH: Math.max(1, s.depths.length) };
   const slots = { first: `alias A = ${steps.A};\n${steps.first}`, pre: steps.pre, merge: steps.merge, post: steps.post };
   if (d.group) {
-    const size = Math.min(256, caps.limits.maxComputeInvocationsPerWorkgroup, Math.max(32, pow2(chunk / 4)));
+    const size = d.width ?? Math.min(256, caps.limits.maxComputeInvocationsPerWorkgroup, Math.max(32, pow2(chunk / 4)));
     return { module: reduceGroup, types, params: { ...params, WG: size }, uniforms, slots, workgroups: groups(count), bind: [from, to] };
   }
   const PER = packed ? 4 : 1;
@@ -110,9 +119,9 @@ function ends(call: Call, kind: Number): { least: Ex; greatest: Ex } {
 
 /** A Reduce… operator; `axesOf` gives the axes of a call, null while they are not known. */
 export const reduceKernel = (op: Reduction, axesOf: (call: Call) => readonly number[] | null): GpuKernel => {
-  const planOf = (call: Call, caps: GpuCaps): { s: Space; d: Division; kind: Number; packed: boolean } => {
+  const planOf = (call: Call, caps: GpuCaps, tuned: Readonly<Record<string, number>>): { s: Space; d: Division; kind: Number; packed: boolean } => {
     const s = spaceOf(call.inputs[0]!.shape, axesOf(call)!);
-    const d = divide(s, caps);
+    const d = divide(s, caps, tuned);
     return { s, d: op === 'LogSumExp' ? { ...d, parts: 1 } : d, kind: reducible(call)!, packed: isPacked(storage(call.outputs[0]!), caps) };
   };
   /** Bytes of what the first of two dispatches leaves: parts, or words that are narrowed afterwards. */
@@ -129,9 +138,10 @@ export const reduceKernel = (op: Reduction, axesOf: (call: Call) => readonly num
       const s = spaceOf(call.inputs[0]!.shape, axes);
       return s.shape.length <= 8 && s.depths.length <= 8;
     },
-    scratch: (call, caps) => between(planOf(call, caps)),
-    launch: (call, caps) => {
-      const p = planOf(call, caps);
+    tunables: op === 'LogSumExp' ? WIDTHS : SHARES,
+    scratch: (call, caps, tuned) => between(planOf(call, caps, tuned)),
+    launch: (call, caps, tuned) => {
+      const p = planOf(call, caps, tuned);
       const { s, d, kind, packed } = p;
       const { least, greatest } = ends(call, kind);
       const all = stepsOf(op, kind, s.n, least, greatest);

@@ -74,10 +74,11 @@ const rowsKernel = (kernel: GpuKernel): GpuKernel => ({
 /** A reduction whose workgroups merge by subgroups: pairs that lie a power of two apart, until all lanes have what the subgroup has. */
 const reduceKernel = (kernel: GpuKernel): GpuKernel => {
   const inGroups = (call: Call, caps: GpuCaps): Launch | undefined => ([] as Launch[]).concat(kernel.launch(call, caps, {})).find((l) => l.module.name === 'reduce_group');
+  const whole = (caps: GpuCaps, tuned: Readonly<Record<string, number>>): Readonly<Record<string, number>> => (tuned.WG === 1 || filled(caps, tuned.WG ?? 1) ? tuned : {});
   return {
-    ...kernel, name: `${kernel.name}.lanes`,
+    ...kernel, name: `${kernel.name}.lanes`, ...(kernel.scratch ? { scratch: (call: Call, caps: GpuCaps, tuned: Readonly<Record<string, number>>) => kernel.scratch!(call, caps, whole(caps, tuned)) } : {}),
     accepts: (call, caps) => caps.subgroups && kernel.accepts!(call, caps) && filled(caps, inGroups(call, caps)?.params?.['WG'] ?? 1),
-    launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, tuned)).map((l) => (l.module.name === 'reduce_group' ? { ...l, slots: { ...l.slots, lanes: mergedText(l.slots!['first']!.includes('struct Place')) } } : l)),
+    launch: (call, caps, tuned) => ([] as Launch[]).concat(kernel.launch(call, caps, whole(caps, tuned))).map((l) => (l.module.name === 'reduce_group' ? { ...l, slots: { ...l.slots, lanes: mergedText(l.slots!['first']!.includes('struct Place')) } } : l)),
   };
 };
 const mergedText = (place: boolean): string => `var<workgroup> partial: array<A, WG>;

@@ -243,7 +243,9 @@ class Draft {
   chooseGpu(op: Op, call: Call, caps: GpuCaps): Chosen<GpuKernel, Launch> | undefined {
     const choice = this.request.tuning?.(op.op, call, caps) ?? null;
     const kernel = chosenKernel(op.webgpu ?? [], call, caps, choice);
-    return kernel && { kernel, scratch: kernel.scratch?.(call, caps) ?? [], launches: ([] as Launch[]).concat(kernel.launch(call, caps, kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {})) };
+    if (kernel === undefined) return undefined;
+    const tuned = kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {};
+    return { kernel, scratch: kernel.scratch?.(call, caps, tuned) ?? [], launches: ([] as Launch[]).concat(kernel.launch(call, caps, tuned)) };
   }
 
   /** Why a value cannot be on the device. */

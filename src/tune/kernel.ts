@@ -132,7 +132,7 @@ const missing = (ref: Ref): never => { throw new Error(`a launch binds ${JSON.st
 /** Records the dispatches of a kernel on the call of `memory`. @throws with the compiler's messages; on launches beyond the device's limits */
 export async function bindKernel(memory: CallMemory, caps: GpuCaps, kernel: GpuKernel, tuned: Params = {}): Promise<(pass: GPUComputePassEncoder) => void> {
   const { device, call } = memory;
-  const scratch = kernel.scratch?.(call, caps) ?? [];
+  const scratch = kernel.scratch?.(call, caps, tuned) ?? [];
   const steps: { pipeline: GPUComputePipeline; group: GPUBindGroup; workgroups: Launch['workgroups'] }[] = [];
   for (const { launch, shader } of shadersOf(kernel, call, caps, tuned)) {
     const { pipeline, layout } = await pipelineFor(device, shader, () => undefined);

@@ -36,13 +36,13 @@ export interface Input { readonly dtype: DType; readonly shape: readonly number[
 export const floats = (...shape: number[]): Input => ({ dtype: 'float32', shape });
 export const weight = (...shape: number[]): Input => ({ dtype: 'float32', shape, weight: true });
 
-/** A problem by its operator and inputs. @throws option_invalid for operators that are not known, shape_mismatch and the like */
+/** A problem by its operator and inputs; the first `outputs` of its results are wanted. @throws option_invalid for operators that are not known, shape_mismatch and the like */
 export function makeProblem(name: string, inputs: readonly (Input | null)[], attrs: Readonly<Record<string, AttrValue>> = {}, outputs = 1): Problem {
   const op = ops.get(name) ?? fail('option_invalid', `no operator ${name}`);
   const facts = inputs.map((i, n): Fact | null => i && { dtype: i.dtype, shape: i.shape, ...(i.weight ? { constant: lazily(i, n) } : {}) });
   const parsed = parseAttrs(op.attrs, attrs);
   const call: InferCall = { inputs: facts, attrs: parsed, outputs, value: (i) => (facts[i]?.constant?.peek() ?? fail('option_invalid', `input ${i} of ${name} must be a weight`)), fact: (i) => facts[i] ?? fail('option_invalid', `input ${i} of ${name} is missing`) };
-  return problemOf(name, { inputs: facts, outputs: op.infer!(call), attrs: parsed });
+  return problemOf(name, { inputs: facts, outputs: op.infer!(call).slice(0, outputs), attrs: parsed });
 }
 
 function lazily({ dtype, shape, data }: Input, n: number): Constant {
