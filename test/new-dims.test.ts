@@ -71,7 +71,7 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
     }
   });
 
-  /** Up to seven rows of a product, and more, are what kernels tell apart on a CPU's adapter; so are broadcasts by rows of whole quads or not, of a batch of one or of more, and a cache that is empty. */
+  /** One or two rows of a product, and more, are what kernels tell apart on a CPU's adapter; so are broadcasts by rows of whole quads or not, of a batch of one or of more, and a cache that is empty. */
   it.each([
     ['openseeface-lm0', ['batch_size'], [[1], [2], [4], [16]]], ['mobilenetv2-synth', ['b'], [[1], [2]]], ['mobilenetv2-synth', ['b'], [[3], [7], [8], [20]]], ['squeezenet-winml', ['None'], [[3], [4], [9]]], ['whisper-mini-enc-synth', ['b'], [[1], [2], [4]]],
     ['convnext-mini-synth', ['b'], [[1], [2]]], ['convnext-mini-synth', ['b'], [[3], [5], [16]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 8], [1, 16], [1, 36], [1, 100], [1, 128]]], ['bert-mini-synth', ['batch', 'seq'], [[2, 64], [3, 100], [8, 16]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 3], [1, 5], [1, 7], [1, 41]]],

@@ -8,6 +8,7 @@ import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { sameCall, sameText, watching } from './alike.ts';
+import { type Chosen, chosenForGpu, chosenForWasm, type Tuning } from './choose.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 import { arrange, assembled, type Place } from './assembled.ts';
 import { emitted } from './written.ts';
@@ -41,13 +42,6 @@ export interface PlanMemory {
   readonly habit: { shares?: boolean };
 }
 interface Made { readonly call: Call; readonly gpu?: Chosen<GpuKernel, Launch> | undefined; readonly wasm?: Chosen<WasmKernel, WasmLaunch> | undefined; readonly shaders: PlannedShader[] }
-interface Chosen<K, L> { readonly kernel: K; readonly scratch: readonly number[]; readonly launches: readonly L[] }
-/**
- * The kernel and parameters that measurement found best for a call on a GPU; null where there is none, and the kernels' order and defaults decide. A kernel
- * that cannot run the call is passed over, so is a parameter that the kernel does not offer.
- */
-export type Tuning = (op: string, call: Call, caps: GpuCaps) => Choice | null;
-export interface Choice { readonly kernel: string; readonly params?: Readonly<Record<string, number>> }
 
 /** A plan, and the constants that it refers to by number. */
 export interface Planned { readonly plan: Plan; readonly constants: readonly Constant[] }
@@ -236,18 +230,10 @@ class Draft {
     const { caps } = this.request, key = `${op.op} ${call.outputs[0] ? sizeOf(call.outputs[0].shape) : 0}`, others = this.seen.get(key) ?? [];
     const same = others.find((o) => sameCall(o.call, call, true));
     if (same) return same.chosen;
-    const { chosen, looked } = watching(call, (c) => (caps.kind === 'webgpu' ? { gpu: this.chooseGpu(op, c, caps) } : { wasm: chooseWasm(op, c, caps as WasmCaps) }));
+    const { chosen, looked } = watching(call, (c) => (caps.kind === 'webgpu' ? { gpu: chosenForGpu(op, c, caps, this.request.tuning?.(op.op, c, caps) ?? null) } : { wasm: chosenForWasm(op, c, caps as WasmCaps) }));
     if (!looked) this.seen.set(key, [...others, { call, chosen }]);
     return chosen;
   }
-  chooseGpu(op: Op, call: Call, caps: GpuCaps): Chosen<GpuKernel, Launch> | undefined {
-    const choice = this.request.tuning?.(op.op, call, caps) ?? null;
-    const kernel = chosenKernel(op.webgpu ?? [], call, caps, choice);
-    if (kernel === undefined) return undefined;
-    const tuned = kernel.name === choice?.kernel ? offered(kernel, choice, caps) : {};
-    return { kernel, scratch: kernel.scratch?.(call, caps, tuned) ?? [], launches: ([] as Launch[]).concat(kernel.launch(call, caps, tuned)) };
-  }
-
   /** Why a value cannot be on the device. */
   formless(node: Node, { dtype, shape }: Fact): string {
     const { caps } = this.request;
@@ -412,24 +398,6 @@ class Draft {
     };
   }
 }
-
-/** Kernels that can run a call on this device, be it one that they were not made for: their preferences look at the vendor, and at whether it is software. */
-export const ableKernels = (kernels: readonly GpuKernel[], call: Call, caps: GpuCaps): readonly GpuKernel[] => {
-  const takes = (k: GpuKernel, c: GpuCaps): boolean => k.accepts?.(call, c) ?? true;
-  return kernels.filter((k) => takes(k, caps) || takes(k, { ...caps, vendor: '', software: false }));
-};
-function chosenKernel(kernels: readonly GpuKernel[], call: Call, caps: GpuCaps, choice: Choice | null): GpuKernel | undefined {
-  const named = choice && ableKernels(kernels.filter((k) => k.name === choice.kernel), call, caps)[0];
-  return named ?? kernels.find((k) => k.accepts?.(call, caps) ?? true);
-}
-function chooseWasm(op: Op, call: Call, caps: WasmCaps): Chosen<WasmKernel, WasmLaunch> | undefined {
-  const kernel = op.wasm?.find((k) => k.accepts?.(call, caps) ?? true);
-  return kernel && { kernel, scratch: kernel.scratch?.(call, caps) ?? [], launches: ([] as WasmLaunch[]).concat(kernel.launch(call, caps)) };
-}
-
-/** The parameters that the kernel offers and the device has room for. */
-const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
-  Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));
 
 /** The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user. */
 function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<Plan, 'steps' | 'shaders'> {

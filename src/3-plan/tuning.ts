@@ -3,7 +3,7 @@ import type { Call } from '../../kernels/define.ts';
 import { workOf } from '../../kernels/work.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';
-import type { Choice, Tuning } from './make-plan.ts';
+import type { Choice, Tuning } from './choose.ts';
 import { shipped } from './shipped-tuning.ts';
 
 /** What was fastest for one problem on an adapter. `kernel` is the kernel's name, `params` what differs from its defaults. */

@@ -4,7 +4,7 @@
  */
 import type { Kernels } from '../../kernels/define.ts';
 import type { SetName } from '../../kernels/sets.ts';
-import type { Tuning } from '../3-plan/make-plan.ts';
+import type { Tuning } from '../3-plan/choose.ts';
 import type { TuningTable } from '../3-plan/tuning.ts';
 import type { Backend } from '../4-run/executable.ts';
 import { referenceBackend } from '../4-run/reference.ts';
