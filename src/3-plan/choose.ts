@@ -6,8 +6,8 @@ import type { GpuCaps, WasmCaps } from '../core/plan.ts';
  * The kernel and parameters that measurement found best for a call on a GPU; null where there is none, and the kernels' order and defaults decide. A kernel
  * that cannot run the call is passed over, so is a parameter that the kernel does not offer.
  */
-export type Tuning = (op: string, call: Call, caps: GpuCaps) => Choice | null;
-export interface Choice { readonly kernel: string; readonly params?: Readonly<Record<string, number>> }
+export type Tuning = (op: string, call: Call, caps: GpuCaps) => KernelChoice | null;
+export interface KernelChoice { readonly kernel: string; readonly params?: Readonly<Record<string, number>> }
 
 /** A kernel with what it does for one call. */
 export interface Chosen<K, L> { readonly kernel: K; readonly scratch: readonly number[]; readonly launches: readonly L[] }
@@ -19,7 +19,7 @@ export const ableKernels = (kernels: readonly GpuKernel[], call: Call, caps: Gpu
 };
 
 /** Undefined where no kernel takes the call. */
-export function chosenForGpu({ webgpu: kernels = [] }: Op, call: Call, caps: GpuCaps, choice: Choice | null): Chosen<GpuKernel, Launch> | undefined {
+export function chosenForGpu({ webgpu: kernels = [] }: Op, call: Call, caps: GpuCaps, choice: KernelChoice | null): Chosen<GpuKernel, Launch> | undefined {
   const named = choice && ableKernels(kernels.filter((k) => k.name === choice.kernel), call, caps)[0];
   const kernel = named ?? kernels.find((k) => k.accepts?.(call, caps) ?? true);
   if (kernel === undefined) return undefined;
@@ -33,5 +33,5 @@ export function chosenForWasm({ wasm: kernels = [] }: Op, call: Call, caps: Wasm
 }
 
 /** The parameters that the kernel offers and the device has room for. */
-const offered = (kernel: GpuKernel, { params = {} }: Choice, caps: GpuCaps): Readonly<Record<string, number>> =>
+const offered = (kernel: GpuKernel, { params = {} }: KernelChoice, caps: GpuCaps): Readonly<Record<string, number>> =>
   Object.fromEntries(Object.entries(params).filter(([name, value]) => kernel.tunables?.[name]?.includes(value) && (name !== 'WG' || value <= caps.limits.maxComputeInvocationsPerWorkgroup)));

@@ -3,11 +3,11 @@ import type { Call } from '../../kernels/define.ts';
 import { workOf } from '../../kernels/work.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';
-import type { Choice, Tuning } from './choose.ts';
+import type { KernelChoice, Tuning } from './choose.ts';
 import { shipped } from './shipped-tuning.ts';
 
 /** What was fastest for one problem on an adapter. `kernel` is the kernel's name, `params` what differs from its defaults. */
-export interface TuningEntry extends Choice {
+export interface TuningEntry extends KernelChoice {
   /** Calls that this may stand for (`workOf`): operator, types and what else is no size. */
   readonly group: string;
   readonly sizes: readonly number[];
