@@ -28,6 +28,7 @@ import * as gpuRecurrent from './webgpu/sets/recurrent.ts';
 import * as gpuSpatial from './webgpu/sets/spatial.ts';
 import * as gpuTransformers from './webgpu/sets/transformers.ts';
 import * as gpuUncommon from './webgpu/sets/uncommon.ts';
+import { withSoftware } from './webgpu/software.ts';
 import { withVariants } from './webgpu/variants.ts';
 
 /** What loads together: definitions, and the kernels of each device. */
@@ -45,4 +46,4 @@ const all = Object.values(sets);
 
 export const families: readonly (readonly Op[])[] = [common, ...all.map((set) => set.families)].flat();
 export const wasmKernels: KernelTable<WasmKernel> = Object.assign({}, wasm.common, ...all.map((set) => set.wasm));
-export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), { webgpu: withVariants(Object.assign({}, gpu.common, ...all.map((set) => set.webgpu))), wasm: wasmKernels });
+export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), { webgpu: withSoftware(withVariants(Object.assign({}, gpu.common, ...all.map((set) => set.webgpu)))), wasm: wasmKernels });

@@ -64,9 +64,9 @@ const load: Readonly<Record<SetName, () => Promise<{ readonly kernels: KernelTab
 /** Is it a kernel of `variants.ts`? */
 export const isVariant = (kernel: string): boolean => /\.(lanes|winograd|matrix|dot4)$/.test(kernel);
 
-/** The kernels of common operators and of these sets; `variants`: and those that only a tuning table chooses. */
-export async function gpuKernels(sets: readonly SetName[], variants = false): Promise<KernelTable<GpuKernel>> {
-  const [more, ...tables] = await Promise.all([variants ? import('./variants.ts') : null, ...sets.map(async (name) => (await load[name]()).kernels)]);
-  const table: KernelTable<GpuKernel> = Object.assign({}, common, ...tables);
-  return more ? more.withVariants(table) : table;
+/** The kernels of common operators and of these sets; `variants`: and those that only a tuning table chooses; `software`: and those for software adapters. */
+export async function gpuKernels(sets: readonly SetName[], { variants = false, software = false } = {}): Promise<KernelTable<GpuKernel>> {
+  const [more, own, ...tables] = await Promise.all([variants ? import('./variants.ts') : null, software && sets.includes('spatial') ? import('./software.ts') : null, ...sets.map(async (name) => (await load[name]()).kernels)]);
+  const table: KernelTable<GpuKernel> = Object.assign({}, common, ...tables), all = more ? more.withVariants(table) : table;
+  return own ? own.withSoftware(all) : all;
 }

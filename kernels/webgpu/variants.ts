@@ -1,8 +1,7 @@
 /**
- * Kernels that need a feature, or win on some devices and lose on other. The planner takes them where a tuning table names them: they stand behind an operator's
- * other kernels, one of which takes all that they take. Loaded with a table that asks for them, with the tuner, and with software adapters, of which it is known what wins.
+ * Kernels that the planner takes only where a tuning table names them: they need a feature, or win on some hardware and lose on other. They stand
+ * behind an operator's other kernels, one of which takes all that they take. Loaded with a table that asks for them, and with the tuner.
  */
-import { convShape } from '../conv-shape.ts';
 import type { Call, GpuKernel, KernelTable, Launch } from '../define.ts';
 import { matmulLanes, matmulMatrix } from '../../wgsl/index.gen.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
@@ -13,7 +12,7 @@ import { batches, MAX_GROUPS, product, type ProductOf, tileable } from './produc
 import { productLaunch, putRows, sourceA, sourceB } from './product.ts';
 import { matrixShape, matrixTile } from './product-matrix.ts';
 import { lanesTile } from './product-tiles.ts';
-import { winogradKernel } from './winograd.ts';
+import { convWinograd } from './winograd.ts';
 
 /** Do subgroups fill workgroups of WG, whatever size the driver takes? */
 const filled = (caps: GpuCaps, WG: number): boolean => caps.subgroups && caps.subgroupSizes !== undefined && WG % caps.subgroupSizes[1] === 0;
@@ -97,19 +96,13 @@ fn group_merged(own: A, lid: u32) -> A {
   return across(t, lanes);
 }`;
 
-const winograd = winogradKernel((call) => ({ window: convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: false }));
-/** Where multiplications are what takes long, and memory is a cache, fewer of them win as soon as there are some channels to spread the transform over (bench/results/kernels-swiftshader.md). */
-const onSoftware: KernelTable<GpuKernel> = {
-  Conv: [{ ...winograd, accepts: (call, caps) => caps.software && Math.min(call.inputs[0]!.shape[1]!, call.outputs[0]!.shape[1]!) >= 16 && winograd.accepts!(call, caps) }],
-};
-
 const products = (family: string, of: ProductOf): GpuKernel[] => [lanesKernel(family, of), matrixKernel(family, of)];
 const more: KernelTable<GpuKernel> = {
   MatMul: products('matmul', formed.MatMul), 'com.microsoft.FusedMatMul': products('matmul', formed.fused), 'com.microsoft.TransposeMatMul': products('matmul', formed.fused),
-  Conv: [winograd],
+  Conv: [convWinograd],
   Gemm: products('gemm', formed.Gemm), 'com.microsoft.MatMulNBits': [nbitsGemv(true), nbitsDotKernel],
 };
 
 /** A table with the variants of its operators. */
 export const withVariants = (table: KernelTable<GpuKernel>): KernelTable<GpuKernel> => Object.fromEntries(Object.entries(table).map(([op, kernels]) =>
-  [op, [...(onSoftware[op] ?? []), ...kernels, ...kernels.filter((k) => /^(softmax|(skip-)?(layer|rms|instance|group)norm)\.group$/.test(k.name)).map(rowsKernel), ...kernels.filter((k) => k.name.startsWith('reduce.')).map(reduceKernel), ...(more[op] ?? [])]]));
+  [op, [...kernels, ...kernels.filter((k) => /^(softmax|(skip-)?(layer|rms|instance|group)norm)\.group$/.test(k.name)).map(rowsKernel), ...kernels.filter((k) => k.name.startsWith('reduce.')).map(reduceKernel), ...(more[op] ?? [])]]));

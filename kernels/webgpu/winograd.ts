@@ -4,6 +4,7 @@
  */
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { winogradIn, winogradOut } from '../../wgsl/index.gen.ts';
+import { convShape } from '../conv-shape.ts';
 import type { Call, GpuKernel, Launch } from '../define.ts';
 import { biasOf, type ConvOf } from './conv.ts';
 import { elemOf, isReal } from './elem.ts';
@@ -32,7 +33,7 @@ function productOf(call: Call): Product {
 const products = productKernels('conv.winograd', productOf).filter((k) => k.scratch === undefined);
 const productFor = (call: Call, caps: GpuCaps): GpuKernel | undefined => products.find((k) => k.accepts!(call, caps));
 
-export const winogradKernel = (of: ConvOf): GpuKernel => ({
+const winogradKernel = (of: ConvOf): GpuKernel => ({
   name: 'conv.winograd',
   accepts: (call, caps) => {
     const { window: w, transposed } = of(call), t = tilesOf(call), one = (list: readonly number[]): boolean => list.every((v) => v === 1);
@@ -55,3 +56,6 @@ export const winogradKernel = (of: ConvOf): GpuKernel => ({
     ];
   },
 });
+
+/** Of Conv. */
+export const convWinograd = winogradKernel((call) => ({ window: convShape(call.inputs[0]!.shape, call.inputs[1]!.shape, null, call.attrs).window, transposed: false }));

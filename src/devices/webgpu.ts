@@ -10,13 +10,13 @@ export { gpuKernels };
 export async function openGpu(device?: GPUDevice, options?: { readonly allowSoftware?: boolean }): Promise<OpenDevice> {
   const backend = await webgpuBackend(device, options);
   const caps = backend.caps as GpuCaps;
-  let variants = caps.software;
+  let variants = false;
   return {
-    backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, variants) }),
+    backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, { variants, software: caps.software }) }),
     tuningFor: async (tables) => {
       if (tables.length + shipped.length === 0) return undefined;
       const { tuningFor } = await import('../3-plan/tuning.ts'), tuning = tuningFor(caps, tables);
-      variants ||= [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
+      variants = [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
       return tuning;
     },
   };
