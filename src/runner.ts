@@ -12,7 +12,7 @@ import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-p
 import { type Backend, type Executable, type Held, hostHeld, type HostWork, type Targets } from './4-run/executable.ts';
 import { shards } from './devices/index.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
-import { constantOf, type Fact, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
+import { constantOf, type Fact, type Facts, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
 import type { Caps, Plan } from './core/plan.ts';
 import { byteLength, bytesOfTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
 
@@ -94,10 +94,10 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     let level = roots;
     let seen: readonly ValueId[] = [...feeds.keys()];
     let demanded: ReadonlySet<ValueId> = new Set();
-    let known: ReadonlyMap<ValueId, Fact> = new Map();
+    let known: Facts = [];
     for (;;) {
       signal?.throwIfAborted();
-      const facts = new Map(work.facts);
+      const facts = new Map<ValueId, Fact>();
       const opaque = new Set(work.opaque);
       const key: string[] = [];
       for (const v of seen) {
@@ -124,12 +124,12 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       demanded = segment.specialized.demands;
       seen = [...demanded, ...segment.hostNodes.flatMap((n) => n.outputs).filter((v): v is ValueId => v !== null && env.has(v))];
       if (seen.length === 0 && ran.size === 0) fail('internal', `nothing can go on: ${segment.specialized.deferred.slice(0, 3).map((n) => n.name).join(', ')} wait for values that no one makes`);
-      work = { nodes: segment.specialized.deferred.filter((n) => !ran.has(n)), values: segment.specialized.values, facts: known, opaque, outputs: graph.outputs };
+      work = { nodes: segment.specialized.deferred.filter((n) => !ran.has(n)), values: segment.specialized.values, facts: new Map(), known, opaque, outputs: graph.outputs };
       level = segment.next;
 
       function targetsOf({ outputs, specialized: { facts } }: Segment, target: Target): Targets {
         return {
-          outputs: outputs.map((v) => (graph.outputs.includes(v) ? target(graph.outputs.indexOf(v), facts.get(v)!) : null)),
+          outputs: outputs.map((v) => (graph.outputs.includes(v) ? target(graph.outputs.indexOf(v), facts[v]!) : null)),
           kept: graph.outputs.flatMap((v) => { const held = outputs.includes(v) ? undefined : env.get(v); return held?.on === 'device' ? [held] : []; }),
         };
       }
@@ -156,7 +156,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     async function hostValue(v: ValueId): Promise<Value> {
       const held = env.get(v);
       if (held === undefined) {
-        const constant = known.get(v)?.constant ?? graph.values[v]?.constant;
+        const constant = known[v]?.constant ?? graph.values[v]?.constant;
         return constant?.load() ?? fail('internal', `value ${graph.values[v]?.name ?? v} was never made`);
       }
       if (held.on === 'host') return held.value;
@@ -180,7 +180,7 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
 export interface SegmentRequest {
   readonly specialized: Specialized;
   readonly nodes: readonly Node[];
-  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly facts: Facts;
   readonly inputs: readonly ValueId[];
   readonly outputs: readonly ValueId[];
   readonly hostNodes: readonly Node[];
@@ -204,7 +204,7 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: 
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
   const { nodes, facts, values, recipe } = optimize(specialized, wanted, ops, rules, caps, trace, recipes);
   const made = new Set(nodes.flatMap((n) => n.outputs));
-  const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts.get(v)?.constant === undefined);
+  const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts[v]?.constant === undefined);
   const outputs = [...wanted].filter((v) => made.has(v));
   return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}`, ...(recipe ? { recipe } : {}) };
 }
@@ -212,7 +212,7 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: 
 /** The request with what this device cannot bind at once in shards, and the operators that run it. */
 export async function bindable(request: SegmentRequest, ops: ReadonlyMap<string, Op>, caps: Caps): Promise<SegmentRequest & { readonly ops: ReadonlyMap<string, Op> }> {
   const { nodes, facts } = request, most = caps.kind === 'webgpu' ? caps.limits.maxStorageBufferBindingSize : Infinity;
-  const isWide = (v: ValueId | null): boolean => v !== null && byteLength(facts.get(v)!) > most;
+  const isWide = (v: ValueId | null): boolean => v !== null && byteLength(facts[v]!) > most;
   if (most === Infinity || !nodes.some((n) => n.inputs.some(isWide) || n.outputs.some(isWide))) return { ...request, ops };
   const { inShards, withShards } = await shards();
   return { ...inShards(request, ops, most), ops: withShards(ops) };

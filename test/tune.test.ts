@@ -91,7 +91,7 @@ describe('tables', () => {
 
 describe('plans', () => {
   const stepOf = (tuning: Tuning): GpuStep => {
-    const facts = new Map<number, Fact>([[0, product.call.inputs[0]!], [1, product.call.inputs[1]!], [2, product.call.outputs[0]!]]);
+    const facts = [product.call.inputs[0]!, product.call.inputs[1]!, product.call.outputs[0]!];
     const node = { op: 'MatMul', name: 'n', inputs: [0, 1], outputs: [2], attrs: {}, opset: 17 };
     const { plan } = makePlan({ model: 'm', nodes: [node], facts, nameOf: String, inputs: [0], outputs: [2], after: [], caps, tuning }, ops);
     return plan.steps.find((s): s is GpuStep => s.run === 'gpu')!;

@@ -10,7 +10,7 @@ import { callOf } from '../../kernels/call.ts';
 import type { Op } from '../../kernels/define.ts';
 import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, x } from '../../kernels/expr.ts';
 import { bigints, numbers } from '../core/numbers.ts';
-import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
+import type { Constant, Fact, Facts, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { byteLength, sizeOf, type Tensor } from '../core/tensor.ts';
@@ -56,14 +56,14 @@ export interface Fusion { readonly from: Bound; readonly to: Bound; readonly ite
 /** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
 export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Fusion {
   if (caps.kind === 'reference') return { from: graph, to: graph, items: [] };
-  const facts = new Map(graph.facts);
+  const facts = graph.facts.slice();
   const values: GraphValue[] = [...graph.values];
   const addConstant = (name: string, c: Constant): ValueId => {
     const v = values.push({ name, constant: c }) - 1;
-    facts.set(v, { dtype: c.dtype, shape: c.shape, constant: c });
+    facts[v] = { dtype: c.dtype, shape: c.shape, constant: c };
     return v;
   };
-  const factOf = (v: ValueId): Fact => facts.get(v)!;
+  const factOf = (v: ValueId): Fact => facts[v]!;
   const shapeOf = (v: ValueId): readonly number[] => factOf(v).shape;
   const sizeAt = (v: ValueId): number => sizeOf(shapeOf(v));
   const sameShape = (a: ValueId, b: ValueId): boolean => sameNumbers(shapeOf(a), shapeOf(b));
@@ -180,7 +180,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const from = item.inputs.map((v) => makers.get(v));
     const [a, b] = from;
     if (caps.kind !== 'webgpu' || !allow.has('reassociates') || item.inputs.length !== 2 || !a || !b || !onlyFloats(item.expr!)) return false;
-    const weights = from.map((f) => facts.get(f!.node.inputs[1] ?? -1)?.constant);
+    const weights = from.map((f) => facts[f!.node.inputs[1] ?? -1]?.constant);
     if (from.some((f, i) => f!.expr !== null || f!.node.op !== 'MatMul' || f!.node.inputs.length !== 2 || !onlyReader(item.inputs[i]!, item) || !sameShape(item.inputs[i]!, y)) || a.node.inputs[0] !== b.node.inputs[0]) return false;
     const [g, u] = weights;
     if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype || 2 * byteLength(g) > caps.limits.maxStorageBufferBindingSize) return false;
@@ -237,11 +237,11 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
  * now, since a constant or an attribute is, or where shapes no longer match.
  */
 export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | null {
-  const facts = new Map(graph.facts);
+  const facts = graph.facts.slice();
   const values = [...graph.values];
   for (let v = from.values.length; v < to.values.length; v++) {
     values[v] = to.values[v]!;
-    facts.set(v, to.facts.get(v)!);
+    facts[v] = to.facts[v];
   }
   const now = new Map(from.nodes.map((n, i) => [n, graph.nodes[i]!]));
   const nodes: Node[] = [];
@@ -252,8 +252,8 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
     }
     const whole = node.op === MAP ? null : node.op;
     for (const n of parts) if (!sameMeaning(n, now.get(n)!, from.facts, facts, n.op === 'BatchNormalization' || whole === GATED)) return null;
-    for (const [a, b] of equal) if (!sameNumbers(facts.get(a)!.shape, facts.get(b)!.shape)) return null;
-    const { shape } = facts.get(node.outputs[0]!)!, after = base && now.get(base)!;
+    for (const [a, b] of equal) if (!sameNumbers(facts[a]!.shape, facts[b]!.shape)) return null;
+    const { shape } = facts[node.outputs[0]!]!, after = base && now.get(base)!;
     if (after !== null && after.attrs.epilogue !== base!.attrs.epilogue) return null;
     if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
     else if (after === null || after === base) nodes.push(node);
@@ -263,11 +263,11 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
 }
 
 /** Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those with one element only. */
-function sameMeaning(a: Node, b: Node, then: ReadonlyMap<ValueId, Fact>, now: ReadonlyMap<ValueId, Fact>, whole: boolean): boolean {
+function sameMeaning(a: Node, b: Node, then: Facts, now: Facts, whole: boolean): boolean {
   if (a !== b && (a.op !== b.op || !sameAttrs(a.attrs, b.attrs))) return false;
   const same = (v: ValueId | null): boolean => {
     if (v === null) return true;
-    const f = then.get(v)!, g = now.get(v)!;
+    const f = then[v]!, g = now[v]!;
     return f === g || (f.dtype === g.dtype && (f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)))));
   };
   for (const v of readsOf(a)) if (!same(v)) return false;
@@ -281,15 +281,15 @@ const onlyFloats = (e: Ex): boolean => (e.k === 'f32' || e.k === 'bool') && (e.f
 type Lowered = Pick<Item, 'inputs' | 'label'> & { readonly expr: Ex };
 
 /** An elementwise node as a map; null where it is none, or has types that the device does not compute with. */
-function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps): Lowered | null {
+function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
   if (op.map === undefined || node.outputs.slice(1).some((v) => v !== null)) return null;
-  const y = facts.get(node.outputs[0]!)!;
-  const all = [...node.inputs.filter((v): v is ValueId => v !== null).map((v) => facts.get(v)!), y];
+  const y = facts[node.outputs[0]!]!;
+  const all = [...node.inputs.filter((v): v is ValueId => v !== null).map((v) => facts[v]!), y];
   if (all.some((f) => kindOf(f.dtype) === undefined || (caps.kind === 'webgpu' && f.dtype === 'float64'))) return null;
   const inputs: ValueId[] = [];
   const args = node.inputs.map((v): Ex | undefined => {
     if (v === null) return undefined;
-    const fact = facts.get(v)!;
+    const fact = facts[v]!;
     const baked = scalarOf(fact);
     if (baked !== null) return constant(baked, kindOf(fact.dtype)!);
     if (!inputs.includes(v)) inputs.push(v);
@@ -300,20 +300,20 @@ function lower(node: Node, op: Op, facts: ReadonlyMap<ValueId, Fact>, caps: Caps
 }
 
 /** Batch normalisation with constant statistics is a multiplication and an addition. */
-function lowerBatchNorm(node: Node, facts: ReadonlyMap<ValueId, Fact>, addConstant: (name: string, c: Constant) => ValueId): Lowered | null {
+function lowerBatchNorm(node: Node, facts: Facts, addConstant: (name: string, c: Constant) => ValueId): Lowered | null {
   if (node.op !== 'BatchNormalization') return null;
-  const fact = facts.get(node.inputs[0]!)!;
-  const constants = batchNormConstants(node, fact.shape.length, node.inputs.slice(1, 5).map((v) => facts.get(v!)?.constant?.peek() ?? null));
+  const fact = facts[node.inputs[0]!]!;
+  const constants = batchNormConstants(node, fact.shape.length, node.inputs.slice(1, 5).map((v) => facts[v!]?.constant?.peek() ?? null));
   if (constants === null || kindOf(fact.dtype) !== 'f32') return null;
   const inputs = [node.inputs[0]!, addConstant(`${node.name}.scale`, constants.scale), addConstant(`${node.name}.shift`, constants.shift)];
   return { inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
 }
 
 /** Quantising and dequantising by one constant step. */
-function lowerQuantized(node: Node, facts: ReadonlyMap<ValueId, Fact>): Lowered | null {
-  const [, to] = /^(?:com\.microsoft\.)?(Q|Deq)uantizeLinear$/i.exec(node.op) ?? [], y = facts.get(node.outputs[0]!)!;
+function lowerQuantized(node: Node, facts: Facts): Lowered | null {
+  const [, to] = /^(?:com\.microsoft\.)?(Q|Deq)uantizeLinear$/i.exec(node.op) ?? [], y = facts[node.outputs[0]!]!;
   if (to === undefined || node.attrs.block_size || node.attrs.precision) return null;
-  const [v, s, z] = node.inputs.map((i) => (i === null ? null : facts.get(i)!)), scale = s?.dtype === 'float32' ? scalarOf(s) : null, zero = z ? scalarOf(z) : 0, quantizes = to.toLowerCase() === 'q';
+  const [v, s, z] = node.inputs.map((i) => (i === null ? null : facts[i]!)), scale = s?.dtype === 'float32' ? scalarOf(s) : null, zero = z ? scalarOf(z) : 0, quantizes = to.toLowerCase() === 'q';
   const range = RANGE[quantizes ? y.dtype : v!.dtype];
   if (scale === null || zero === null || range === undefined || (quantizes ? v! : y).dtype !== 'float32') return null;
   const f = (n: number | bigint): Ex => constant(Number(n), 'f32'), inputs = [node.inputs[0]!], from = input(0, kindOf(v!.dtype)!), label = [node.op.replace(/^.*\./, '')];
@@ -333,9 +333,9 @@ function scalarOf(fact: Fact): number | bigint | null {
 }
 
 /** The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an attribute. */
-function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[], expr: Ex, facts: ReadonlyMap<ValueId, Fact>): Node {
+function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[], expr: Ex, facts: Facts): Node {
   const used = inputsOf(expr);
-  const y = facts.get(node.outputs[0]!)!;
+  const y = facts[node.outputs[0]!]!;
   const order = new Map(used.map((i, k) => [i, k]));
   const renumbered = substitute(expr, inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
   return { ...node, op: MAP, inputs: used.map((i) => inputs[i]!), outputs: [node.outputs[0]!], attrs: { expr: JSON.stringify(renumbered), dtype: y.dtype, shape: y.shape, label } };

@@ -60,7 +60,7 @@ function classOf({ nodes, facts }: Bound): string {
     for (const v of readsOf(n)) {
       if (made.has(v)) continue;
       made.add(v);
-      const { shape, constant }: Fact = facts.get(v)!;
+      const { shape, constant }: Fact = facts[v]!;
       if (constant === undefined) text.push(`${v}:${shape.map((d) => (d < 2 ? d : (dims.get(d) ?? (dims.set(d, dims.size + 2), dims.size + 1))))}`);
     }
     for (const v of n.outputs) if (v !== null) made.add(v);

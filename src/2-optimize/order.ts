@@ -39,7 +39,7 @@ function memoryOf(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<s
   const lists = new Map<Node, { reads: ValueId[]; makes: ValueId[] }>();
   const uses = new Map<ValueId, number>();
   for (const node of graph.nodes) {
-    const reads = [...new Set(readsOf(node).filter((v) => graph.facts.get(v)?.constant === undefined).map(root))];
+    const reads = [...new Set(readsOf(node).filter((v) => graph.facts[v]?.constant === undefined).map(root))];
     const view = ops.get(node.op)?.view === true && node.inputs[0] != null;
     if (view) rootOf.set(node.outputs[0]!, root(node.inputs[0]!));
     lists.set(node, { reads, makes: view ? [] : node.outputs.filter((v): v is ValueId => v !== null) });
@@ -47,7 +47,7 @@ function memoryOf(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<s
   }
   for (const v of wanted) uses.set(root(v), (uses.get(root(v)) ?? 0) + 1);
   const bytes = (v: ValueId): number => {
-    const fact = graph.facts.get(v);
+    const fact = graph.facts[v];
     return fact === undefined || fact.constant !== undefined ? 0 : Math.max(1, Math.ceil(bytesOf(fact.dtype, sizeOf(fact.shape)) / 256)) * 256;
   };
   const memory: Memory = {

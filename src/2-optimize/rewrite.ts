@@ -6,7 +6,7 @@
  */
 import type { InferCall, Op } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
-import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Graph, type GraphValue, isGraph, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
+import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Facts, type Graph, type GraphValue, isGraph, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
 import type { DeviceKind } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 
@@ -65,11 +65,11 @@ export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readon
 }
 
 /** Nodes of which all shapes are known. */
-export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: ReadonlyMap<ValueId, Fact> }
+export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: Facts }
 
 /** Applies the lists of passes, each until nothing changes; facts of new values are inferred. `log` gets what was done. */
 export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): Bound {
-  const facts = new Map(graph.facts);
+  const facts = graph.facts.slice();
   const found = applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, lists, ops, trace, log);
   if (log) log.end = found;
   return { ...found, facts };
@@ -96,7 +96,7 @@ type Renamed = readonly (readonly [reader: Node, other: Node])[];
  * is right at these dims, and nothing is searched for. Nodes and values get the numbers they have in the log. Null where a pass now finds something else.
  */
 export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done, end }: Log, ops: ReadonlyMap<string, Op>): Bound | null {
-  const facts = new Map(graph.facts);
+  const facts = graph.facts.slice();
   const { view, values, connect, leave, apply } = editing({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, ops);
   const now = new Map<Node, Node>();
   const here = (n: Node): Node => now.get(n) ?? n;
@@ -124,7 +124,7 @@ export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done,
 const sameWires = (a: Node, b: Node): boolean => a.op === b.op && sameNumbers(a.inputs, b.inputs) && sameNumbers(a.outputs, b.outputs);
 const samePairs = (a: NonNullable<Patch['instead']>, b: NonNullable<Patch['instead']>): boolean => a.length === b.length && a.every((p, i) => sameNumbers(p, b[i]!));
 
-interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: Map<ValueId, Fact> | null }
+interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: (Fact | undefined)[] | null }
 
 /** A patch makes the graph smaller or its nodes more canonical; the bound stops passes that undo each other. */
 const ROUNDS = 24;
@@ -185,12 +185,12 @@ function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<stri
     readers: (v) => readers[v] ?? NO_ONE,
     readOnce: (v) => !outputs.has(v) && readers[v]?.length === 1,
     isOutput: (v) => outputs.has(v),
-    fact: (v) => (v == null ? undefined : (facts?.get(v) ?? factOfValue(values[v]!))),
-    constant: (v) => (v == null ? null : ((facts?.get(v)?.constant ?? values[v]!.constant)?.peek() ?? null)),
+    fact: (v) => (v == null ? undefined : (facts?.[v] ?? factOfValue(values[v]!))),
+    constant: (v) => (v == null ? null : ((facts?.[v]?.constant ?? values[v]!.constant)?.peek() ?? null)),
     addValue: (name, given) => {
       const constant = given === undefined ? undefined : 'peek' in given ? given : constantOf(given);
       const v = values.push({ name, ...(constant ? { constant } : {}) }) - 1;
-      if (constant) facts?.set(v, { dtype: constant.dtype, shape: constant.shape, constant });
+      if (constant && facts) facts[v] = { dtype: constant.dtype, shape: constant.shape, constant };
       return v;
     },
     nameOf: (v) => values[v]!.name,
@@ -278,14 +278,14 @@ const reading = (node: Node, from: ValueId, to: ValueId): Node => ({
 });
 
 /** Facts of the outputs of an added node that have none. */
-function learn(node: Node, facts: Map<ValueId, Fact>, ops: ReadonlyMap<string, Op>): void {
-  if (node.outputs.every((v) => v === null || facts.has(v))) return;
+function learn(node: Node, facts: (Fact | undefined)[], ops: ReadonlyMap<string, Op>): void {
+  if (node.outputs.every((v) => v === null || facts[v] !== undefined)) return;
   const op = ops.get(node.op) ?? fail('internal', `a pass made a ${node.op}, which is missing`);
-  const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
+  const inputs = node.inputs.map((v) => (v === null ? null : facts[v]!));
   const fact = (i: number): Fact => inputs[i] ?? fail('internal', `a pass left out input ${i} of ${node.op}`);
   const call: InferCall = { inputs, attrs: node.attrs, outputs: node.outputs.length, fact, value: (i) => fact(i).constant?.peek() ?? fail('internal', `a pass made a ${node.op} whose input ${i} is no constant`) };
   const outs = op.infer!(call);
-  node.outputs.forEach((v, i) => { if (v !== null && !facts.has(v)) facts.set(v, { dtype: outs[i]!.dtype, shape: outs[i]!.shape }); });
+  node.outputs.forEach((v, i) => { if (v !== null) facts[v] ??= { dtype: outs[i]!.dtype, shape: outs[i]!.shape }; });
 }
 
 const mapBodies = (attrs: Node['attrs'], f: (g: Graph) => Graph): Node['attrs'] =>

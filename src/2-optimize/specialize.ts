@@ -7,15 +7,17 @@ import { type InferCall, NeedsValue, type Op, type OutFact, refCall } from '../.
 import { parametersOf } from './normalize.ts';
 import { BITS, type DType } from '../core/dtype.ts';
 import { fail, withinEach } from '../core/errors.ts';
-import { constantOf, type Constant, type Fact, type Graph, type GraphValue, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
+import { constantOf, type Constant, type Fact, type Facts, type Graph, type GraphValue, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
 import { isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
 
 /** Nodes to go through, and what is known of the values they read. Values are appended, never renumbered. */
 export interface Work {
   readonly nodes: readonly Node[];
   readonly values: readonly GraphValue[];
-  /** Facts of inputs and of all that has been computed so far. */
+  /** Facts of inputs, and of values that earlier plans and the host made. */
   readonly facts: ReadonlyMap<ValueId, Fact>;
+  /** What was known before those were there. */
+  readonly known?: Facts;
   /** Values that are not tensors (sequences, optionals, maps): they exist, on the host. */
   readonly opaque: ReadonlySet<ValueId>;
   readonly outputs: readonly ValueId[];
@@ -25,7 +27,7 @@ export interface Specialized {
   /** Nodes that can be planned, in order, all facts known. */
   readonly nodes: readonly Node[];
   readonly values: readonly GraphValue[];
-  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly facts: Facts;
   /** Nodes left for later, in order: dynamic ones, those that wait for a demanded value, and all that follow from them. */
   readonly deferred: readonly Node[];
   /** Deferred nodes that the host can run once their inputs are there. */
@@ -45,13 +47,10 @@ const LEARNED = new WeakMap<Node, { readonly inputs: readonly (Fact | null)[]; r
 
 export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialized {
   const values = [...work.values];
-  const facts = new Map(work.facts);
-  let learned = 0;
+  const facts = (work.known ?? factsOfConstants(work.values)).slice();
+  for (const [v, fact] of work.facts) facts[v] = fact;
   const learnConstants = (): void => {
-    for (; learned < values.length; learned++) {
-      const constant = values[learned]!.constant;
-      if (constant !== undefined && !facts.has(learned)) facts.set(learned, factOf(constant));
-    }
+    for (let v = facts.length; v < values.length; v++) facts.push(values[v]!.constant && factOf(values[v]!.constant!));
   };
   learnConstants();
   const planned: Node[] = [];
@@ -68,7 +67,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
 
     if (node.op === 'If') {
       const cond = node.inputs[0]!;
-      const fact = facts.get(cond);
+      const fact = facts[cond];
       if (fact === undefined) return defer(node);
       checkTypes(op, [fact]);
       const known = fact.constant?.peek();
@@ -83,19 +82,19 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
       return;
     }
     let opaque = false;
-    for (const v of reads) if (!facts.has(v)) {
+    for (const v of reads) if (facts[v] === undefined) {
       if (!work.opaque.has(v)) return defer(node);
       opaque = true;
     }
     if (isDynamic || opaque) {
-      checkTypes(op, node.inputs.map((v) => (v === null ? null : facts.get(v) ?? null)));
+      checkTypes(op, node.inputs.map((v) => (v === null ? null : facts[v] ?? null)));
       dynamic.add(node);
       return defer(node);
     }
-    const inputs = node.inputs.map((v) => (v === null ? null : facts.get(v)!));
+    const inputs = node.inputs.map((v) => (v === null ? null : facts[v]!));
     const last = LEARNED.get(node);
     if (last !== undefined && sameItems(last.inputs, inputs)) {
-      for (let i = 0; i < node.outputs.length; i++) if (node.outputs[i] !== null) facts.set(node.outputs[i]!, last.outputs[i]!);
+      for (let i = 0; i < node.outputs.length; i++) if (node.outputs[i] !== null) facts[node.outputs[i]!] = last.outputs[i]!;
       if (!last.folded) planned.push(node);
       return;
     }
@@ -117,7 +116,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
     const folded = !op.random && foldable(op, inputs, outs) ? fold(op, node, inputs) : null;
     if (folded !== null) for (const [i, t] of folded.entries()) if (outputs[i] && t) outputs[i] = factOf(constantOf(t));
     if (last !== undefined) for (const [i, f] of outputs.entries()) if (f && last.outputs[i] && alike(f, last.outputs[i])) outputs[i] = last.outputs[i];
-    node.outputs.forEach((v, i) => { if (v !== null) facts.set(v, outputs[i]!); });
+    node.outputs.forEach((v, i) => { if (v !== null) facts[v] = outputs[i]!; });
     LEARNED.set(node, { inputs, outputs, folded: folded !== null });
     if (folded !== null) return;
     planned.push(node);
@@ -260,6 +259,14 @@ function reachable(planned: readonly Node[], deferred: readonly Node[], outputs:
     for (const v of readsOf(node)) wanted.add(v);
   }
   return live;
+}
+
+/** Facts of the constants among values, by the list of those: a graph's is the same for all dims. */
+const CONSTANTS = new WeakMap<readonly GraphValue[], Facts>();
+function factsOfConstants(values: readonly GraphValue[]): Facts {
+  let facts = CONSTANTS.get(values);
+  if (facts === undefined) CONSTANTS.set(values, (facts = values.map(({ constant }) => constant && factOf(constant))));
+  return facts;
 }
 
 const FACTS = new WeakMap<Constant, Fact>();

@@ -4,7 +4,7 @@ import { type Access, type Lifetimes, lifetimes, lifetimesAgain, sameAccesses } 
 import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, withinEach } from '../core/errors.ts';
-import type { Constant, Fact, Node, ValueId } from '../core/graph.ts';
+import type { Constant, Fact, Facts, Node, ValueId } from '../core/graph.ts';
 import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { sameCall, sameText, watching } from './alike.ts';
@@ -17,7 +17,7 @@ import { emitted } from './written.ts';
 export interface PlanRequest {
   readonly model: string;
   readonly nodes: readonly Node[];
-  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly facts: Facts;
   readonly nameOf: (v: ValueId) => string;
   readonly inputs: readonly ValueId[];
   readonly outputs: readonly ValueId[];
@@ -112,7 +112,7 @@ class Draft {
   }
 
   fact(v: ValueId): Fact {
-    return this.request.facts.get(v) ?? this.between.get(v)?.fact ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
+    return this.request.facts[v] ?? this.between.get(v)?.fact ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
   }
   nameOf(v: ValueId): string {
     return this.between.get(v)?.name ?? this.request.nameOf(v);

@@ -8,14 +8,14 @@ import { axisOf, axesOf } from '../../kernels/shapes.ts';
 import { movable } from '../../kernels/webgpu/gather.ts';
 import { gatherShards } from '../../kernels/webgpu/gather-shards.ts';
 import { numbers } from '../core/numbers.ts';
-import { type AttrValue, constantOf, type Fact, type Node, type ValueId } from '../core/graph.ts';
+import { type AttrValue, constantOf, type Fact, type Facts, type Node, type ValueId } from '../core/graph.ts';
 import { byteLength, sizeOf, tensor } from '../core/tensor.ts';
 import { shardOf } from './shard-constant.ts';
 
 /** Nodes with all facts known, and what is wanted of them. */
 export interface Shardable {
   readonly nodes: readonly Node[];
-  readonly facts: ReadonlyMap<ValueId, Fact>;
+  readonly facts: Facts;
   readonly outputs: readonly ValueId[];
   readonly nameOf: (v: ValueId) => string;
 }
@@ -35,16 +35,16 @@ export const withShards = (ops: ReadonlyMap<string, Op>): ReadonlyMap<string, Op
 
 /** The nodes with everything that takes more than `limit` bytes in shards, as far as operators allow it. */
 export function inShards<R extends Shardable>(request: R, ops: ReadonlyMap<string, Op>, limit: number): R {
-  const facts = new Map(request.facts), names = new Map<ValueId, string>(), nodes: Node[] = [];
+  const facts = request.facts.slice(), names = new Map<ValueId, string>(), nodes: Node[] = [];
   const cuts = new Map<ValueId, Cut>(), split = new Map<ValueId, Cut>(), made = new Set<ValueId>();
-  let next = request.nodes.reduce((n, node) => [...node.inputs, ...node.outputs].reduce<number>((m, v) => Math.max(m, v ?? 0), n), Math.max(0, ...facts.keys())) + 1;
+  let next = request.nodes.reduce((n, node) => [...node.inputs, ...node.outputs].reduce<number>((m, v) => Math.max(m, v ?? 0), n), facts.length - 1) + 1;
 
-  const fact = (v: ValueId): Fact => facts.get(v)!;
+  const fact = (v: ValueId): Fact => facts[v]!;
   const isWide = (v: ValueId | null | undefined): v is ValueId => v != null && byteLength(fact(v)) > limit;
   const nameOf = (v: ValueId): string => names.get(v) ?? request.nameOf(v);
   const add = (name: string, f: Fact): ValueId => {
     names.set(next, name);
-    facts.set(next, f);
+    facts[next] = f;
     return next++;
   };
   const leading = (shape: readonly number[]): number => shape.findIndex((d) => d > 1);
@@ -58,7 +58,8 @@ export function inShards<R extends Shardable>(request: R, ops: ReadonlyMap<strin
 
   /** How pieces of wide values with this many rows are cut: alike, so that what one node makes another takes. */
   const alike = new Map<number, number>();
-  for (const [, f] of facts) {
+  for (const f of facts) {
+    if (f === undefined) continue;
     const axis = byteLength(f) > limit ? leading(f.shape) : -1, rows = f.shape[axis];
     // Sums of narrow elements are kept in words.
     if (rows !== undefined) alike.set(rows, Math.min(alike.get(rows) ?? Infinity, Math.floor(limit / (Math.max(byteLength(f), 4 * sizeOf(f.shape)) / rows))));
@@ -80,7 +81,7 @@ export function inShards<R extends Shardable>(request: R, ops: ReadonlyMap<strin
     });
     if (parts.some((p) => fact(p).constant === undefined)) {
       const given = constantOf(tensor('int64', [sizes.length], sizes));
-      for (const p of parts) facts.set(p, { dtype, shape: fact(p).shape });
+      for (const p of parts) facts[p] = { dtype, shape: fact(p).shape };
       nodes.push({ ...node, op: 'Split', name: `${node.name}.split`, inputs: [v, add(`${nameOf(v)}.sizes`, { dtype: 'int64', shape: [sizes.length], constant: given })], outputs: parts, attrs: { axis } });
     }
     split.set(v, { axis, sizes, parts });

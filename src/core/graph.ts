@@ -41,6 +41,9 @@ export interface Fact {
   readonly constant?: Constant;
 }
 
+/** What is known of values, by their number. */
+export type Facts = readonly (Fact | undefined)[];
+
 export type AttrValue = number | string | readonly number[] | readonly string[] | Tensor | readonly Tensor[] | Graph | readonly Graph[];
 export type Attrs = Readonly<Record<string, AttrValue>>;
 
