@@ -7,6 +7,6 @@ export function convShape(x: readonly number[], w: readonly number[], bias: read
   const window = windowOf(attrs, x, w.slice(2));
   const m = w[0]!;
   if (w[1]! * window.group !== x[1]! || m % window.group !== 0) fail('shape_mismatch', `weights of shape [${w}] in ${window.group} groups do not fit an input of ${x[1]} channels`);
-  if (bias !== null && String(bias) !== String([m])) fail('shape_mismatch', `the bias has shape [${bias}], not [${m}]`);
+  if (bias !== null && (bias.length !== 1 || bias[0] !== m)) fail('shape_mismatch', `the bias has shape [${bias}], not [${m}]`);
   return { window, shape: [x[0]!, m, ...window.output] };
 }

@@ -1,5 +1,6 @@
 /** How a window slides over an image: what convolution and pooling share, on every backend. */
 import { fail } from '../src/core/errors.ts';
+import { sameNumbers } from '../src/core/graph.ts';
 import { sizeOf } from '../src/core/tensor.ts';
 import { int, ints, string } from './define.ts';
 
@@ -28,21 +29,24 @@ export interface Window {
 /** The attribute schema of a convolution. */
 export const convAttrs = { auto_pad: string('NOTSET'), dilations: ints(), group: int(1), kernel_shape: ints(), pads: ints(), strides: ints() };
 
+/** `count` integers of at least `least`; all `fallback` where none are given. @throws attribute_invalid */
+function list(name: string, value: readonly number[] | undefined, fallback: number, count: number, least: number, rank: number): readonly number[] {
+  if (value === undefined || value.length === 0) return new Array<number>(count).fill(fallback);
+  if (value.length !== count) fail('attribute_invalid', `${name} [${value}] must have ${count} entries for an input of ${rank} spatial dims`);
+  for (let i = 0; i < count; i++) if (!Number.isInteger(value[i]) || value[i]! < least) fail('attribute_invalid', `${name} [${value}] must be integers of at least ${least}`);
+  return value;
+}
+const AUTO = new Set(['NOTSET', 'SAME_UPPER', 'SAME_LOWER', 'VALID']);
+
 /** Kernel, strides, dilations and given pads, with their defaults. @throws attribute_invalid */
 function basics(attrs: WindowAttrs, rank: number, kernel: readonly number[]): { kernel: readonly number[]; strides: readonly number[]; dilations: readonly number[]; pads: readonly number[]; group: number; auto: string } {
-  const list = (name: string, value: readonly number[] | undefined, fallback: number, count: number, least: number): readonly number[] => {
-    if (value === undefined || value.length === 0) return new Array<number>(count).fill(fallback);
-    if (value.length !== count) fail('attribute_invalid', `${name} [${value}] must have ${count} entries for an input of ${rank} spatial dims`);
-    for (const v of value) if (!Number.isInteger(v) || v < least) fail('attribute_invalid', `${name} [${value}] must be integers of at least ${least}`);
-    return value;
-  };
   const auto = attrs.auto_pad || 'NOTSET';
-  if (!['NOTSET', 'SAME_UPPER', 'SAME_LOWER', 'VALID'].includes(auto)) fail('attribute_invalid', `auto_pad ${JSON.stringify(auto)} must be NOTSET, SAME_UPPER, SAME_LOWER or VALID`);
-  const shape = list('the kernel', kernel, 1, rank, 1);
-  if (attrs.kernel_shape !== undefined && attrs.kernel_shape.length > 0 && String(attrs.kernel_shape) !== String(kernel)) fail('attribute_invalid', `kernel_shape [${attrs.kernel_shape}] is not that of the weights, [${kernel}]`);
+  if (!AUTO.has(auto)) fail('attribute_invalid', `auto_pad ${JSON.stringify(auto)} must be NOTSET, SAME_UPPER, SAME_LOWER or VALID`);
+  const shape = list('the kernel', kernel, 1, rank, 1, rank);
+  if (attrs.kernel_shape !== undefined && attrs.kernel_shape.length > 0 && !sameNumbers(attrs.kernel_shape, kernel)) fail('attribute_invalid', `kernel_shape [${attrs.kernel_shape}] is not that of the weights, [${kernel}]`);
   const group = attrs.group ?? 1;
   if (!Number.isInteger(group) || group < 1) fail('attribute_invalid', `group ${group} must be at least 1`);
-  return { kernel: shape, strides: list('strides', attrs.strides, 1, rank, 1), dilations: list('dilations', attrs.dilations, 1, rank, 1), pads: list('pads', attrs.pads, 0, 2 * rank, 0), group, auto };
+  return { kernel: shape, strides: list('strides', attrs.strides, 1, rank, 1, rank), dilations: list('dilations', attrs.dilations, 1, rank, 1, rank), pads: list('pads', attrs.pads, 0, 2 * rank, 0, rank), group, auto };
 }
 
 /**

@@ -203,9 +203,14 @@ export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: 
   const specialized = specialize(inBytes(work, ops, rules, caps, trace), ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
   const { nodes, facts, values, recipe } = optimize(specialized, wanted, ops, rules, caps, trace, recipes);
-  const made = new Set(nodes.flatMap((n) => n.outputs));
-  const inputs = [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts[v]?.constant === undefined);
-  const outputs = [...wanted].filter((v) => made.has(v));
+  const met = new Uint8Array(values.length), inputs: ValueId[] = []; // 1: made, 2: read from outside
+  for (const node of nodes) for (const v of node.outputs) if (v !== null) met[v] = 1;
+  for (const node of nodes) for (const v of readsOf(node)) {
+    if (met[v] !== 0) continue;
+    met[v] = 2;
+    if (facts[v]?.constant === undefined) inputs.push(v);
+  }
+  const outputs = [...wanted].filter((v) => met[v] === 1);
   return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}`, ...(recipe ? { recipe } : {}) };
 }
 

@@ -10,7 +10,7 @@ import { type Addend, finishFits, finishOf, type Parts, putOf, storesOne } from 
 import { grid } from './grid.ts';
 import { matrixOf, numberText, type Product, productKind, type Source } from './product.ts';
 import { productKernels } from './product-kernels.ts';
-import { ofLast } from '../remembered.ts';
+import { inRow, ofLast } from '../remembered.ts';
 
 /** What an operator says of a call: its window, and whether it spreads inputs (a transposed convolution) rather than gathers them. */
 export interface ConvCall { readonly window: Window; readonly transposed: boolean }
@@ -81,7 +81,7 @@ function planeLaunch(call: Call, caps: GpuCaps, s: Sizes, FILTERS: number, weigh
   const wide = Math.min(64, power(across));
   return {
     module: convDirect, types: { x: elemOf(call.inputs[0]!.dtype)!, ...weights.types, ...put.types }, params: { FILTERS, DEPTHWISE: depthwise ? 1 : 0 }, workgroups: [Math.ceil(across / wide), Math.ceil((up * wide) / 64), depthwise ? s.images : s.images * s.groups],
-    uniforms: { channels: s.channels, filters: s.filters, groups: s.groups, h, w, oh, ow, wide }, slots: { tile: [weights.text, put.text, tile].join('\n') },
+    uniforms: { channels: s.channels, filters: s.filters, groups: s.groups, h, w, oh, ow, wide }, slots: { tile: inRow(weights.text, put.text, tile, '') },
     bind: [{ input: 0 }, weights.ref, { output: 0 }], extra: put.extra, extraUniforms: put.extraUniforms,
   };
 }

@@ -37,20 +37,24 @@ function bodyOf(expr: Ex): string {
 export function epilogueOf(call: Call, kind: 'f32' | 'i32' | 'u32' = 'f32'): EpilogueParts {
   const out = call.outputs[0]!;
   const { expr, operands } = call.epilogue ?? { expr: plain(kind, out), operands: [] };
-  const reads = operands.map((o, n) => ({ fact: o, name: `e${n}`, access: accessOf(`e${n}`, o, out.shape) }));
-  const type = VALUE_TYPE[elemOf(out.dtype)!];
-  const text = [
-    `fn epilogue(v: ${WGSL_TYPE[kind]}, i: u32) -> ${type} {`,
-    ...reads.map((r, n) => `  let a${n} = load_${r.name}(${r.access.at('i')});`),
-    bodyOf(expr),
-    '}', ...reads.map((r) => r.access.fn).filter((f) => f !== ''),
-  ].join('\n');
-  return {
-    slots: { epilogue: text },
-    types: Object.fromEntries(reads.map((r) => [r.name, elemOf(r.fact.dtype)!])),
-    extra: reads.map((r, n) => ({ name: r.name, bind: { operand: n } })),
-    extraUniforms: reads.flatMap((r) => r.access.uniforms),
-  };
+  const reads: string[] = [], fns: string[] = [], types: Record<string, Elem> = {}, extra: NonNullable<Launch['extra']>[number][] = [], extraUniforms: Member[] = [];
+  for (let n = 0; n < operands.length; n++) {
+    const name = `e${n}`, { at, fn, uniforms } = accessOf(name, operands[n]!, out.shape);
+    reads.push(`  let a${n} = load_${name}(${at('i')});`);
+    if (fn !== '') fns.push(fn);
+    types[name] = elemOf(operands[n]!.dtype)!;
+    extra.push({ name, bind: { operand: n } });
+    extraUniforms.push(...uniforms);
+  }
+  return { slots: { epilogue: textOf(expr, `fn epilogue(v: ${WGSL_TYPE[kind]}, i: u32) -> ${VALUE_TYPE[elemOf(out.dtype)!]} {`, reads.join('\n'), fns.join('\n')) }, types, extra, extraUniforms };
+}
+
+/** Texts of epilogues, so that equal ones are one string: planners compare them. */
+const TEXTS = new WeakMap<Ex, (head: string, reads: string, fns: string) => string>();
+function textOf(expr: Ex, head: string, reads: string, fns: string): string {
+  let text = TEXTS.get(expr);
+  if (text === undefined) TEXTS.set(expr, (text = remembered((head, reads, fns) => `${head}\n${reads === '' ? '' : `${reads}\n`}${bodyOf(expr)}\n}${fns === '' ? '' : `\n${fns}`}`)));
+  return text(head, reads, fns);
 }
 
 /** Can `epilogueOf` write this call's epilogue, in a shader that has `own` storage bindings itself? */

@@ -31,21 +31,19 @@ export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' |
   const again = constant !== undefined && (shape.length < out.length || shape[0] === 1);
   if (size === sizeOf(out) && !again) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
 
-  const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
-  const first = strides.findIndex((s) => s !== 0);
   const member = (what: string, value: number): Member => ({ name: `${name}_${what}`, type: 'u32', value });
-  if (strides.filter((s) => s !== 0).length === 1) {
-    const n = dims[first]!;
-    const hold = sizeOf(dims.slice(first + 1));
-    const wraps = again || first > 0, uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(wraps ? [member('n', n)] : [])];
+  const run = runOf(shape, out);
+  if (run !== null) {
+    const { hold } = run, wraps = again || run.repeats, uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(wraps ? [member('n', size)] : [])];
     const at = (i: string): string => {
       const held = hold > 1 ? `${i} / extra.${name}_hold` : i;
       return wraps ? `(${held}) % extra.${name}_n` : held;
     };
     if (hold % 4 === 0) return { ...none, kind: 'some', at, one: (q) => at(`(${q} * 4u)`), uniforms };
-    if (hold === 1 && (n % 4 === 0 || size === sizeOf(out))) return { ...none, kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), uniforms };
+    if (hold === 1 && (size % 4 === 0 || size === sizeOf(out))) return { ...none, kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), uniforms };
     return { ...none, kind: 'some', at, uniforms };
   }
+  const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
   const lines = dims.map((_, k) => k).reverse().map((k) =>
     k === 0 ? `o += r * extra.${name}_s0;` : `{ let t = r / extra.${name}_d${k}; o += (r - t * extra.${name}_d${k}) * extra.${name}_s${k}; r = t; }`);
   return {
@@ -53,4 +51,14 @@ export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' |
     fn: `fn at_${name}(i: u32) -> u32 {\n  var r = i;\n  var o = 0u;\n  ${lines.join('\n  ')}\n  return o;\n}`,
     uniforms: [...dims.slice(1).map((d, k) => member(`d${k + 1}`, d)), ...strides.map((s, k) => member(`s${k}`, s))],
   };
+}
+
+/** Where all dims that an operand has more than 1 of are neighbours: each of its elements is `hold` of the output's in a row, and all of them repeat where there are dims before. */
+function runOf(shape: readonly number[], out: readonly number[]): { readonly hold: number; readonly repeats: boolean } | null {
+  const lead = out.length - shape.length, dim = (d: number): number => shape[d - lead] ?? 1;
+  let first = 0, end = out.length, hold = 1, before = 1;
+  while (dim(first) === 1) before *= out[first++]!;
+  while (dim(end - 1) === 1) hold *= out[--end]!;
+  for (let d = first; d < end; d++) if (dim(d) !== out[d]) return null;
+  return { hold, repeats: before > 1 };
 }

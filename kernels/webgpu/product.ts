@@ -4,6 +4,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import type { Call, Launch, Ref } from '../define.ts';
 import { mergeDims } from '../merge.ts';
+import { inRow } from '../remembered.ts';
 import { elemOf } from './elem.ts';
 import { type Addend, finishOf, type Parts, putOf, storesOne } from './finish.ts';
 import type { Member } from './operands.ts';
@@ -112,7 +113,7 @@ export const storable = (p: Product, caps: GpuCaps): boolean => four(p.n) || sto
 export function productLaunch(p: Product, module: Launch['module'], params: Readonly<Record<string, number>>, workgroups: Launch['workgroups'], a: Source, b: Source, text: string, put: Parts, y: Ref = { output: 0 }, wide = 0): Launch {
   return {
     module, params: { ...params, RANK: p.batch.length }, uniforms: { ...uniformsOf(p), wide }, workgroups,
-    types: { ...a.types, ...b.types, ...put.types }, slots: { tile: [a.text, b.text, put.text, text].filter((t) => t !== '').join('\n') },
+    types: { ...a.types, ...b.types, ...put.types }, slots: { tile: inRow(a.text, b.text, put.text, text) },
     bind: [a.ref, b.ref, y], extra: [...put.extra, ...(a.extra ?? []), ...(b.extra ?? [])], extraUniforms: [...put.extraUniforms, ...(a.extraUniforms ?? []), ...(b.extraUniforms ?? [])],
   };
 }

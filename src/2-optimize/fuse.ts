@@ -51,7 +51,9 @@ interface Item {
 }
 
 /** What was merged into what, so that the same can be done at other dims. */
-export interface Fusion { readonly from: Bound; readonly to: Bound; readonly items: readonly Readonly<Pick<Item, 'node' | 'parts' | 'base' | 'equal'>>[] }
+export interface Fusion { readonly from: Bound; readonly to: Bound; readonly items: readonly Fused[] }
+/** A node of the result, by the places of the nodes it was made of; of one that is as it came, `parts` is its own. */
+interface Fused extends Pick<Item, 'node' | 'equal'> { readonly parts: readonly number[]; readonly base: number | null }
 
 /** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
 export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Fusion {
@@ -97,7 +99,10 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     for (const item of items) if (item.expr !== null) grow(item);
     for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
-  const left = items.filter((i) => !i.gone).map(({ node, expr, inputs, label, parts, base, equal }) => ({ node: expr === null ? node : mapNode(node, inputs, label, expr, facts), parts, base, equal }));
+  const places = new Map(graph.nodes.map((n, i) => [n, i])), placeOf = (n: Node): number => places.get(n)!;
+  const left = items.filter((i) => !i.gone).map(({ node, expr, inputs, label, parts, base, equal }): Fused => ({
+    node: expr === null ? node : mapNode(node, inputs, label, expr, facts), parts: (parts.length > 0 ? parts : [node]).map(placeOf), base: base && placeOf(base), equal,
+  }));
   return { from: graph, to: { nodes: left.map((i) => i.node), facts, values }, items: left };
 
   /** Takes in the makers of the map's inputs; then gives the map to the convolution or product that makes one of them. */
@@ -243,20 +248,19 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
     values[v] = to.values[v]!;
     facts[v] = to.facts[v];
   }
-  const now = new Map(from.nodes.map((n, i) => [n, graph.nodes[i]!]));
   const nodes: Node[] = [];
   for (const { node, parts, base, equal } of items) {
-    if (parts.length === 0) {
-      nodes.push(now.get(node)!);
+    if (from.nodes[parts[0]!] === node) {
+      nodes.push(graph.nodes[parts[0]!]!);
       continue;
     }
     const whole = node.op === MAP ? null : node.op;
-    for (const n of parts) if (!sameMeaning(n, now.get(n)!, from.facts, facts, n.op === 'BatchNormalization' || whole === GATED)) return null;
+    for (const i of parts) if (!sameMeaning(from.nodes[i]!, graph.nodes[i]!, from.facts, facts, from.nodes[i]!.op === 'BatchNormalization' || whole === GATED)) return null;
     for (const [a, b] of equal) if (!sameNumbers(facts[a]!.shape, facts[b]!.shape)) return null;
-    const { shape } = facts[node.outputs[0]!]!, after = base && now.get(base)!;
-    if (after !== null && after.attrs.epilogue !== base!.attrs.epilogue) return null;
+    const { shape } = facts[node.outputs[0]!]!, before = base === null ? null : from.nodes[base]!, after = base === null ? null : graph.nodes[base]!;
+    if (after?.attrs.epilogue !== before?.attrs.epilogue) return null;
     if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
-    else if (after === null || after === base) nodes.push(node);
+    else if (after === null || after === before) nodes.push(node);
     else nodes.push({ ...node, attrs: { ...after.attrs, epilogue: node.attrs.epilogue!, operandsFrom: node.attrs.operandsFrom!, label: node.attrs.label! } });
   }
   return { nodes, facts, values };

@@ -14,6 +14,8 @@ import { type Bound, type Log, rewriteAgain, type Tracer } from './rewrite.ts';
 export interface Recipe {
   readonly from: Bound;
   readonly wanted: ReadonlySet<ValueId>;
+  /** What the graph reads from outside and is no constant, and the class of those values' dims. */
+  readonly reads: readonly ValueId[];
   readonly dims: string;
   readonly log: Log;
   readonly fusion: Fusion;
@@ -28,17 +30,16 @@ const KEPT = 6;
 /** `recipes`: what this function did before, the newest last; it adds what it does now. With a tracer nothing is repeated, so that it hears all. */
 export function optimize(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer, recipes: Recipe[] = []): Bound & { readonly recipe?: Recipe } {
   if (rules.allow.size === 0 || caps.kind === 'reference') return fuse(simplify(graph, wanted, ops, rules, caps.kind, trace), wanted, ops, caps, rules.allow).to;
-  const dims = classOf(graph);
   for (const recipe of trace ? [] : recipes) {
-    if (recipe.dims !== dims || !sameGraph(recipe, graph, wanted)) continue;
+    if (!sameGraph(recipe, graph, wanted) || recipe.dims !== classOf(recipe.reads, graph)) continue;
     const again = follow(recipe, graph, wanted, ops);
     if (again !== null) return { ...again, recipe };
   }
   const log: Log = { done: [], end: graph };
   const fusion = fuse(simplify(graph, wanted, ops, rules, caps.kind, trace, log), wanted, ops, caps, rules.allow);
   const ordered = orderForMemory(fusion.to, wanted, ops);
-  const places = new Map(fusion.to.nodes.map((n, i) => [n, i]));
-  const recipe = { from: graph, wanted, dims, log, fusion, order: ordered.nodes.map((n) => places.get(n)!), family: recipes.at(-1)?.family ?? {} };
+  const places = new Map(fusion.to.nodes.map((n, i) => [n, i])), reads = outsideOf(graph);
+  const recipe = { from: graph, wanted, reads, dims: classOf(reads, graph), log, fusion, order: ordered.nodes.map((n) => places.get(n)!), family: recipes.at(-1)?.family ?? {} };
   recipes.push(recipe);
   if (recipes.length > KEPT) recipes.shift();
   return { ...ordered, recipe };
@@ -53,18 +54,21 @@ function follow({ log, fusion, order }: Recipe, graph: Bound, wanted: ReadonlySe
 const sameGraph = ({ from, wanted }: Recipe, graph: Bound, now: ReadonlySet<ValueId>): boolean =>
   from.values.length === graph.values.length && from.nodes.length === graph.nodes.length && wanted.size === now.size && from.nodes.every((n, i) => n === graph.nodes[i]) && [...wanted].every((v) => now.has(v));
 
-/** The dims of what the graph reads from outside, but for their sizes: 0 and 1 are themselves, the others are told apart. */
-function classOf({ nodes, facts }: Bound): string {
-  const made = new Set<ValueId>(), dims = new Map<number, number>(), text: string[] = [];
-  for (const n of nodes) {
-    for (const v of readsOf(n)) {
-      if (made.has(v)) continue;
-      made.add(v);
-      const { shape, constant }: Fact = facts[v]!;
-      if (constant === undefined) text.push(`${v}:${shape.map((d) => (d < 2 ? d : (dims.get(d) ?? (dims.set(d, dims.size + 2), dims.size + 1))))}`);
-    }
-    for (const v of n.outputs) if (v !== null) made.add(v);
-  }
-  return text.join(' ');
+function outsideOf({ nodes, facts }: Bound): ValueId[] {
+  const made = new Set(nodes.flatMap((n) => n.outputs));
+  return [...new Set(nodes.flatMap(readsOf))].filter((v) => !made.has(v) && facts[v]!.constant === undefined);
 }
 
+/** The dims of what the graph reads from outside, but for their sizes: 0 and 1 are themselves, the others are told apart. */
+function classOf(reads: readonly ValueId[], { facts }: Bound): string {
+  const sizes: number[] = [];
+  let text = '';
+  for (const v of reads) {
+    text += `${v}:`;
+    for (const d of facts[v]!.shape) {
+      const known = sizes.indexOf(d);
+      text += `${d < 2 ? d : known < 0 ? sizes.push(d) + 1 : known + 2},`;
+    }
+  }
+  return text;
+}

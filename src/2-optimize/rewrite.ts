@@ -78,6 +78,8 @@ export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: 
 /** What was done to a graph, in order, and what came of it. */
 export interface Log {
   readonly done: (Rewritten | { readonly dead: readonly Node[] })[];
+  /** Who makes and who reads what in the graph as it was given. */
+  start?: Wiring;
   end?: { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] };
 }
 interface Rewritten {
@@ -95,12 +97,11 @@ type Renamed = readonly (readonly [reader: Node, other: Node])[];
  * The rewrites of a log made again for the same nodes at other dims: each pass is shown the node that it rewrote, and no other. So all that is done
  * is right at these dims, and nothing is searched for. Nodes and values get the numbers they have in the log. Null where a pass now finds something else.
  */
-export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done, end }: Log, ops: ReadonlyMap<string, Op>): Bound | null {
+export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done, start, end }: Log, ops: ReadonlyMap<string, Op>): Bound | null {
   const facts = graph.facts.slice();
-  const { view, values, connect, leave, apply } = editing({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, ops);
+  const { view, values, leave, apply } = editing({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, ops, start);
   const now = new Map<Node, Node>();
   const here = (n: Node): Node => now.get(n) ?? n;
-  connect(graph.nodes);
   for (const entry of done) {
     if ('dead' in entry) {
       for (const n of entry.dead) leave(here(n));
@@ -134,22 +135,26 @@ interface Editing {
   readonly values: GraphValue[];
   /** Learns who makes and who reads what, anew. */
   connect(nodes: readonly Node[]): void;
+  /** As it is now. */
+  wiring(): Wiring;
   leave(n: Node): void;
   /** Does what the patch says, and tells which nodes became others. */
   apply(patch: Patch): Renamed;
 }
 
-/** A graph while patches are applied to it. */
-function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<string, Op>): Editing {
+/** Of each value, the node that makes it and those that read it. Lists of readers are replaced, never changed. */
+interface Wiring { readonly makers: readonly (Node | undefined)[]; readonly readers: readonly (readonly Node[] | undefined)[] }
+
+/** A graph while patches are applied to it; `wiring`: as `connect` found it in the same nodes. */
+function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<string, Op>, wiring?: Wiring): Editing {
   const values: GraphValue[] = [...given];
-  let makers: (Node | undefined)[] = [];
-  let readers: (Node[] | undefined)[] = [];
+  let makers = wiring?.makers.slice() ?? [], readers = wiring?.readers.slice() ?? [];
   const enter = (n: Node): void => {
     for (const v of n.outputs) if (v !== null) makers[v] = n;
     for (const v of readsOf(n)) {
       const list = readers[v];
       if (list === undefined) readers[v] = [n];
-      else if (list.at(-1) !== n) list.push(n);
+      else if (list[list.length - 1] !== n) readers[v] = [...list, n];
     }
   };
   const leave = (n: Node): void => {
@@ -195,12 +200,12 @@ function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<stri
     },
     nameOf: (v) => values[v]!.name,
   };
-  return { view, values, connect, leave, apply };
+  return { view, values, connect, wiring: () => ({ makers: makers.slice(), readers: readers.slice() }), leave, apply };
 }
 
 /** Applies lists of passes one after another, each until nothing changes, and drops what no one wants. */
 function applied(start: Start, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): { nodes: readonly Node[]; values: readonly GraphValue[] } {
-  const { view, values, connect, apply } = editing(start, ops);
+  const { view, values, connect, wiring, apply } = editing(start, ops);
   let { nodes } = start;
   /** One look at every node; whether something changed. */
   const round = (passesOf: (op: string) => readonly Pass[]): boolean => {
@@ -243,6 +248,7 @@ function applied(start: Start, lists: readonly (readonly Pass[])[], ops: Readonl
   };
 
   connect(nodes);
+  if (log) log.start = wiring();
   for (const passes of lists) {
     const relevant = new Map<string, readonly Pass[]>();
     const passesOf = (name: string): readonly Pass[] => {

@@ -123,8 +123,7 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
   };
   withinEach(work.nodes, visit);
 
-  const live = reachable(planned, deferred, work.outputs, demands);
-  return { nodes: planned.filter((n) => live.has(n)), values, facts, deferred, dynamic, demands };
+  return { nodes: reachable(planned, deferred, work.outputs, demands, values.length), values, facts, deferred, dynamic, demands };
 }
 
 export function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly OutFact[] {
@@ -248,17 +247,19 @@ function inline(body: Graph, node: Node, values: GraphValue[]): Node[] {
   ];
 }
 
-/** Planned nodes whose results someone still wants. */
-function reachable(planned: readonly Node[], deferred: readonly Node[], outputs: readonly ValueId[], demands: ReadonlySet<ValueId>): Set<Node> {
-  const wanted = new Set<ValueId>([...outputs, ...demands, ...deferred.flatMap(readsOf)]);
-  const live = new Set<Node>();
+/** Planned nodes whose results someone still wants, in order. */
+function reachable(planned: readonly Node[], deferred: readonly Node[], outputs: readonly ValueId[], demands: ReadonlySet<ValueId>, values: number): Node[] {
+  const wanted = new Uint8Array(values), live: Node[] = [];
+  for (const v of outputs) wanted[v] = 1;
+  for (const v of demands) wanted[v] = 1;
+  for (const node of deferred) for (const v of readsOf(node)) wanted[v] = 1;
   for (let i = planned.length - 1; i >= 0; i--) {
     const node = planned[i]!;
-    if (!node.outputs.some((v) => v !== null && wanted.has(v))) continue;
-    live.add(node);
-    for (const v of readsOf(node)) wanted.add(v);
+    if (!node.outputs.some((v) => v !== null && wanted[v] === 1)) continue;
+    live.push(node);
+    for (const v of readsOf(node)) wanted[v] = 1;
   }
-  return live;
+  return live.reverse();
 }
 
 /** Facts of the constants among values, by the list of those: a graph's is the same for all dims. */

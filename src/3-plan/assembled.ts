@@ -4,7 +4,7 @@ import { assemble, type Specialization, type WgslModule } from '../../wgsl/assem
 import { library } from '../../wgsl/index.gen.ts';
 import { fail } from '../core/errors.ts';
 import type { Binding, PlannedShader } from '../core/plan.ts';
-import { packUniforms } from './uniforms.ts';
+import { packUniforms, packWords } from './uniforms.ts';
 
 /** Assembled shaders of this process, by all that `assemble` is given. */
 const SHADERS = new Map<WgslModule, Map<string, PlannedShader>>();
@@ -34,15 +34,10 @@ export function arrange(layout: readonly string[], places: readonly Place[], lau
   const uniforms: number[][] = [];
   const blocks = [
     ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),
-    ...((launch.extraUniforms ?? []).length > 0 ? [packUniforms(extraLayout(launch), Object.fromEntries(launch.extraUniforms!.map((u) => [u.name, u.value])))] : []),
+    ...((launch.extraUniforms ?? []).length > 0 ? [packWords(launch.extraUniforms!)] : []),
   ];
   let next = 0;
   const bind = layout.map((access): Binding => (access === 'uniform' ? { uniform: uniforms.push(blocks[uniforms.length]!) - 1 } : places[next++]!));
   if (next !== places.length) fail('internal', `${launch.module.name} has ${next} bindings and is given ${places.length}`);
   return { bind, uniforms };
 }
-
-const extraLayout = (launch: Launch): { name: string; uniforms: { name: string; type: string; offset: number; size: number }[]; uniformBytes: number } => {
-  const uniforms = launch.extraUniforms!.map((u, i) => ({ name: u.name, type: u.type, offset: i * 4, size: 4 }));
-  return { name: `${launch.module.name} extra`, uniforms, uniformBytes: Math.ceil((uniforms.length * 4) / 16) * 16 };
-};

@@ -51,6 +51,8 @@ const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>([
   'float32', 'float16', 'bfloat16', 'int32', 'uint32', 'int64', 'uint64', 'int16', 'uint16', 'int8', 'uint8', 'bool',
   'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float8e8m0', 'float4e2m1', 'int4', 'uint4', 'int2', 'uint2',
 ]);
+const isWhole = ({ dtype }: Fact): boolean => WHOLE.has(dtype);
+const WHOLE: ReadonlySet<DType> = new Set<DType>(['bool', 'int2', 'int4', 'int8', 'int16', 'int32', 'int64', 'uint2', 'uint4', 'uint8', 'uint16', 'uint32', 'uint64']);
 /** Integer results this small, made of values that are on the host, stay there: they are shapes and indices. */
 const SHAPE_ELEMENTS = 4096;
 
@@ -255,9 +257,9 @@ class Draft {
 
   /** Small integer arithmetic on values that the host has anyway. */
   isShapeWork(node: Node): boolean {
-    if (!node.outputs.some((v) => v !== null && /int|bool/.test(this.fact(v).dtype))) return false;
+    if (!node.outputs.some((v) => v !== null && isWhole(this.fact(v)))) return false;
     const here = (v: ValueId | null): boolean => v === null || this.fact(v).constant !== undefined || (!this.onDevice.has(v) && this.onHost.has(v) && this.viewOf.get(v) === undefined);
-    return node.inputs.every(here) && node.inputs.some((v) => v !== null) && [...node.inputs, ...node.outputs].every((v) => v === null || (/int|bool/.test(this.fact(v).dtype) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS));
+    return node.inputs.every(here) && node.inputs.some((v) => v !== null) && [...node.inputs, ...node.outputs].every((v) => v === null || (isWhole(this.fact(v)) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS));
   }
 
   /** Outputs without elements need memory but no work. */

@@ -112,6 +112,7 @@ export const operatorsIn = (graph: Graph): Set<string> => new Set(graph.nodes.fl
 
 /** Every value that a node reads: its inputs, and what its bodies capture. */
 export function readsOf(node: Node): readonly ValueId[] {
+  if (!node.inputs.includes(null) && bodiesOf(node) === NONE) return node.inputs as readonly ValueId[];
   let reads = READS.get(node);
   if (reads === undefined) {
     reads = node.inputs.filter((v): v is ValueId => v !== null);

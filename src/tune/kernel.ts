@@ -2,7 +2,7 @@
 import type { Call, GpuKernel, Launch, Ref } from '../../kernels/define.ts';
 import { assemble, type Shader } from '../../wgsl/assemble.ts';
 import { library } from '../../wgsl/index.gen.ts';
-import { packUniforms } from '../3-plan/uniforms.ts';
+import { packUniforms, packWords } from '../3-plan/uniforms.ts';
 import { pipelineFor } from '../4-run/webgpu/pipelines.ts';
 import { padded } from '../4-run/webgpu/transfer.ts';
 import { bytesOf } from '../core/dtype.ts';
@@ -140,7 +140,7 @@ export async function bindKernel(memory: CallMemory, caps: GpuCaps, kernel: GpuK
     const extra = launch.extraUniforms ?? [];
     const blocks = [
       ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),
-      ...(extra.length > 0 ? [packUniforms({ name: 'extra', uniforms: extra.map((u, i) => ({ ...u, offset: i * 4, size: 4 })), uniformBytes: padded(extra.length * 4) }, Object.fromEntries(extra.map((u) => [u.name, u.value])))] : []),
+      ...(extra.length > 0 ? [packWords(extra)] : []),
     ];
     let nextStorage = 0;
     let nextBlock = 0;
