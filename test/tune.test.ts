@@ -7,7 +7,6 @@ import { makePlan } from '../src/3-plan/make-plan.ts';
 import { shipped } from '../src/3-plan/shipped-tuning.ts';
 import { checkTable, distance, tuningFor, type TuningTable } from '../src/3-plan/tuning.ts';
 import { type Gpu, requestGpuDevice } from '../src/4-run/webgpu/device.ts';
-import type { Fact } from '../src/core/graph.ts';
 import { BASE_GPU, type GpuCaps, type GpuStep } from '../src/core/plan.ts';
 import { Session } from '../src/index.ts';
 import { encodeModel } from '../src/cli/encode-model.ts';

@@ -1,6 +1,6 @@
 /** From a graph whose shapes are known to the nodes that a device runs: rewritten, merged, in the order that needs little memory. */
 import type { Op } from '../../kernels/define.ts';
-import { type Fact, readsOf, type ValueId } from '../core/graph.ts';
+import { readsOf, type ValueId } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { fuse, fuseAgain, type Fusion } from './fuse.ts';
 import { orderForMemory } from './order.ts';
