@@ -10,7 +10,7 @@ import { type Addend, finishFits, finishOf, type Parts, putOf, storesOne } from 
 import { grid } from './grid.ts';
 import { matrixOf, numberText, type Product, productKind, type Source } from './product.ts';
 import { productKernels } from './product-kernels.ts';
-import { inRow, ofLast } from '../remembered.ts';
+import { inRow, ofLast, remembered } from '../remembered.ts';
 
 /** What an operator says of a call: its window, and whether it spreads inputs (a transposed convolution) rather than gathers them. */
 export interface ConvCall { readonly window: Window; readonly transposed: boolean }
@@ -44,24 +44,24 @@ function productOf(call: Call, caps: GpuCaps, conv: ConvCall, unfolded: boolean)
 }
 
 /** `take_b(o, k, n)`: entry k = (channel, tap) of the windows at output positions n .. n+3, 0 in the padding; `minus` is taken from the others. */
-export const unfold = (w: Window, size: readonly number[], out: readonly number[], minus = '') => (p: Product): Source => {
-  const rank = size.length, taps = sizeOf(w.kernel);
-  const dims = size.map((_, d) => d).reverse();
+export const unfold = (w: Window, size: readonly number[], out: readonly number[], minus = '') => (p: Product): Source => ({
+  ref: p.b.ref, types: { b: p.b.elem }, text: unfoldText(JSON.stringify([w.kernel, w.strides, w.dilations, w.pads.slice(0, size.length)]), p.kind, minus),
+  extraUniforms: size.flatMap((s, d) => [{ name: `size${d}`, type: 'u32' as const, value: s }, { name: `out${d}`, type: 'u32' as const, value: out[d]! }]),
+});
+const unfoldText = remembered((window: string, kind: string, minus: string): string => {
+  const [kernel, strides, dilations, pads] = JSON.parse(window) as [number[], number[], number[], number[]], rank = kernel.length, taps = sizeOf(kernel);
+  const dims = kernel.map((_, d) => d).reverse();
   const lines = dims.map((d, n) => {
     const position = n === rank - 1 ? 'p' : `p % extra.out${d}`;
-    return `let i${d} = i32((${position}) * ${w.strides[d]}u + k${d} * ${w.dilations[d]}u) - ${w.pads[d]}; ${n < rank - 1 ? `p = p / extra.out${d};` : ''}`;
+    return `let i${d} = i32((${position}) * ${strides[d]}u + k${d} * ${dilations[d]}u) - ${pads[d]}; ${n < rank - 1 ? `p = p / extra.out${d};` : ''}`;
   });
-  const inside = size.map((_, d) => `bitcast<u32>(i${d}) < extra.size${d}`).join(' && ');
-  const at = size.slice(1).reduce((text, _, n) => `(${text}) * extra.size${n + 1} + bitcast<u32>(i${n + 1})`, 'bitcast<u32>(i0)');
-  const taken = dims.map((d, n) => `let k${d} = ${n === rank - 1 ? 't' : `t % ${w.kernel[d]}u`};${n < rank - 1 ? ` t = t / ${w.kernel[d]}u;` : ''}`).join(' ');
-  const params = size.map((_, d) => `k${d}: u32`).join(', '), args = size.map((_, d) => `k${d}`).join(', ');
-  return {
-    ref: p.b.ref, types: { b: p.b.elem },
-    text: `fn unfolded(base: u32, ${params}, position: u32) -> ${p.kind} { var p = position; ${lines.join(' ')} let inside = ${inside}; return select(${p.kind}(0), ${p.kind}(load_b(base + select(0u, ${at}, inside)))${minus}, inside); }
-fn take_b(o: u32, k: u32, n: u32) -> vec4<${p.kind}> { let ch = k / ${taps}u; var t = k - ch * ${taps}u; ${taken} let base = o + ch * u.b_row; let last = u.n - 1u; return vec4<${p.kind}>(${[0, 1, 2, 3].map((j) => `unfolded(base, ${args}, ${j === 0 ? 'n' : `min(n + ${j}u, last)`})`).join(', ')}); }`,
-    extraUniforms: size.flatMap((s, d) => [{ name: `size${d}`, type: 'u32' as const, value: s }, { name: `out${d}`, type: 'u32' as const, value: out[d]! }]),
-  };
-};
+  const inside = kernel.map((_, d) => `bitcast<u32>(i${d}) < extra.size${d}`).join(' && ');
+  const at = kernel.slice(1).reduce((text, _, n) => `(${text}) * extra.size${n + 1} + bitcast<u32>(i${n + 1})`, 'bitcast<u32>(i0)');
+  const taken = dims.map((d, n) => `let k${d} = ${n === rank - 1 ? 't' : `t % ${kernel[d]}u`};${n < rank - 1 ? ` t = t / ${kernel[d]}u;` : ''}`).join(' ');
+  const params = kernel.map((_, d) => `k${d}: u32`).join(', '), args = kernel.map((_, d) => `k${d}`).join(', ');
+  return `fn unfolded(base: u32, ${params}, position: u32) -> ${kind} { var p = position; ${lines.join(' ')} let inside = ${inside}; return select(${kind}(0), ${kind}(load_b(base + select(0u, ${at}, inside)))${minus}, inside); }
+fn take_b(o: u32, k: u32, n: u32) -> vec4<${kind}> { let ch = k / ${taps}u; var t = k - ch * ${taps}u; ${taken} let base = o + ch * u.b_row; let last = u.n - 1u; return vec4<${kind}>(${[0, 1, 2, 3].map((j) => `unfolded(base, ${args}, ${j === 0 ? 'n' : `min(n + ${j}u, last)`})`).join(', ')}); }`;
+});
 
 // ── in registers ────────────────────────────────────────────────────────────────────────────────────────────────────
 /** The window as rows and columns: one spatial dim is a row of pixels. Null for more than two. */

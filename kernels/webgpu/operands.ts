@@ -26,10 +26,9 @@ export interface Access {
  */
 export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' | 'constant'>, out: readonly number[]): Access {
   const size = sizeOf(shape);
-  const none = { fn: '', uniforms: [], four: null, one: null };
-  if (size === 1) return { ...none, kind: 'scalar', at: () => '0u', one: () => '0u' };
+  if (size === 1) return SCALAR;
   const again = constant !== undefined && (shape.length < out.length || shape[0] === 1);
-  if (size === sizeOf(out) && !again) return { ...none, kind: 'full', at: (i) => i, four: (q) => q };
+  if (size === sizeOf(out) && !again) return FULL;
 
   const member = (what: string, value: number): Member => ({ name: `${name}_${what}`, type: 'u32', value });
   const run = runOf(shape, out);
@@ -39,9 +38,9 @@ export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' |
       const held = hold > 1 ? `${i} / extra.${name}_hold` : i;
       return wraps ? `(${held}) % extra.${name}_n` : held;
     };
-    if (hold % 4 === 0) return { ...none, kind: 'some', at, one: (q) => at(`(${q} * 4u)`), uniforms };
-    if (hold === 1 && (size % 4 === 0 || size === sizeOf(out))) return { ...none, kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), uniforms };
-    return { ...none, kind: 'some', at, uniforms };
+    if (hold % 4 === 0) return { kind: 'some', at, four: null, one: (q) => at(`(${q} * 4u)`), fn: '', uniforms };
+    if (hold === 1 && (size % 4 === 0 || size === sizeOf(out))) return { kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), one: null, fn: '', uniforms };
+    return { kind: 'some', at, four: null, one: null, fn: '', uniforms };
   }
   const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
   const lines = dims.map((_, k) => k).reverse().map((k) =>
@@ -52,6 +51,9 @@ export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' |
     uniforms: [...dims.slice(1).map((d, k) => member(`d${k + 1}`, d)), ...strides.map((s, k) => member(`s${k}`, s))],
   };
 }
+
+const SCALAR: Access = { kind: 'scalar', at: () => '0u', four: null, one: () => '0u', fn: '', uniforms: [] };
+const FULL: Access = { kind: 'full', at: (i) => i, four: (q) => q, one: null, fn: '', uniforms: [] };
 
 /** Where all dims that an operand has more than 1 of are neighbours: each of its elements is `hold` of the output's in a row, and all of them repeat where there are dims before. */
 function runOf(shape: readonly number[], out: readonly number[]): { readonly hold: number; readonly repeats: boolean } | null {

@@ -4,7 +4,7 @@ import { sizeOf } from '../../src/core/tensor.ts';
 import { type Elem, VALUE_TYPE } from '../../wgsl/assemble.ts';
 import type { Call, Launch, Ref } from '../define.ts';
 import { mergeDims } from '../merge.ts';
-import { inRow } from '../remembered.ts';
+import { inRow, remembered } from '../remembered.ts';
 import { elemOf } from './elem.ts';
 import { type Addend, finishOf, type Parts, putOf, storesOne } from './finish.ts';
 import type { Member } from './operands.ts';
@@ -14,6 +14,8 @@ export interface Matrix { readonly ref: Ref; readonly elem: Elem; readonly row: 
 
 /** Text that reads an operand. `ref` is bound to it; further bindings and uniforms ride along. */
 export interface Source { readonly ref: Ref; readonly types: Readonly<Record<string, Elem>>; readonly text: string; readonly extra?: NonNullable<Launch['extra']>; readonly extraUniforms?: readonly Member[] }
+
+type Read = Pick<Source, 'types' | 'text'>;
 
 /** y[z] = a[z] b[z] for all entries z of `batch`, m x k by k x n, finished as `addends` and the call's epilogue say. */
 export interface Product {
@@ -62,10 +64,10 @@ export const uniformsOf = (p: Product): Record<string, number | readonly number[
 export const numberText = (value: number, fixed: boolean, otherwise: string): string => (fixed ? `${value}u` : otherwise);
 
 /** `take_NAME` by whole quads: the binding's type and how quad i and element i are read. */
-function quadText(name: string, elem: Elem, caps: GpuCaps): { types: Readonly<Record<string, Elem>>; text: string; quad: (i: string) => string; one: (i: string) => string } {
+function quadText(name: string, elem: Elem, f16: boolean): { types: Readonly<Record<string, Elem>>; text: string; quad: (i: string) => string; one: (i: string) => string } {
   const Name = name.toUpperCase();
   if (elem === 'f32' || elem === 'i32' || elem === 'u32') return { types: {}, text: `alias ${Name}Store = vec4<${elem}>;`, quad: (i) => `${name}[(${i}) >> 2u]`, one: (i) => `${name}[(${i}) >> 2u][(${i}) & 3u]` };
-  if (elem === 'f16' && caps.f16) return { types: { half: 'f16' }, text: `alias ${Name}Store = vec4<f16>;`, quad: (i) => `vec4f(${name}[(${i}) >> 2u])`, one: (i) => `f32(${name}[(${i}) >> 2u][(${i}) & 3u])` };
+  if (elem === 'f16' && f16) return { types: { half: 'f16' }, text: `alias ${Name}Store = vec4<f16>;`, quad: (i) => `vec4f(${name}[(${i}) >> 2u])`, one: (i) => `f32(${name}[(${i}) >> 2u][(${i}) & 3u])` };
   return { types: { [name]: elem }, text: '', quad: (i) => `load4_${name}((${i}) >> 2u)`, one: (i) => `load_${name}(${i})` };
 }
 
@@ -73,15 +75,18 @@ function quadText(name: string, elem: Elem, caps: GpuCaps): { types: Readonly<Re
 export function sourceA(p: Product, caps: GpuCaps, clamped: boolean): Source {
   if (p.readA) return p.readA(p, caps);
   const { a } = p;
-  const type = VALUE_TYPE[a.elem];
-  if (quads(a, a.col, a.row) && (!clamped || four(p.k) || 'pack' in a.ref)) {
-    const q = quadText('a', a.elem, caps);
-    return { ref: a.ref, types: q.types, text: `${q.text}\nfn take_a(o: u32, k: u32, row: u32) -> vec4<${type}> { return ${q.quad('o + k')}; }\nfn one_a(o: u32, k: u32, row: u32) -> ${type} { return ${q.one('o + k')}; }` };
-  }
-  const col = numberText(1, a.col === 1, 'u.a_col');
-  const at = range(4).map((j) => `load_a(o + ${clamped && j > 0 ? `min(k + ${j}u, ${numberText(p.k - 1, p.fixedDepth, '(u.k - 1u)')})` : `(k + ${j}u)`} * ${col})`);
-  return { ref: a.ref, types: { a: a.elem }, text: `fn take_a(o: u32, k: u32, row: u32) -> vec4<${type}> { return vec4<${type}>(${at.join(', ')}); }\nfn one_a(o: u32, k: u32, row: u32) -> ${type} { return load_a(o + k * ${col}); }` };
+  const whole = quads(a, a.col, a.row) && (!clamped || four(p.k) || 'pack' in a.ref);
+  return { ref: a.ref, ...(whole ? quadsOfA(a.elem, caps.f16) : columnsOfA(a.elem, a.col === 1, clamped ? numberText(p.k - 1, p.fixedDepth, '(u.k - 1u)') : '')) };
 }
+const quadsOfA = remembered((elem: Elem, f16: boolean): Read => {
+  const q = quadText('a', elem, f16), type = VALUE_TYPE[elem];
+  return { types: q.types, text: `${q.text}\nfn take_a(o: u32, k: u32, row: u32) -> vec4<${type}> { return ${q.quad('o + k')}; }\nfn one_a(o: u32, k: u32, row: u32) -> ${type} { return ${q.one('o + k')}; }` };
+});
+const columnsOfA = remembered((elem: Elem, dense: boolean, last: string): Read => {
+  const col = numberText(1, dense, 'u.a_col'), type = VALUE_TYPE[elem];
+  const at = range(4).map((j) => `load_a(o + ${last !== '' && j > 0 ? `min(k + ${j}u, ${last})` : `(k + ${j}u)`} * ${col})`);
+  return { types: { a: elem }, text: `fn take_a(o: u32, k: u32, row: u32) -> vec4<${type}> { return vec4<${type}>(${at.join(', ')}); }\nfn one_a(o: u32, k: u32, row: u32) -> ${type} { return load_a(o + k * ${col}); }` };
+});
 
 /** Does b lie with its columns in rows of neighbours, so that the product is best formed by dot products along the depth? */
 export const dotsB = (p: Product): boolean => p.readB === undefined && p.b.col !== 1 && four(p.k) && quads(p.b, p.b.row, p.b.col);
@@ -92,19 +97,20 @@ export const wholeB = (p: Product): boolean => p.readB !== undefined || (quads(p
 /** `take_b(o, k, n)`: columns n .. n+3 at depth k, those beyond the last read as the last. With `dots`: depths k .. k+3 of column n. */
 export function sourceB(p: Product, caps: GpuCaps, dots: boolean): Source {
   if (p.readB) return p.readB(p, caps);
-  const { b } = p;
-  const type = VALUE_TYPE[b.elem];
-  const head = `fn take_b(o: u32, k: u32, n: u32) -> vec4<${type}>`;
-  const fixed = 'pack' in b.ref;
-  if (dots || wholeB(p)) {
-    const q = quadText('b', b.elem, caps);
-    const at = dots ? `o + n * ${numberText(b.col, fixed, 'u.b_col')} + k` : `o + k * ${numberText(b.row, fixed, 'u.b_row')} + n`;
-    return { ref: b.ref, types: q.types, text: `${q.text}\n${head} { return ${q.quad(at)}; }` };
-  }
-  const col = numberText(1, b.col === 1, 'u.b_col');
-  const columns = range(4).map((j) => `load_b(at + ${j === 0 ? 'n' : `min(n + ${j}u, last)`} * ${col})`);
-  return { ref: b.ref, types: { b: b.elem }, text: `${head} { let at = o + k * u.b_row; let last = u.n - 1u; return vec4<${type}>(${columns.join(', ')}); }` };
+  const { b } = p, fixed = 'pack' in b.ref;
+  if (!dots && !wholeB(p)) return { ref: b.ref, ...columnsOfB(b.elem, b.col === 1) };
+  const at = dots ? `o + n * ${numberText(b.col, fixed, 'u.b_col')} + k` : `o + k * ${numberText(b.row, fixed, 'u.b_row')} + n`;
+  return { ref: b.ref, ...quadsOfB(b.elem, caps.f16, at) };
 }
+const headB = (elem: Elem): string => `fn take_b(o: u32, k: u32, n: u32) -> vec4<${VALUE_TYPE[elem]}>`;
+const quadsOfB = remembered((elem: Elem, f16: boolean, at: string): Read => {
+  const q = quadText('b', elem, f16);
+  return { types: q.types, text: `${q.text}\n${headB(elem)} { return ${q.quad(at)}; }` };
+});
+const columnsOfB = remembered((elem: Elem, dense: boolean): Read => {
+  const columns = range(4).map((j) => `load_b(at + ${j === 0 ? 'n' : `min(n + ${j}u, last)`} * ${numberText(1, dense, 'u.b_col')})`);
+  return { types: { b: elem }, text: `${headB(elem)} { let at = o + k * u.b_row; let last = u.n - 1u; return vec4<${VALUE_TYPE[elem]}>(${columns.join(', ')}); }` };
+});
 
 /** May rows be stored four columns at a time? Packed elements only where rows are whole quads of the output. */
 export const storable = (p: Product, caps: GpuCaps): boolean => four(p.n) || storesOne(p.call, caps);
