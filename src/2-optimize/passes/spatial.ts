@@ -3,6 +3,7 @@ export { channelsFirst } from './channels-first.ts';
 export { expandBatchNorm } from './expand-batchnorm.ts';
 export { expandFusedConv, expandNhwcConv } from './expand-conv.ts';
 export { foldBatchNorm } from './fold-batchnorm.ts';
+export { foldPad } from './fold-pad.ts';
 export { foldScale } from './fold-scale.ts';
 export { fuseConvSum } from './fuse-conv-sum.ts';
 export { gatherTransposed } from './gather-transposed.ts';
