@@ -199,11 +199,11 @@ export class Session implements AsyncDisposable {
     let drop: () => void;
     const { outputs = this.#places } = options;
     try {
-      drop = holdAll([['input', feeds], ['output', Object(outputs)]], this.#live.backend);
+      drop = holdAll([['input', Object(feeds)], ['output', Object(outputs)]], this.#live.backend);
     } catch (e) {
       return Promise.reject(placed(e));
     }
-    const work = this.#queue.then(() => this.#run(feeds, outputs, signal)).catch((e: unknown) => { throw placed(e); }).finally(drop);
+    const work = this.#queue.then(() => this.#run(Object(feeds), outputs, signal)).catch((e: unknown) => { throw placed(e); }).finally(drop);
     this.#queue = work.catch(() => undefined);
     if (signal === undefined) return work;
     // What runs is stopped at its next step; the caller need not wait for that.
@@ -282,15 +282,15 @@ function checkFeeds(graph: Graph, ports: readonly Port[], feeds: Feeds, into: Ma
   for (const name of Object.keys(feeds)) if (!known.has(name)) fail('input_unknown', `the model has no input ${JSON.stringify(name)}; it has ${names()}`);
   ports.forEach((port, i) => {
     const value = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
-    if (value === undefined) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
-    if (typeof value === 'object' && value !== null && isGpuTensor(value)) {
+    if (value === undefined || value === null) fail('input_missing', `input ${JSON.stringify(port.name)} is not given; the model has ${names()}`);
+    if (typeof value !== 'object' || !('dtype' in value || 'kind' in value)) fail('input_dtype', `input ${port.name} is no tensor; make one with tensor(dtype, shape, data)`);
+    if (isGpuTensor(value)) {
       checkShape(port, value);
       const held = within(`input ${port.name}`, () => (backend.tensors ?? fail('not_on_device', 'the GPU was lost; the session goes on without one')).take(value));
       into.set(graph.inputs[i]!, held.on === 'device' && port.shape?.length === 0 ? { ...held, shape: [] } : held);
       return;
     }
     if (isTensor(value)) checkTensor(port, value);
-    else if (typeof value !== 'object' || !('kind' in value)) fail('input_dtype', `input ${port.name} is no tensor; make one with tensor(dtype, shape, data)`);
     // Recorded feeds and onnxruntime's users give scalars as [1].
     into.set(graph.inputs[i]!, hostHeld(isTensor(value) && port.shape?.length === 0 ? { ...value, shape: [] } : value));
   });

@@ -149,7 +149,7 @@ describe('a model given as', () => {
   });
 
   it.each([
-    ['no source', 5, 'option_invalid', /a path, a URL/], ['a stream that is being read', () => { const s = streamOf(model); s.getReader(); return s; }, 'option_invalid', /being read/],
+    ['no source', 5, 'option_invalid', /a path, a URL/], ['null', null as never, 'option_invalid', /a path, a URL/], ['a message', new TextEncoder().encode('Not Found'), 'model_not_onnx', /like text/], ['a stream that is being read', () => { const s = streamOf(model); s.getReader(); return s; }, 'option_invalid', /being read/],
     ['a path to nothing', '/no/such/model.onnx', 'source_failed', /\/no\/such\/model\.onnx/], ['a folder', tmpdir(), 'source_failed', /no file/],
     ['an empty stream', () => streamOf(new Uint8Array(0)), 'model_not_onnx', /empty/], ['half a model', () => streamOf(model.subarray(0, 100_000)), 'model_malformed', /claims/],
     ['a response that failed', () => new Response('no', { status: 403, statusText: 'Forbidden' }), 'source_failed', /403/],

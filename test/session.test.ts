@@ -94,6 +94,8 @@ describe.each(DEVICES)('a session on %s', (device) => {
     await using session = await Session.load(small, { device });
     const wrong = async (feeds: Record<string, unknown>): Promise<string> => (await errorOf(() => session.run(feeds as never))).code;
     expect(await wrong({})).toBe('input_missing');
+    for (const none of [undefined, null, { x: null }, { x: undefined }]) expect(await wrong(none as never)).toBe('input_missing');
+    for (const none of ['x', { dims: [1, 8], type: 'float32', data: new Float32Array(8) }]) expect(await wrong({ x: none })).toBe('input_dtype');
     expect(await wrong({ ...feed(1), z: feed(1).x })).toBe('input_unknown');
     expect(await wrong({ x: tensor('int32', [1, 8], new Int32Array(8)) })).toBe('input_dtype');
     expect(await wrong({ x: tensor('float32', [1, 9], new Float32Array(9)) })).toBe('input_shape');

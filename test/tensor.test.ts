@@ -12,7 +12,7 @@ describe('a tensor', () => {
     ['float8e8m0', [1, 3, 0.25], [1, 4, 0.25]],
     ['int8', [1.9, -3, 127], [1, -3, 127]],
     ['bool', [0, 1], [0, 1]],
-    ['int64', [1, -2], [1, -2]],
+    ['int64', [1, -2.5], [1, -2]],
   ])('of %s is made of numbers, and read as numbers', (dtype, given, want) => {
     expect(Array.from(numbers(tensor(dtype, [given.length], given)))).toEqual(want);
     if (/^b?float/.test(dtype) && dtype !== 'float32') expect(Array.from(numbers(tensor(dtype, [given.length], Float64Array.from(given))))).toEqual(want);
@@ -33,6 +33,9 @@ describe('a tensor', () => {
     expect(() => tensor('int64', [2], new Float64Array(2))).toThrow(/type_mismatch/);
     expect(() => tensor('float16', [2], new Int16Array(2) as never)).toThrow(/type_mismatch/);
     expect(() => tensor('float32', [3], [1, 2])).toThrow(/shape_mismatch: a float32 tensor of shape \[3\] has 3 entries, not 2/);
+    expect(() => tensor('float' as 'float32', [1], [1])).toThrow(/type_mismatch: float is none of the types float32, /);
+    expect(() => tensor('float32', new Float32Array(4) as never, [4])).toThrow(/type_mismatch: .*tensor\(dtype, shape, data\)/);
+    expect(() => tensor('float32', [4], undefined as never)).toThrow(/type_mismatch: .*tensor\(dtype, shape, data\)/);
     expect(() => numbers(tensor('string', [1], ['a'] as never))).toThrow(/type_mismatch/);
   });
   it('of halves goes through a model as its numbers', async () => {

@@ -134,7 +134,7 @@ async function find(source: ModelSource, options: ReadOptions, reading: Reading,
     return alone(once(source.url.split(/[?#]/)[0]!.split('/').pop() || 'model', () => unread(source.body, 'response')));
   }
   if (source instanceof ReadableStream) return alone(once('model', () => unread(source, 'stream')));
-  if (typeof source === 'object' && 'read' in source) return alone(ranged('model', source.size, (offset, length) => source.read(offset, length)));
+  if (typeof source === 'object' && source !== null && 'read' in source) return alone(ranged('model', source.size, (offset, length) => source.read(offset, length)));
   if (typeof source !== 'string' && !(source instanceof URL)) return fail('option_invalid', 'a model is a path, a URL, bytes, a Blob, a Response, a ReadableStream or { size, read(offset, length) }');
   const text = String(source);
   if (isPath(text)) {

@@ -28,6 +28,7 @@ function signatureOf(bytes: Uint8Array, sure: boolean): string | null {
   if (bytes[0] === 0x80 && bytes[1]! > 1 && bytes[1]! < 6) return 'a Python pickle';
   if (text.slice(4, 8) === 'ORTM') return 'a model in ONNX Runtime\'s own format (.ort)';
   if (text.slice(4, 8) === 'TFL3') return 'a TensorFlow Lite model';
+  if (/^[\t\r\n -~]+$/.test(text)) return 'text';
   return null;
 }
 

@@ -1,3 +1,5 @@
+import { fail } from './errors.ts';
+
 /** Element types, in ONNX's own lower-case names (TensorProto.DataType). */
 export type DType =
   | 'float32' | 'float16' | 'float64' | 'bfloat16'
@@ -50,7 +52,7 @@ export const bytesOf = (dtype: DType, count: number): number => Math.ceil((BITS[
 
 /** A typed array over `bytes`, without copying where alignment allows it. */
 export function arrayOver(dtype: Exclude<DType, 'string'>, bytes: Uint8Array): NumericArray {
-  const Class = ARRAY[dtype];
+  const Class = ARRAY[dtype] ?? fail('type_mismatch', `${dtype} is none of the types ${Object.keys(BITS).join(', ')}`);
   const width = Class.BYTES_PER_ELEMENT;
   const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes); // not slice(): a Node Buffer shares what it slices
   return new Class(aligned.buffer, aligned.byteOffset, Math.floor(bytes.byteLength / width));

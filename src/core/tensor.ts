@@ -67,6 +67,7 @@ export const entriesOf = (dtype: DType, shape: readonly number[]): number => {
  * of a Float32Array too, where the type is a float of fewer bits. Types of less than a byte are given packed, as bytes. @throws shape_mismatch, type_mismatch
  */
 export function tensor<D extends DType>(dtype: D, shape: readonly number[], data: Storage[D] | Numbers | readonly bigint[] | readonly boolean[]): Tensor<D> {
+  if (!Array.isArray(shape) || !data) fail('type_mismatch', 'a tensor is made by tensor(dtype, shape, data)');
   const expected = entriesOf(dtype, shape);
   if (data.length !== expected) fail('shape_mismatch', `a ${dtype} tensor of shape [${shape}] has ${expected} entries, not ${data.length}`);
   const kind = data.constructor.name, out = allocate(dtype, sizeOf(shape)), stored = out.constructor.name;
@@ -79,7 +80,7 @@ export function tensor<D extends DType>(dtype: D, shape: readonly number[], data
   if (!Array.isArray(data) && !(encode && kind.startsWith('Float'))) fail('type_mismatch', `a ${dtype} tensor is made of a ${stored} or of an array, not of a ${kind}`);
   for (let i = 0; i < data.length; i++) {
     const v = data[i];
-    (out as unknown[])[i] = dtype === 'string' ? v : isInt64(dtype) ? BigInt(v as number) : encode ? encode(Number(v)) : Number(v);
+    (out as unknown[])[i] = dtype === 'string' ? v : isInt64(dtype) ? BigInt(typeof v === 'number' ? Math.trunc(v) : v as bigint) : encode ? encode(Number(v)) : Number(v);
   }
   return { dtype, shape, data: out };
 }
