@@ -33,14 +33,16 @@ export function checkTensor(port: Port, value: Tensor): void {
 /** Whether the model says all dims of its inputs. */
 export const isBound = (graph: Graph): boolean => graph.inputs.every((v) => graph.values[v]!.declared?.shape?.every((d) => typeof d === 'number'));
 
-/** The facts of the inputs at these dims. @throws dimension_unbound */
+/** The facts of the inputs at these dims. @throws dimension_unbound, option_invalid */
 export const inputFacts = (graph: Graph, dims: Readonly<Record<string, number>>, free?: number): Map<ValueId, Fact> => new Map(graph.inputs.map((v) => [v, bind(portOf(graph, v), dims, free)]));
 
 function bind(port: Port, dims: Readonly<Record<string, number>>, free?: number): Fact {
   if (port.dtype === null || port.shape === null) fail('dimension_unbound', `input ${port.name} declares no ${port.dtype === null ? 'tensor type' : 'rank'}; run the session with a value to plan it`);
   const shape = port.shape.map((d, i) => {
-    const value = typeof d === 'number' ? d : Object.hasOwn(dims, d ?? `${port.name}.${i}`) ? dims[d ?? `${port.name}.${i}`] : undefined;
-    return value ?? free ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(d ?? `${port.name}.${i}`)}: … }`);
+    if (typeof d === 'number') return d;
+    const name = d ?? `${port.name}.${i}`;
+    const size = (Object.hasOwn(dims, name) ? dims[name] : undefined) ?? free ?? fail('dimension_unbound', `dim ${i} of input ${port.name} is free; pass dims: { ${JSON.stringify(name)}: … }`);
+    return Number.isInteger(size) && size >= 0 ? size : fail('option_invalid', `dims: ${name} must be a whole number, not ${JSON.stringify(size)}`);
   });
   return { dtype: port.dtype, shape };
 }

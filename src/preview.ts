@@ -3,6 +3,7 @@ import { equip } from '../kernels/operators.ts';
 import { isRemote, type ModelSource } from './0-read/open.ts';
 import { type Fit, fitOf } from './3-plan/fits.ts';
 import { leaving, type Leaving } from './3-plan/leaving.ts';
+import { fail } from './core/errors.ts';
 import type { Constant, Graph } from './core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Caps, type Plan } from './core/plan.ts';
 import { kernelsFor } from './devices/index.ts';
@@ -43,16 +44,19 @@ export interface Preview extends Fit {
 /**
  * The plan of a model at these dims, made without any device and without its weights: where every node would run, what it copies, what memory
  * it needs, whether a machine has room for it. Where shapes depend on data it covers the model up to there. `tools.freeDims`: the size of dims that `dims` does not name.
- * @throws what `Session.load` throws, dimension_unbound
+ * @throws what `Session.load` throws, dimension_unbound, option_invalid
  */
 export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
+  const { device = 'webgpu', memory } = options;
+  if (!['webgpu', 'wasm', 'reference'].includes(device)) fail('option_invalid', `a plan is made for 'webgpu', 'wasm' or 'reference', not for ${JSON.stringify(device)}`);
+  if (memory !== undefined && !(memory >= 0)) fail('option_invalid', `memory is a number of bytes, not ${JSON.stringify(memory)}`);
   const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
   const { model: { graph }, name, definitions, sets, rules } = loaded;
-  const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : options.device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
+  const caps = options.caps ?? (device === 'wasm' ? BASE_WASM : device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const ops = equip(definitions, await kernelsFor(caps.kind, sets));
   const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
   const request = await bindable(segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace), ops, caps);
   const { plan, constants } = draft(request, name, request.ops, caps, tools.placed ? { placed: tools.placed } : {});
   await loaded.settle();
-  return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, options.memory) };
+  return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, memory) };
 }

@@ -301,4 +301,11 @@ describe('a plan', () => {
     const error = await errorOf(() => planModel(small, { device: 'wasm' }));
     expect([error.code, error.message]).toEqual(['dimension_unbound', expect.stringContaining('"batch"')]);
   });
+
+  it.each([NaN, -1, 1.5, Infinity, '3'])('takes no dim of %j', async (batch) => {
+    const error = await errorOf(() => planModel(small, { dims: { batch: batch as number } }));
+    expect([error.code, error.message]).toEqual(['option_invalid', expect.stringMatching(/batch must be a whole number/)]);
+  });
+
+  it.each([{ device: 'gpu' as 'webgpu' }, { memory: NaN }, { memory: '1 GB' as never }])('refuses %j', async (option) => expect((await errorOf(() => planModel(small, { dims: { batch: 1 }, ...option }))).code).toBe('option_invalid'));
 });
