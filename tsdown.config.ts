@@ -9,6 +9,13 @@ const common = {
   clean: false, // names are stable, and a test that runs beside a build keeps its files
 } as const;
 
+/**
+ * Types of browsers that our own mention: nearly empty where a program has neither the DOM's library nor @webgpu/types, else merged with what is there. So the
+ * declarations compile by themselves, also without `skipLibCheck`.
+ */
+const HOST_TYPES = ['GPUDevice', 'GPUBuffer', 'GPUComputePassEncoder', 'ImageBitmap', 'VideoFrame', 'OffscreenCanvas', 'HTMLCanvasElement', 'HTMLImageElement', 'HTMLVideoElement'];
+const DECLARED = `/// <reference lib="esnext.disposable" />\ndeclare global { ${HOST_TYPES.map((name) => `interface ${name} {${name.startsWith('GPU') ? ' label: string ' : ''}}`).join(' ')} }`;
+
 const SET = /\b(wasm\/)?(?:sets|passes)\/(?:fuse-)?(spatial|norms|transformers|quantized|recurrent|indexed|uncommon|rare)\.ts$/;
 const GRADIENT = /\b2-optimize\/gradient\.ts$/; // loaded with the rare ones
 
@@ -105,7 +112,7 @@ const onlyWith = (backend: string) => {
 
 export default defineConfig([
   { ...common, ...oneChunkEach(), entry: { index: 'src/index.ts', cli: 'src/cli/main.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts', 'software-gpu': 'src/cli/software-gpu.ts' }, dts: false, hash: false },
-  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', operators: 'src/operators.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts' }, dts: { emitDtsOnly: true } },
+  { ...common, entry: { index: 'src/index.ts', plan: 'src/plan.ts', run: 'src/run.ts', operators: 'src/operators.ts', tune: 'src/tune/index.ts', ort: 'src/ort/index.ts' }, dts: { emitDtsOnly: true }, banner: { dts: DECLARED } },
   { ...common, ...oneChunkEach('src/plan.ts'), entry: { index: 'src/plan.ts' }, outDir: 'dist/plan', dts: false, hash: false },
   { ...common, entry: { index: 'src/run.ts' }, outDir: 'dist/run', dts: false, hash: false },
   { ...common, entry: { index: 'src/operators.ts' }, outDir: 'dist/operators', dts: false, hash: false },

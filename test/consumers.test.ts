@@ -206,6 +206,27 @@ describe('the package', () => {
     expect(messages.map((m) => formatMessage(m, pkg))).toEqual([]);
   });
 
+  const typed = async (types: readonly string[], lib: readonly string[]): Promise<string> => {
+    writeFileSync(join(app, 'typed.mts'), `${['', '/plan', '/run', '/operators', '/tune'].map((entry, i) => `export * as e${i} from 'sardonyx${entry}';`).join('\n')}
+      import { Session, tensor, type Tensor } from 'sardonyx';
+      const session = await Session.load('model.onnx', { device: 'wasm' });
+      const { y } = await session.run({ x: tensor('float32', [1], [1]) });
+      export const first: number = (y as Tensor<'float32'>).data[0]!;
+      // @ts-expect-error
+      void Session.load('model.onnx', { device: 'gpu' });
+      // @ts-expect-error
+      void Session.load('model.onnx', { executionProviders: ['webgpu'] });
+      // @ts-expect-error
+      void tensor('float', [1], [1]);`);
+    writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions: { strict: true, noEmit: true, target: 'es2022', module: 'nodenext', types, lib }, files: ['typed.mts'] }));
+    return (await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', app], { cwd: app }).catch((e: { stdout: string }) => e)).stdout;
+  };
+  it.each([
+    ['the DOM', [], ['es2022', 'dom']], ['the DOM and WebGPU', ['@webgpu/types'], ['es2022', 'dom']], ['Node', ['node'], ['es2022']],
+  ] as const)('has types that compile beside those of %s alone, all checked', async (_, types, lib) => {
+    expect(await typed(types.map((name) => join(root, 'node_modules', name === 'node' ? '@types/node' : name)), lib)).toBe('');
+  }, 60_000);
+
   it('has types that resolve, by attw', async () => {
     // The one profile for packages of ES modules: they are not asked to work under Node 10's rules, or as CommonJS.
     const attw = resolve(root, 'node_modules/@arethetypeswrong/cli/dist/index.js');
