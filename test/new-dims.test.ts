@@ -25,6 +25,12 @@ function feedsOf(session: Session, past: number, seq: number): Feeds {
 const text = ({ slabs, peakBytes, ...plan }: Plan): string =>
   JSON.stringify(plan, (key, v: unknown) => (key === 'bytes' && v instanceof Uint8Array ? Buffer.from(v).toString('base64') : key === 'home' && (v as Home).in === 'slab' ? 'slab' : v));
 
+/** Batches and lengths of encoders. */
+const PROMPTS = [[1, 16], [1, 3], [1, 17], [1, 128], [2, 16], [2, 9], [3, 41], [8, 17]] as const;
+const DECODER = ['batch', 'seq', 'past', 'total'] as const;
+/** A decoder's dims: prompts of these lengths, and single tokens behind so many others, one at a time and in batches. */
+const prompts = (...lengths: readonly number[]): (readonly number[])[] => lengths.flatMap((n) => [1, 2, 8].map((batch) => [batch, n, 0, n]));
+const steps = (...pasts: readonly number[]): (readonly number[])[] => pasts.flatMap((n) => [1, 2].map((batch) => [batch, 1, n, n + 1]));
 const PHASES = ['batch_size', 'sequence_length', 'past_sequence_length', 'total_sequence_length'];
 
 describe.skipIf(!existsSync(FOLDER))('new dims', () => {
@@ -71,15 +77,15 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
     }
   });
 
-  /** One or two rows of a product, and more, are what kernels tell apart on a CPU's adapter; so are broadcasts by rows of whole quads or not, of a batch of one or of more, and a cache that is empty. */
+  /** Kernels for a CPU's adapter tell one or two rows of a product from more, and steps of a decoder from prompts: its first length or past has a class to itself. */
   it.each([
     ['openseeface-lm0', ['batch_size'], [[1], [2], [4], [16]]], ['mobilenetv2-synth', ['b'], [[1], [2]]], ['mobilenetv2-synth', ['b'], [[3], [7], [8], [20]]], ['squeezenet-winml', ['None'], [[3], [4], [9]]], ['whisper-mini-enc-synth', ['b'], [[1], [2], [4]]],
-    ['convnext-mini-synth', ['b'], [[1], [2]]], ['convnext-mini-synth', ['b'], [[3], [5], [16]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 8], [1, 16], [1, 36], [1, 100], [1, 128]]], ['bert-mini-synth', ['batch', 'seq'], [[2, 64], [3, 100], [8, 16]]], ['bert-mini-synth', ['batch', 'seq'], [[1, 3], [1, 5], [1, 7], [1, 41]]],
-    ['gpt2-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]], ['gpt2-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 1, 5, 6], [1, 1, 6, 7], [1, 1, 200, 201]]],
-    ['qwen3-mini-synth', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]], ['stories260k-hf-op17', ['batch', 'seq', 'past', 'total'], [[1, 9, 0, 9], [1, 33, 0, 33], [1, 100, 0, 100]]],
+    ['convnext-mini-synth', ['b'], [[1], [2]]], ['convnext-mini-synth', ['b'], [[3], [5], [16]]], ['bert-mini-synth', ['batch', 'seq'], PROMPTS],
+    ['gpt2-mini-synth', DECODER, prompts(9, 17, 33, 100)], ['gpt2-mini-synth', DECODER, steps(5, 6, 7, 200)], ['qwen3-mini-synth', DECODER, prompts(9, 17, 33, 100)], ['qwen3-mini-synth', DECODER, steps(5, 6, 7, 200)],
+    ['stories260k-hf-op17', DECODER, prompts(9, 17, 33, 100)], ['stories260k-hf-op17', DECODER, steps(5, 6, 7, 200)], ['stories260k-int8dyn', DECODER, prompts(9, 17, 33, 100)], ['stories260k-int8dyn', DECODER, steps(5, 6, 7, 200)],
     // 16 is also the size of a head: a class of its own
-    ['stories260k-gqa-int4', PHASES, [[1, 16, 0, 16], [1, 17, 0, 17], [1, 64, 0, 64]]], ['stories260k-gqa-fp32', PHASES, [[2, 16, 0, 16], [3, 16, 0, 16], [8, 16, 0, 16]]],
-    ['t5-mini-enc-synth', ['b', 's'], [[1, 8], [1, 32], [1, 128]]], ['wav2vec2-mini-synth', ['b', 'n'], [[1, 3200], [1, 16000], [1, 9600]]], ['ppocrv4-rec', ['p2o.DynamicDimension.0', 'p2o.DynamicDimension.1'], [[1, 320], [1, 384], [1, 640]]],
+    ['stories260k-gqa-int4', PHASES, prompts(17, 64, 33)], ['stories260k-gqa-fp32', PHASES, prompts(17, 64, 33)], ['stories260k-gqa-fp32', PHASES, steps(5, 6, 7, 200)],
+    ['t5-mini-enc-synth', ['b', 's'], PROMPTS], ['wav2vec2-mini-synth', ['b', 'n'], [[1, 3200], [1, 16000], [1, 9600]]], ['ppocrv4-rec', ['p2o.DynamicDimension.0', 'p2o.DynamicDimension.1'], [[1, 320], [1, 384], [1, 640]]],
   ] as const)('%s at other %s makes no pipeline that was not there: %j', async (model, names, [first, ...others]) => {
     const { model: { graph }, definitions, sets, rules } = await loadGraph(file(model), {}), ops = equip(definitions, await kernelsFor('webgpu', sets)), caps = { ...BASE_GPU, software: true }, recipes: Recipe[] = [];
     /** As a session plans: each time the way of the last. */

@@ -32,11 +32,19 @@ export const mapKernel: GpuKernel<MapAttrs> = {
   launch: (call, _caps, tuned) => mapLaunch(exprOf(call), call.outputs[0]!, { output: 0 }, call.inputs.map((f, n) => ({ fact: f!, bind: { input: n } })), tuned.WG),
 };
 
+/** Elements up to which maps that spread smaller inputs, and masks that are constants, are read alike for all batches and lengths: made once a run, they are worth a few loads less than a pipeline. */
+const ALIKE = 1 << 20;
+
 /** One dispatch that computes `expr`, whose input n is `operands[n]`, broadcast to `out`. For kernels that need elementwise work around their own. */
 export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonly fact: Fact; readonly bind: Ref }[], WG = 64): Launch {
   const y = elemOf(out.dtype)!;
   const count = sizeOf(out.shape);
-  const operands = from.map(({ fact, bind }, n): Operand => ({ name: `in${n}`, elem: elemOf(fact.dtype)!, access: accessOf(`in${n}`, fact, out.shape), bind }));
+  const accesses = from.map(({ fact }, n) => accessOf(`in${n}`, fact, out.shape));
+  const given = accesses.filter((_, n) => from[n]!.fact.constant === undefined), spread = given.every((a) => a.kind !== 'full') && given.some((a) => a.kind === 'some');
+  const operands = from.map(({ fact, bind }, n): Operand => {
+    const name = `in${n}`, alike = count <= ALIKE && (spread || (fact.constant !== undefined && /bool|int64/.test(fact.dtype)));
+    return { name, elem: elemOf(fact.dtype)!, access: alike ? accessOf(name, fact, out.shape, true) : accesses[n]!, bind };
+  });
   return {
     module: mapModule,
     types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...operands.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
@@ -48,38 +56,29 @@ export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonl
   };
 }
 
-const inFours = (o: Operand): boolean => isWord(o.elem) && o.access.four !== null;
+const inFours = (o: Operand): boolean => isWord(o.elem) && o.access.four;
 
 /** Slot `quad`: loads what the four elements need, evaluates each, stores them as whole words. */
 function quadText(expr: Ex, y: Elem, operands: readonly Operand[]): string {
   const loads: string[] = [];
   const element: string[][] = [[], [], [], []];
   for (const { name, elem, access } of operands) {
-    if (access.four !== null && isWord(elem)) loads.push(`let ${name}_v = ${name}[${access.four('q')}];`);
-    else if (access.four !== null && perWord(elem) > 1 && perWord(elem) < 8) loads.push(`let ${name}_v = load4_${name}(${access.four('q')});`);
-    else if (access.one !== null) {
-      loads.push(`let ${name}_v = load_${name}(${access.one('q')});`);
-      element.forEach((e) => { e.push(`${name}_v`); });
-      continue;
-    } else {
-      element.forEach((e, k) => { e.push(`load_${name}(${access.at(`i${k}`)})`); });
-      continue;
-    }
-    element.forEach((e, k) => { e.push(`${name}_v.${'xyzw'[k]}`); });
+    const word = isWord(elem), four = access.four && (word || (perWord(elem) > 1 && perWord(elem) < 8)), quad = access.kind === 'full' ? 'q' : `${access.at('i0')} >> 2u`;
+    if (four) loads.push(`  let ${name}_v = ${word ? `${name}[${quad}]` : `load4_${name}(${quad})`};`);
+    else if (access.one) loads.push(`  let ${name}_v = load_${name}(${access.at('i0')});`);
+    element.forEach((e, k) => { e.push(four ? `${name}_v.${'xyzw'[k]}` : access.one ? `${name}_v` : `load_${name}(${access.at(`i${k}`)})`); });
   }
   const type = VALUE_TYPE[y];
   const four = element.map((e) => `expression(${e.join(', ')})`);
   return [
     ...(isWord(y) ? [`alias YStore = vec4<${y}>;`] : []),
-    ...operands.filter((o) => isWord(o.elem) && o.access.four !== null).map((o) => `alias ${o.name.replace('i', 'I')}Store = vec4<${o.elem}>;`),
+    ...operands.filter(inFours).map((o) => `alias ${o.name.replace('i', 'I')}Store = vec4<${o.elem}>;`),
     `fn expression(${operands.map((o, n) => `a${n}: ${VALUE_TYPE[o.elem]}`).join(', ')}) -> ${type} {\n${wgslBody(expr, (i) => `a${i}`)}\n}`,
     ...operands.map((o) => o.access.fn).filter((f) => f !== ''),
     'fn quad(q: u32, last: u32) {',
     '  let i0 = q * 4u;',
-    '  let i1 = min(i0 + 1u, last);',
-    '  let i2 = min(i0 + 2u, last);',
-    '  let i3 = min(i0 + 3u, last);',
-    ...loads.map((l) => `  ${l}`),
+    ...[1, 2, 3].map((k) => `  let i${k} = min(i0 + ${k}u, last);`),
+    ...loads,
     isWord(y) ? `  y[q] = vec4<${y}>(${four.join(', ')});` : `  store4_y(q, ${four.join(', ')});`,
     '}',
   ].join('\n');

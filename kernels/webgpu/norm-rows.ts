@@ -1,5 +1,5 @@
 /** Kernels of the normalisations of rows. */
-import type { Fact } from '../../src/core/graph.ts';
+import { type Fact, sameNumbers } from '../../src/core/graph.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Elem } from '../../wgsl/assemble.ts';
@@ -100,12 +100,13 @@ function operandText(name: string, fact: Fact, shape: readonly number[], r: Rows
   const elem = elemOf(fact.dtype)!;
   const size = sizeOf(fact.shape);
   const own = { name, elem, bind, fn: '', uniforms: [] as readonly Member[] };
-  const last = trailing(shape, r.n), perColumn = size === r.n && (r.inner > 1 || (last <= shape.length && sizeOf(fact.shape.slice(-last)) === r.n));
+  const last = trailing(shape, r.n), only = r.rows === 1 && r.inner === 1 && fact.constant === undefined && sameNumbers(fact.shape, shape); // a row, and may be one of many
+  const perColumn = size === r.n && !only && (r.inner > 1 || (last <= shape.length && sizeOf(fact.shape.slice(-last)) === r.n));
   if (perColumn) return { ...own, four: inFours(r) ? `load4_${name}(k >> 2u)` : `vec4f(${components((c) => `load_${name}(min(k + ${c}u, u.n - 1u))`)})` };
   const access = accessOf(name, fact, shape);
   if (access.kind === 'full') return { ...own, four: loadFour(name, r) };
   if (access.kind === 'scalar') return { ...own, four: `load_${name}(0u)` };
-  const four = access.one !== null && inFours(r) ? `load_${name}(${access.at('(row * u.n + k)')})` : `vec4f(${components((c) => `load_${name}(${access.at(`(row * u.n + min(k + ${c}u, u.n - 1u))`)})`)})`;
+  const four = access.one && inFours(r) ? `load_${name}(${access.at('(row * u.n + k)')})` : `vec4f(${components((c) => `load_${name}(${access.at(`(row * u.n + min(k + ${c}u, u.n - 1u))`)})`)})`;
   return { ...own, four, fn: access.fn === '' ? '' : `${access.fn}\n`, uniforms: access.uniforms };
 }
 /** How many last dims of `shape` make up a row of n; more than it has when none do. */

@@ -1,8 +1,6 @@
 /** How a broadcast operand is read, given the linear index of an output element: as text that is equal for equal patterns, and numbers. */
 import type { Fact } from '../../src/core/graph.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
-import { mergeDims } from '../merge.ts';
-import { broadcastStrides } from '../shapes.ts';
 
 export interface Member { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }
 
@@ -11,56 +9,57 @@ export interface Access {
   readonly kind: 'full' | 'scalar' | 'some';
   /** Its element's index, of the text of an output index. */
   readonly at: (i: string) => string;
-  /** Index of the aligned four that hold the output's elements 4q .. 4q+3, in order; null where they are not four neighbours. */
-  readonly four: ((q: string) => string) | null;
-  /** Index of the one element for output elements 4q .. 4q+3; null where they differ. */
-  readonly one: ((q: string) => string) | null;
+  /** What the output's aligned fours read are aligned fours themselves, in order. */
+  readonly four: boolean;
+  /** They are one element each. */
+  readonly one: boolean;
   /** A function that `at` calls, or "". */
   readonly fn: string;
   readonly uniforms: readonly Member[];
 }
 
+const SCALAR: Access = { kind: 'scalar', at: () => '0u', four: false, one: true, fn: '', uniforms: [] };
+const FULL: Access = { kind: 'full', at: (i) => i, four: true, one: false, fn: '', uniforms: [] };
+
 /**
- * `name` prefixes the uniforms and functions. A weight that lacks the output's first axes, or has 1 there, is read with a modulo even where those of the
- * output are 1: its text is then the same for one row or image and for many.
+ * `name` prefixes the uniforms and functions. The text is that of a batch even where it is one of 1: an input with 1 as its first dim is read as if both it
+ * and the output had more there, a weight that lacks the output's first axes, or has 1 there, as one that repeats. With `alike` it also does not depend on
+ * what four divides, nor on whether a weight has entries of its own for those of a batch.
  */
-export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' | 'constant'>, out: readonly number[]): Access {
-  const size = sizeOf(shape);
-  if (size === 1) return SCALAR;
-  const again = constant !== undefined && (shape.length < out.length || shape[0] === 1);
-  if (size === sizeOf(out) && !again) return FULL;
+export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' | 'constant'>, out: readonly number[], alike = false): Access {
+  const size = sizeOf(shape), lead = out.length - shape.length, fixed = constant !== undefined, first = lead === 0 && shape[0] === 1, batch = first && !fixed && out[0] === 1;
+  if (size === 1 && !batch) return SCALAR;
+  const apart = alike && fixed && lead === 0;
+  if (size === sizeOf(out) && !apart && !(fixed && (lead > 0 || first))) return FULL;
 
-  const member = (what: string, value: number): Member => ({ name: `${name}_${what}`, type: 'u32', value });
-  const run = runOf(shape, out);
-  if (run !== null) {
-    const { hold } = run, wraps = again || run.repeats, uniforms = [...(hold > 1 ? [member('hold', hold)] : []), ...(wraps ? [member('n', size)] : [])];
-    const at = (i: string): string => {
-      const held = hold > 1 ? `${i} / extra.${name}_hold` : i;
-      return wraps ? `(${held}) % extra.${name}_n` : held;
-    };
-    if (hold % 4 === 0) return { kind: 'some', at, four: null, one: (q) => at(`(${q} * 4u)`), fn: '', uniforms };
-    if (hold === 1 && (size % 4 === 0 || size === sizeOf(out))) return { kind: 'some', at, four: (q) => (wraps ? `${q} % ((extra.${name}_n + 3u) >> 2u)` : q), one: null, fn: '', uniforms };
-    return { kind: 'some', at, four: null, one: null, fn: '', uniforms };
+  // From the innermost dim on; neighbours over which it moves evenly are one.
+  const dims: number[] = [], steps: number[] = [];
+  for (let d = out.length - 1, n = 1; d >= 0; d--) {
+    const own = shape[d - lead] ?? 1, step = own > 1 || (d === 0 && batch) ? n : 0, top = dims.length - 1;
+    n *= own;
+    if (d > 0 && out[d] === 1) continue;
+    if (top >= 0 && step === steps[top]! * dims[top]! && (d > 0 || !apart)) dims[top]! *= out[d]!;
+    else {
+      dims.push(out[d]!);
+      steps.push(step);
+    }
   }
-  const { dims, strides: [strides] } = mergeDims(out, [broadcastStrides(shape, out)]) as { dims: number[]; strides: [number[]] };
-  const lines = dims.map((_, k) => k).reverse().map((k) =>
-    k === 0 ? `o += r * extra.${name}_s0;` : `{ let t = r / extra.${name}_d${k}; o += (r - t * extra.${name}_d${k}) * extra.${name}_s${k}; r = t; }`);
+  const last = dims.length - 1, uniforms: Member[] = [], lines: string[] = [], terms: string[] = [];
+  const uniform = (what: string, value: number): string => { uniforms.push({ name: `${name}_${what}`, type: 'u32', value }); return `extra.${name}_${what}`; };
+  for (let k = 0, rest = 'i'; k <= last; k++) {
+    const times = (terms.length > 0 && steps[k] !== 0) || (k === last && apart) ? ` * ${uniform(`s${k}`, steps[k]!)}` : '';
+    if (k === last) {
+      if (steps[k] !== 0 || apart) terms.push(`${rest}${times}`);
+      break;
+    }
+    const dim = uniform(`d${k}`, dims[k]!);
+    lines.push(`let r${k} = ${rest} / ${dim};`);
+    if (steps[k] !== 0) terms.push(`(${rest} - r${k} * ${dim})${times}`);
+    rest = `r${k}`;
+  }
+  const whole = !alike && dims[0]! % 4 === 0;
   return {
-    kind: 'some', four: null, one: null, at: (i) => `at_${name}(${i})`,
-    fn: `fn at_${name}(i: u32) -> u32 {\n  var r = i;\n  var o = 0u;\n  ${lines.join('\n  ')}\n  return o;\n}`,
-    uniforms: [...dims.slice(1).map((d, k) => member(`d${k + 1}`, d)), ...strides.map((s, k) => member(`s${k}`, s))],
+    kind: 'some', at: (i) => `at_${name}(${i})`, four: whole && steps[0] !== 0 && steps.every((s, k) => k === 0 || s % 4 === 0), one: whole && steps[0] === 0,
+    fn: `fn at_${name}(i: u32) -> u32 { ${lines.join(' ')} return ${terms.join(' + ')}; }`, uniforms,
   };
-}
-
-const SCALAR: Access = { kind: 'scalar', at: () => '0u', four: null, one: () => '0u', fn: '', uniforms: [] };
-const FULL: Access = { kind: 'full', at: (i) => i, four: (q) => q, one: null, fn: '', uniforms: [] };
-
-/** Where all dims that an operand has more than 1 of are neighbours: each of its elements is `hold` of the output's in a row, and all of them repeat where there are dims before. */
-function runOf(shape: readonly number[], out: readonly number[]): { readonly hold: number; readonly repeats: boolean } | null {
-  const lead = out.length - shape.length, dim = (d: number): number => shape[d - lead] ?? 1;
-  let first = 0, end = out.length, hold = 1, before = 1;
-  while (dim(first) === 1) before *= out[first++]!;
-  while (dim(end - 1) === 1) hold *= out[--end]!;
-  for (let d = first; d < end; d++) if (dim(d) !== out[d]) return null;
-  return { hold, repeats: before > 1 };
 }

@@ -85,15 +85,15 @@ export const dequantizeKernels = (spread: SpreadOf): readonly GpuKernel[] => [{
 export const dynamicQuantizeKernels: readonly GpuKernel[] = [{
   name: 'quantize.dynamic',
   accepts: (call) => call.outputs.every((o) => o !== null) && sizeOf(call.inputs[0]!.shape) > 0,
-  scratch: (call) => [lanes(call) * 8],
+  scratch: (call) => [lanesOf(call) * 8],
   launch: (call, caps) => {
-    const count = sizeOf(call.inputs[0]!.shape), LANES = lanes(call);
+    const count = sizeOf(call.inputs[0]!.shape), lanes = lanesOf(call);
     return [
-      { module: quantizeExtent, types: { x: 'f32' }, params: { WG, LANES }, uniforms: { count }, workgroups: [Math.ceil(LANES / WG), 1, 1], bind: [{ input: 0 }, { scratch: 0 }] },
-      { module: quantizeRange, types: { scale: 'f32', zero: 'u8' }, params: { LANES }, workgroups: [1, 1, 1], bind: [{ scratch: 0 }, { output: 1 }, { output: 2 }] },
+      { module: quantizeExtent, types: { x: 'f32' }, params: { WG }, uniforms: { count, lanes }, workgroups: [Math.ceil(lanes / WG), 1, 1], bind: [{ input: 0 }, { scratch: 0 }] },
+      { module: quantizeRange, types: { scale: 'f32', zero: 'u8' }, uniforms: { lanes }, workgroups: [1, 1, 1], bind: [{ scratch: 0 }, { output: 1 }, { output: 2 }] },
       linearLaunch(call, caps, { per: 'tensor', n: 1, inner: 1, size: 1, blocks: 1 }, { output: 1 }, { ref: { output: 2 }, dtype: 'uint8' }),
     ];
   },
 }];
-/** Invocations that look for the extent: as many as leave each some work, in steps so that few shaders are made. */
-const lanes = (call: Call): number => Math.min(1024, Math.max(64, 2 ** Math.ceil(Math.log2(sizeOf(call.inputs[0]!.shape) / 64))));
+/** Invocations that look for the extent: as many as leave each some work. */
+const lanesOf = (call: Call): number => Math.min(1024, Math.max(64, 2 ** Math.ceil(Math.log2(sizeOf(call.inputs[0]!.shape) / 64))));
