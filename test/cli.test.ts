@@ -1,6 +1,7 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import onnxProto from 'onnx-proto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findCases, readSkips, skipOf } from '../src/cli/cases.ts';
@@ -14,6 +15,7 @@ import { encodeNpy, parseNpy } from '../src/cli/npy.ts';
 import { verifyCase } from '../src/cli/verify.ts';
 import { tensor, type Tensor, type Value } from '../src/core/tensor.ts';
 import { Session } from '../src/index.ts';
+import { built } from './browser/chromium.ts';
 import { encode, node, port } from './onnx-model.ts';
 
 const { onnx } = onnxProto;
@@ -152,4 +154,43 @@ describe('verify', () => {
     await expect(run(root, '--bogus')).rejects.toThrow(/option_invalid: Unknown option '--bogus'/);
     await expect(run()).rejects.toThrow(/at least one folder/);
   });
+});
+
+describe('the command', () => {
+  const cli = resolve(import.meta.dirname, '../dist/cli.js');
+  const COMMANDS = ['run', 'inspect', 'compile', 'verify', 'compare', 'ranges', 'bench', 'profile', 'tune', 'ops'];
+  const sardonyx = (...args: string[]): { status: number | null; stdout: string; stderr: string } => spawnSync(process.execPath, [cli, ...args], { encoding: 'utf8' });
+  let folder: string, model: string;
+  beforeAll(() => {
+    built(cli);
+    folder = mkdtempSync(join(tmpdir(), 'sardonyx-command-'));
+    model = join(folder, 'model.onnx');
+    writeFileSync(model, encode({ input: [port('x', ['batch', 4])], output: [port('y', ['batch', 4])], node: [node('Relu', ['x'], ['y'])] }));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it.each([[], ...COMMANDS.map((name) => [name])])('has help for %s that fits 80 columns', (...name) => {
+    const { status, stdout } = sardonyx(...name, '--help');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^sardonyx /);
+    expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
+    for (const other of name.length === 0 ? COMMANDS : ['--json', 'Exit status']) expect(stdout).toContain(other);
+  });
+  it('tells its version', () => expect(sardonyx('--version').stdout.trim()).toBe((JSON.parse(readFileSync(resolve(cli, '../../package.json'), 'utf8')) as { version: string }).version));
+  it.each([
+    [['nope'], /no command "nope"[\s\S]*inspect/], [['run'], /takes one model, not 0/], [['run', 'nope.onnx'], /source_failed: cannot read nope\.onnx/], [['run', 'MODEL', '--device', 'gpu'], /--device gpu: know auto/],
+    [['run', 'MODEL', '--device', 'wasm'], /input_missing/], [['run', 'MODEL', '--device', 'wasm', '--input', 'x=nope.npy'], /cannot read input x/], [['compile', 'MODEL', '--device', 'wasm'], /dim 0 of input x is free; give --dims batch=N/],
+    [['inspect', 'MODEL', '--memory', '1GB'], /--memory 1GB is not a number/],
+  ] as const)('answers %j with what to do, and 2', (args, message) => {
+    const { status, stdout, stderr } = sardonyx(...args.map((a) => (a === 'MODEL' ? model : a)));
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+  it('prints one JSON value, and nothing beside it', () => {
+    for (const args of [['run', model, '--device', 'wasm', '--random', '--dims', 'batch=2'], ['inspect', model, '--plan', '--trace'], ['inspect', model, '--dims', 'batch=2', '--plan'], ['ops', '--op', 'Relu'], ['ranges', model, '--device', 'wasm'], ['compare', model, '--devices', 'wasm,reference'], ['bench', model, '--device', 'wasm', '--runs', '1'], ['compile', model, '--device', 'wasm', '--dims', 'batch=1', '--out', join(folder, 'm.plan')]]) {
+      const { status, stdout } = sardonyx(...args, '--json');
+      expect([args[0], status, typeof JSON.parse(stdout)]).toEqual([args[0], 0, 'object']);
+    }
+  }, 30_000);
 });

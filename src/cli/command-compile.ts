@@ -10,11 +10,11 @@ export const compileCommand: Command = {
   summary: 'write a model at fixed dims as one file that sardonyx/run runs',
   usage: `sardonyx compile MODEL [options]
 
-  --out FILE       where to write (default: the model's name with .plan)
-  --device NAME    webgpu or wasm (default webgpu)
-  --dims NAME=N,…  sizes of free dims
-  --operators FILE a module of JavaScript that exports operators of your own (\`defineOperator\`)
-  --json           print what was written as JSON
+  --out FILE        where to write (default: the model's name with .plan)
+  --device NAME     webgpu or wasm (default webgpu)
+  --dims NAME=N,…   sizes of free dims
+  --operators FILE  a module of JavaScript that exports operators of your own (\`defineOperator\`)
+  --json            print what was written as JSON
 
 The file holds the plan, its shaders or WASM modules, and the weights as kernels want them. It runs on every device of its kind.
 

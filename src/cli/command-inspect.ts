@@ -5,7 +5,7 @@ import { fail, SardonyxError } from '../core/errors.ts';
 import { bodiesOf, type Dim, type Graph } from '../core/graph.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { planModel, type PlanOptions, type Preview, printPlan, summarize, type Trace } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, operatorsGiven, print, printJson, table, text } from './command.ts';
+import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, modelOf, number, operatorsGiven, print, printJson, table, text, typed } from './command.ts';
 import { placements } from './verify.ts';
 
 /** `sardonyx inspect`: what a model is and how it would run, without any device. */
@@ -17,13 +17,13 @@ export const inspectCommand: Command = {
 Shows inputs, outputs, operators with their counts and where each would run, and what memory it takes. Nothing runs. Of a URL on a
 server with ranges only the graph is read, not the weights.
 
-  --device NAME    webgpu, wasm or reference (default webgpu)
-  --dims NAME=N,…  sizes of free dims; one without a name is INPUT.AXIS
-  --memory BYTES   say whether weights and activations fit into so much
-  --plan           print the whole plan, one line a step
-  --trace          print every rewrite of the graph, with its reason
-  --operators FILE a module of JavaScript that exports operators of your own (\`defineOperator\`)
-  --json           print all of it as JSON
+  --device NAME     webgpu, wasm or reference (default webgpu)
+  --dims NAME=N,…   sizes of free dims; one without a name is INPUT.AXIS
+  --memory BYTES    say whether weights and activations fit into so much
+  --plan            print the whole plan, one line a step
+  --trace           print every rewrite of the graph, with its reason
+  --operators FILE  a module of JavaScript that exports operators of your own (\`defineOperator\`)
+  --json            print all of it as JSON
 
 Exit status: 0 fine, 2 the request is wrong.`,
   options: { operators: { type: 'string' }, device: { type: 'string' }, dims: { type: 'string', multiple: true }, memory: { type: 'string' }, plan: { type: 'boolean' }, trace: { type: 'boolean' } },
@@ -82,7 +82,7 @@ async function inspect(positionals: readonly string[], given: Given): Promise<Ex
   print(`weights in the file  ${human(head.weightBytes)}${head.externalFiles.length > 0 ? `, some in ${head.externalFiles.join(', ')}` : ''}`);
   const inPlan = ({ runs }: (typeof ops)[number]): string => Object.entries(runs).map(([where, n]) => `${n} ${where}`).join(', ') || (planned.plan ? `folded, fused or a view${planned.complete ? '' : ', or planned later'}` : '');
   print(`operators${planned.plan ? ` and steps on ${device}` : ''}\n${table(ops.map((o) => [o.op, o.nodes, inPlan(o)]))}`);
-  if (!summary) print(`no plan: ${planned.unplanned}`);
+  if (!summary) print(`no plan: ${typed(planned.unplanned!)}`);
   else {
     if (!summary.complete) print('the plan ends where a shape depends on data; the rest is planned while it runs');
     print(table([

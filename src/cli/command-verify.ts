@@ -21,7 +21,7 @@ a folder with model.onnx and test_data_set_N/{input,output}_K.pb, or NAME.onnx w
   --rtol X --atol X  tolerance: |got - want| <= atol + rtol * |want|, and atol for integers, too
                      (default 1e-3 and 1e-7; models beside a models.json: atol is 1e-4 of the largest magnitude)
   --skip-file FILE   list of { case, device?, reason, rtol?, atol? }: with a tolerance a case is compared
-                     more loosely, else skipped (default: the package's test/exceptions.json)
+                     more loosely, else skipped (default: test/exceptions.json in a checkout)
   --timeout SECONDS  for one case (default 120)
   --no-optimize      run the graph as it is written
   --operators FILE   a module of JavaScript that exports operators of your own (\`defineOperator\`)

@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import type { CustomOperator } from '../../kernels/define.ts';
 import { fail, SardonyxError } from '../core/errors.ts';
+import { wrapped } from './help.ts';
 import type { Dims } from './inputs.ts';
 import type { DeviceName } from './verify.ts';
 
@@ -35,7 +36,7 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     return fail('option_invalid', `${(e as Error).message.split('. ')[0]}; see sardonyx ${command.name} --help`);
   }
   if (parsed.values['help']) {
-    print(command.usage);
+    print(wrapped(command.usage));
     return 0;
   }
   return command.run(parsed.positionals, parsed.values);
@@ -112,6 +113,9 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
   return rows.map((row) => `  ${row.map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i]!) : String(cell).padEnd(widths[i]!))).join('  ')}`.trimEnd()).join('\n');
 }
 
+/** A message with options of the library as one types them here. */
+export const typed = (message: string): string => message.replace(/pass dims: \{ "([^"]+)": … \}/, 'give --dims $1=N');
+
 /** Is it the request that is wrong, not the result? */
 export const isRequest = (e: unknown): boolean =>
-  e instanceof SardonyxError && /^(option|input|output|model|external_data|dimension|device_unavailable|op_unsupported|not_on_device)/.test(e.code);
+  e instanceof SardonyxError && /^(source|integrity|option|input|output|model|external_data|dimension|device_unavailable|op_unsupported|not_on_device)/.test(e.code);
