@@ -1,6 +1,7 @@
 /** Depthwise convolution: every channel with a small kernel of its own. One padded plane is worked on at a time, so it stays in the first cache. */
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
+import { ofLast } from '../remembered.ts';
 import { type Fn, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
 import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-core.ts';
@@ -117,10 +118,12 @@ export const depthwiseModule: WasmEmitter<DepthwiseSpec> = {
   },
 };
 
-const geometry = (call: Call): Geometry => {
+/** Where a Conv's parts lie: asked by all its kernels, one after another. */
+export const convGeometry = (call: Call): Geometry => geometryOnce(call, null);
+const geometryOnce = ofLast((call: Call, _: null): Geometry => {
   const [x, w, b] = call.inputs;
   return geometryOf(x!.shape, w!.shape[0]!, convShape(x!.shape, w!.shape, b?.shape ?? null, call.attrs).window);
-};
+});
 /** Bytes of one padded plane, and of the table of taps; per thread. */
 const scratchOf = (g: Geometry): [padded: number, table: number] => [paddedBytes(g, 1), 4 * g.kernel[1] * g.kernel[2]].map((n) => Math.ceil(n / 16) * 16) as [number, number];
 /** Images, or channels of a single one. `operands`: the first argument of the epilogue's. */
@@ -136,12 +139,12 @@ export const convDepthwise: WasmKernel = {
   name: 'conv.depthwise',
   accepts: (call) => {
     if (call.inputs[0]!.dtype !== 'float32' || call.inputs[0]!.shape.length > 4 || call.attrs.activation || !strideFits(call.attrs)) return false;
-    const g = geometry(call);
+    const g = convGeometry(call);
     return g.groups > 1 && g.channels === 1 && g.filters === 1 && finishes(finishOf(call), call.outputs[0]!);
   },
-  scratch: (call, { threads }) => scratchOf(geometry(call)).map((n) => threads * n),
+  scratch: (call, { threads }) => scratchOf(convGeometry(call)).map((n) => threads * n),
   launch: (call) => {
-    const g = geometry(call), out = call.outputs[0]!, finish = finishOf(call), store = storeSpec(finish, out);
+    const g = convGeometry(call), out = call.outputs[0]!, finish = finishOf(call), store = storeSpec(finish, out);
     const size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!;
     const spec: DepthwiseSpec = {
       kernel: [g.kernel[1], g.kernel[2]], strides: [g.strides[1], g.strides[2]], dilations: [g.dilations[1], g.dilations[2]],

@@ -2,10 +2,9 @@
 import type { Fact } from '../../src/core/graph.ts';
 import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.ts';
-import { convShape } from '../conv-shape.ts';
 import { i32, type Local, type Mod, type Fn } from './asm.ts';
-import { asItLies, blockOf, clear, convImage, type ConvSpec, convSpec, type Geometry, geometryOf, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, strideFits, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
-import { convDepthwise } from './conv-depthwise.ts';
+import { asItLies, blockOf, clear, convImage, type ConvSpec, convSpec, type Geometry, IMAGE_ARGS, imageArgs, padArgCount, padArgs, padCopy, paddedBytes, strideFits, TABLE_ARGS, tableArgs, tapOffsets, tapsOf } from './conv-core.ts';
+import { convDepthwise, convGeometry } from './conv-depthwise.ts';
 import { storeSpec } from './conv-finish.ts';
 import { type Finish, finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { i32s, locals } from './gemm-core.ts';
@@ -142,17 +141,13 @@ export function convLaunches(g: Geometry, caps: WasmCaps, p: ConvParts, out: Fac
   return [...(padded ? [padLaunch(g, p.x, { scratch: 1 })] : []), launch, ...(store ? [] : finishLaunch(finish, out))];
 }
 
-const ofConv = (call: Call): Geometry => {
-  const [x, w, b] = call.inputs;
-  return geometryOf(x!.shape, w!.shape[0]!, convShape(x!.shape, w!.shape, b?.shape ?? null, call.attrs).window);
-};
 const isConstant = (call: Call): boolean => call.inputs[1]!.constant !== undefined;
 
 /** Any convolution of up to three spatial dims. */
 export const convDirect: WasmKernel = {
   name: 'conv.direct',
   accepts: (call) => call.inputs[0]!.dtype === 'float32' && call.inputs[0]!.shape.length <= 5 && strideFits(call.attrs) && !call.attrs.activation && finishes(finishOf(call), call.outputs[0]!),
-  scratch: (call, caps) => convScratch(ofConv(call), caps, isConstant(call)),
-  launch: (call, caps) => convLaunches(ofConv(call), caps, { x: { input: 0 }, w: { input: 1, constant: isConstant(call) }, bias: call.inputs[2] ? { input: 2 } : 0, out: { output: 0 } }, call.outputs[0]!, finishOf(call)),
+  scratch: (call, caps) => convScratch(convGeometry(call), caps, isConstant(call)),
+  launch: (call, caps) => convLaunches(convGeometry(call), caps, { x: { input: 0 }, w: { input: 1, constant: isConstant(call) }, bias: call.inputs[2] ? { input: 2 } : 0, out: { output: 0 } }, call.outputs[0]!, finishOf(call)),
 };
 export const convWasm: readonly WasmKernel[] = withHalf([convDepthwise, convDirect]);
