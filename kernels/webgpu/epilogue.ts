@@ -7,7 +7,7 @@ import { hasWgsl, WGSL_TYPE, wgslBody } from '../expr-to-wgsl.ts';
 import { type Ex, input, type Kind, kindOf, x } from '../expr.ts';
 import { remembered } from '../remembered.ts';
 import { elemOf } from './elem.ts';
-import { accessOf, type Member } from './operands.ts';
+import { accessOf, isNumber, type Member, numberOf } from './operands.ts';
 
 /** Parts of a launch; spread `types` into its types, `slots` into its slots. */
 export interface EpilogueParts {
@@ -32,14 +32,20 @@ function bodyOf(expr: Ex): string {
 /**
  * Fills a module's slot `epilogue(v: f32, i: u32) -> Y`: v is the value that the kernel computed in kind `kind`, i the linear index of
  * its element in output 0, and the result is what is stored there. Without an epilogue v is cast to the output's type as it is.
- * Operands become read-only bindings e0, e1, …; their strides become uniforms.
+ * Operands become read-only bindings e0, e1, …; their strides become uniforms, and so do numbers.
  */
 export function epilogueOf(call: Call, kind: 'f32' | 'i32' | 'u32' = 'f32'): EpilogueParts {
   const out = call.outputs[0]!;
   const { expr, operands } = call.epilogue ?? { expr: plain(kind, out), operands: [] };
   const reads: string[] = [], fns: string[] = [], types: Record<string, Elem> = {}, extra: NonNullable<Launch['extra']>[number][] = [], extraUniforms: Member[] = [];
   for (let n = 0; n < operands.length; n++) {
-    const name = `e${n}`, { at, fn, uniforms } = accessOf(name, operands[n]!, out.shape);
+    const name = `e${n}`;
+    if (isNumber(operands[n]!)) {
+      reads.push(`  let a${n} = extra.${name};`);
+      extraUniforms.push(numberOf(name, operands[n]!));
+      continue;
+    }
+    const { at, fn, uniforms } = accessOf(name, operands[n]!, out.shape);
     reads.push(`  let a${n} = load_${name}(${at('i')});`);
     if (fn !== '') fns.push(fn);
     types[name] = elemOf(operands[n]!.dtype)!;
@@ -63,5 +69,5 @@ export function epilogueFits(call: Call, caps: GpuCaps, own: number): boolean {
   if (!out || elemOf(out.dtype) === undefined) return false;
   if (call.epilogue === undefined) return true;
   const { expr, operands } = call.epilogue;
-  return own + operands.length <= caps.limits.maxStorageBuffersPerShaderStage && bodyOf(expr) !== '' && operands.every((o) => elemOf(o.dtype) !== undefined);
+  return own + operands.filter((o) => !isNumber(o)).length <= caps.limits.maxStorageBuffersPerShaderStage && bodyOf(expr) !== '' && operands.every((o) => elemOf(o.dtype) !== undefined);
 }

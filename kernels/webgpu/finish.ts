@@ -24,7 +24,10 @@ export interface Parts {
 export function finishOf(call: Call, addends: readonly Addend[] = [], alpha = 1, kind: 'f32' | 'i32' | 'u32' = 'f32'): Parts {
   const parts = epilogueOf(joined(call, addends, alpha, kind), kind);
   const own = call.epilogue?.operands.length ?? 0;
-  const extra = parts.extra.map((e, n) => (n < own ? e : { name: e.name, bind: { input: addends[n - own]!.input } }));
+  const extra = parts.extra.map((e) => {
+    const addend = addends[(e.bind as { operand: number }).operand - own];
+    return addend ? { name: e.name, bind: { input: addend.input } } : e;
+  });
   return { types: parts.types, text: parts.slots.epilogue, extra, extraUniforms: parts.extraUniforms };
 }
 

@@ -7,7 +7,7 @@ import { hasWgsl, wgslBody } from '../expr-to-wgsl.ts';
 import { type Ex, kindOf, parsed } from '../expr.ts';
 import { elemOf, perWord } from './elem.ts';
 import { grid } from './grid.ts';
-import { type Access, accessOf } from './operands.ts';
+import { type Access, accessOf, isNumber, numberOf } from './operands.ts';
 
 export interface MapAttrs { readonly expr: string; readonly dtype: string }
 
@@ -16,7 +16,8 @@ const exprOf = (call: Call<MapAttrs>): Ex => parsed(call.attrs.expr);
 /** Word-sized elements, which may be bound four at a time. */
 const isWord = (e: Elem): boolean => e === 'f32' || e === 'i32' || e === 'u32';
 
-interface Operand { readonly name: string; readonly elem: Elem; readonly access: Access; readonly bind: Ref }
+/** `number`: a uniform of that name. */
+interface Operand { readonly name: string; readonly elem: Elem; readonly access: Access; readonly bind: Ref; readonly number: boolean }
 
 /** `sardonyx.Map`: one expression of any number of broadcast inputs, four output elements an invocation. */
 export const mapKernel: GpuKernel<MapAttrs> = {
@@ -25,7 +26,7 @@ export const mapKernel: GpuKernel<MapAttrs> = {
     const out = call.outputs[0];
     if (!out || elemOf(out.dtype) === undefined || perWord(elemOf(out.dtype)!) > 4) return false;
     const expr = exprOf(call);
-    return call.inputs.length + 1 <= caps.limits.maxStorageBuffersPerShaderStage && hasWgsl(expr) && expr.k === kindOf(out.dtype)
+    return call.inputs.filter((f) => !f || !isNumber(f)).length + 1 <= caps.limits.maxStorageBuffersPerShaderStage && hasWgsl(expr) && expr.k === kindOf(out.dtype)
       && call.inputs.every((f) => f !== null && elemOf(f.dtype) !== undefined);
   },
   tunables: { WG: [32, 64, 128, 256] },
@@ -43,16 +44,17 @@ export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonl
   const given = accesses.filter((_, n) => from[n]!.fact.constant === undefined), spread = given.every((a) => a.kind !== 'full') && given.some((a) => a.kind === 'some');
   const operands = from.map(({ fact, bind }, n): Operand => {
     const name = `in${n}`, alike = count <= ALIKE && (spread || (fact.constant !== undefined && /bool|int64/.test(fact.dtype)));
-    return { name, elem: elemOf(fact.dtype)!, access: alike ? accessOf(name, fact, out.shape, true) : accesses[n]!, bind };
+    return { name, elem: elemOf(fact.dtype)!, access: alike ? accessOf(name, fact, out.shape, true) : accesses[n]!, bind, number: isNumber(fact) };
   });
+  const bound = operands.filter((o) => !o.number);
   return {
     module: mapModule,
-    types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...operands.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
+    types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...bound.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
     params: { WG }, uniforms: { count }, workgroups: grid(Math.ceil(count / 4), WG),
     slots: { quad: quadText(expr, y, operands) },
     bind: [to],
-    extra: operands.map((o) => ({ name: o.name, bind: o.bind })),
-    extraUniforms: operands.flatMap((o) => o.access.uniforms),
+    extra: bound.map((o) => ({ name: o.name, bind: o.bind })),
+    extraUniforms: operands.flatMap((o, n) => (o.number ? [numberOf(o.name, from[n]!.fact)] : o.access.uniforms)),
   };
 }
 
@@ -62,7 +64,11 @@ const inFours = (o: Operand): boolean => isWord(o.elem) && o.access.four;
 function quadText(expr: Ex, y: Elem, operands: readonly Operand[]): string {
   const loads: string[] = [];
   const element: string[][] = [[], [], [], []];
-  for (const { name, elem, access } of operands) {
+  for (const { name, elem, access, number } of operands) {
+    if (number) {
+      element.forEach((e) => { e.push(`extra.${name}`); });
+      continue;
+    }
     const word = isWord(elem), four = access.four && (word || (perWord(elem) > 1 && perWord(elem) < 8)), quad = access.kind === 'full' ? 'q' : `${access.at('i0')} >> 2u`;
     if (four) loads.push(`  let ${name}_v = ${word ? `${name}[${quad}]` : `load4_${name}(${quad})`};`);
     else if (access.one) loads.push(`  let ${name}_v = load_${name}(${access.at('i0')});`);

@@ -1,5 +1,6 @@
 /** How a broadcast operand is read, given the linear index of an output element: as text that is equal for equal patterns, and numbers. */
 import type { Fact } from '../../src/core/graph.ts';
+import { numbers } from '../../src/core/numbers.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 
 export interface Member { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }
@@ -20,6 +21,10 @@ export interface Access {
 
 const SCALAR: Access = { kind: 'scalar', at: () => '0u', four: false, one: true, fn: '', uniforms: [] };
 const FULL: Access = { kind: 'full', at: (i) => i, four: true, one: false, fn: '', uniforms: [] };
+
+/** A number that the planner knows: it is a uniform, and takes no binding. */
+export const isNumber = ({ dtype, shape, constant }: Fact): boolean => dtype === 'float32' && constant !== undefined && sizeOf(shape) === 1 && constant.peek() !== null;
+export const numberOf = (name: string, { constant }: Fact): Member => ({ name, type: 'f32', value: numbers(constant!.peek()!)[0]! });
 
 /**
  * `name` prefixes the uniforms and functions. The text is that of a batch even where it is one of 1: an input with 1 as its first dim is read as if both it

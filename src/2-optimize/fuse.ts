@@ -17,6 +17,7 @@ import { byteLength, sizeOf, type Tensor } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
 import { batchNormConstants } from './batchnorm.ts';
 import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
+import { liftScalars } from './lift-scalars.ts';
 import type { Bound, Exactness } from './rewrite.ts';
 
 export const MAP = 'sardonyx.Map';
@@ -100,10 +101,9 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
   const places = new Map(graph.nodes.map((n, i) => [n, i])), placeOf = (n: Node): number => places.get(n)!;
-  const left = items.filter((i) => !i.gone).map(({ node, expr, inputs, label, parts, base, equal }): Fused => ({
-    node: expr === null ? node : mapNode(node, inputs, label, expr, facts), parts: (parts.length > 0 ? parts : [node]).map(placeOf), base: base && placeOf(base), equal,
-  }));
-  return { from: graph, to: { nodes: left.map((i) => i.node), facts, values }, items: left };
+  const left = items.filter((i) => !i.gone), merged = left.map(({ node, expr, inputs, label }) => (expr === null ? node : mapNode(node, inputs, label, expr, facts)));
+  const nodes = allow.size === 0 ? merged : liftScalars(merged, ({ op, attrs }) => (op === MAP ? 'expr' : typeof attrs.epilogue === 'string' ? 'epilogue' : null), addConstant);
+  return { from: graph, to: { nodes, facts, values }, items: left.map(({ node, parts, base, equal }, i) => ({ node: nodes[i]!, parts: (parts.length > 0 ? parts : [node]).map(placeOf), base: base && placeOf(base), equal })) };
 
   /** Takes in the makers of the map's inputs; then gives the map to the convolution or product that makes one of them. */
   function grow(item: Item): void {
