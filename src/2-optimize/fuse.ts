@@ -8,17 +8,17 @@
  */
 import { callOf } from '../../kernels/call.ts';
 import type { Op } from '../../kernels/define.ts';
-import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, x } from '../../kernels/expr.ts';
-import { bigints, numbers } from '../core/numbers.ts';
+import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, } from '../../kernels/expr.ts';
 import type { Constant, Fact, Facts, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
-import { byteLength, sizeOf, type Tensor } from '../core/tensor.ts';
+import { byteLength, sizeOf, } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
-import { batchNormConstants } from './batchnorm.ts';
 import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
 import { liftScalars } from './lift-scalars.ts';
-import type { Bound, Exactness } from './rewrite.ts';
+import { type Lowered, scalarOf } from './lowering.ts';
+import type { Rules } from './passes/index.ts';
+import type { Bound, } from './rewrite.ts';
 
 export const MAP = 'sardonyx.Map';
 const GATED = 'sardonyx.GatedMatMul';
@@ -57,7 +57,7 @@ export interface Fusion { readonly from: Bound; readonly to: Bound; readonly ite
 interface Fused extends Pick<Item, 'node' | 'equal'> { readonly parts: readonly number[]; readonly base: number | null }
 
 /** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
-export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, allow: ReadonlySet<Exactness>): Fusion {
+export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, { allow, lowerings }: Pick<Rules, 'allow' | 'lowerings'>): Fusion {
   if (caps.kind === 'reference') return { from: graph, to: graph, items: [] };
   const facts = graph.facts.slice();
   const values: GraphValue[] = [...graph.values];
@@ -73,7 +73,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   const measure = measurer();
 
   const items = graph.nodes.map((node): Item => {
-    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerBatchNorm(node, facts, addConstant) ?? (caps.kind === 'wasm' ? lowerQuantized(node, facts) : null);
+    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerings.reduce<Lowered | null>((found, lowering) => found ?? lowering(node, facts, addConstant, caps.kind), null);
     const item = { node, parts: [], base: null, equal: [], gone: false };
     return lowered === null ? { ...item, expr: null, inputs: readsOf(node), label: [node.op] } : { ...item, ...lowered, parts: [node] };
   });
@@ -282,8 +282,6 @@ function sameMeaning(a: Node, b: Node, then: Facts, now: Facts, whole: boolean):
 /** Whether the expression computes with f32 and bool alone. */
 const onlyFloats = (e: Ex): boolean => (e.k === 'f32' || e.k === 'bool') && (e.f === 'in' || e.f === 'const' || e.a.every(onlyFloats));
 
-type Lowered = Pick<Item, 'inputs' | 'label'> & { readonly expr: Ex };
-
 /** An elementwise node as a map; null where it is none, or has types that the device does not compute with. */
 function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
   if (op.map === undefined || node.outputs.slice(1).some((v) => v !== null)) return null;
@@ -301,39 +299,6 @@ function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
   });
   const expr = op.map(args as readonly Ex[], node.attrs, y.dtype);
   return expr === null ? null : { expr, inputs, label: [node.op.replace(/^.*\./, '')] };
-}
-
-/** Batch normalisation with constant statistics is a multiplication and an addition. */
-function lowerBatchNorm(node: Node, facts: Facts, addConstant: (name: string, c: Constant) => ValueId): Lowered | null {
-  if (node.op !== 'BatchNormalization') return null;
-  const fact = facts[node.inputs[0]!]!;
-  const constants = batchNormConstants(node, fact.shape.length, node.inputs.slice(1, 5).map((v) => facts[v!]?.constant?.peek() ?? null));
-  if (constants === null || kindOf(fact.dtype) !== 'f32') return null;
-  const inputs = [node.inputs[0]!, addConstant(`${node.name}.scale`, constants.scale), addConstant(`${node.name}.shift`, constants.shift)];
-  return { inputs, expr: x.add(x.mul(input(0, 'f32'), input(1, 'f32')), input(2, 'f32')), label: [node.op] };
-}
-
-/** Quantising and dequantising by one constant step. */
-function lowerQuantized(node: Node, facts: Facts): Lowered | null {
-  const [, to] = /^(?:com\.microsoft\.)?(Q|Deq)uantizeLinear$/i.exec(node.op) ?? [], y = facts[node.outputs[0]!]!;
-  if (to === undefined || node.attrs.block_size || node.attrs.precision) return null;
-  const [v, s, z] = node.inputs.map((i) => (i === null ? null : facts[i]!)), scale = s?.dtype === 'float32' ? scalarOf(s) : null, zero = z ? scalarOf(z) : 0, quantizes = to.toLowerCase() === 'q';
-  const range = RANGE[quantizes ? y.dtype : v!.dtype];
-  if (scale === null || zero === null || range === undefined || (quantizes ? v! : y).dtype !== 'float32') return null;
-  const f = (n: number | bigint): Ex => constant(Number(n), 'f32'), inputs = [node.inputs[0]!], from = input(0, kindOf(v!.dtype)!), label = [node.op.replace(/^.*\./, '')];
-  if (!quantizes) return { inputs, label, expr: x.mul(Number(zero) === 0 ? x.cast(from, 'f32') : x.sub(x.cast(from, 'f32'), f(zero)), f(scale)) };
-  const [least, most] = range.map((n) => f(n - Number(zero))) as [Ex, Ex], step = x.round(x.div(from, f(scale)));
-  const atLeast = x.select(x.lt(step, least), least, step), within = x.select(x.lt(most, atLeast), most, atLeast);
-  return { inputs, label, expr: x.cast(x.add(within, f(zero)), kindOf(y.dtype)!) };
-}
-const RANGE: Readonly<Record<string, readonly [number, number]>> = { uint8: [0, 255], int8: [-128, 127], uint16: [0, 65535], int16: [-32768, 32767] };
-
-/** The value of a one-element constant: it is written into the expression. */
-function scalarOf(fact: Fact): number | bigint | null {
-  if (fact.constant === undefined || sizeOf(fact.shape) !== 1) return null;
-  const t: Tensor | null = fact.constant.peek();
-  if (t === null) return null;
-  return t.dtype === 'int64' || t.dtype === 'uint64' ? bigints(t)[0]! : numbers(t)[0]!;
 }
 
 /** The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an attribute. */

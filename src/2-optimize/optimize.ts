@@ -29,14 +29,14 @@ const KEPT = 6;
 
 /** `recipes`: what this function did before, the newest last; it adds what it does now. With a tracer nothing is repeated, so that it hears all. */
 export function optimize(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer, recipes: Recipe[] = []): Bound & { readonly recipe?: Recipe } {
-  if (rules.allow.size === 0 || caps.kind === 'reference') return fuse(simplify(graph, wanted, ops, rules, caps.kind, trace), wanted, ops, caps, rules.allow).to;
+  if (rules.allow.size === 0 || caps.kind === 'reference') return fuse(simplify(graph, wanted, ops, rules, caps.kind, trace), wanted, ops, caps, rules).to;
   for (const recipe of trace ? [] : recipes) {
     if (!sameGraph(recipe, graph, wanted) || recipe.dims !== classOf(recipe.reads, graph)) continue;
     const again = follow(recipe, graph, wanted, ops);
     if (again !== null) return { ...again, recipe };
   }
   const log: Log = { done: [], end: graph };
-  const fusion = fuse(simplify(graph, wanted, ops, rules, caps.kind, trace, log), wanted, ops, caps, rules.allow);
+  const fusion = fuse(simplify(graph, wanted, ops, rules, caps.kind, trace, log), wanted, ops, caps, rules);
   const ordered = orderForMemory(fusion.to, wanted, ops);
   const places = new Map(fusion.to.nodes.map((n, i) => [n, i])), reads = outsideOf(graph);
   const recipe = { from: graph, wanted, reads, dims: classOf(reads, graph), log, fusion, order: ordered.nodes.map((n) => places.get(n)!), family: recipes.at(-1)?.family ?? {} };

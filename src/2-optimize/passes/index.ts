@@ -2,6 +2,7 @@ import type { Op } from '../../../kernels/define.ts';
 import type { SetName } from '../../../kernels/sets.ts';
 import type { ValueId } from '../../core/graph.ts';
 import type { DeviceKind } from '../../core/plan.ts';
+import type { Lowering } from '../lowering.ts';
 import { type Bound, EXACTNESS, type Exactness, type Log, type Pass, rewriteBound, type Tracer } from '../rewrite.ts';
 import { expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
@@ -23,6 +24,8 @@ export interface Rules {
   readonly free: readonly Pass[];
   /** The same, on a device that multiplies bytes faster than floats. */
   readonly bytes: readonly Pass[];
+  /** What operators are as elementwise expressions, where their definitions do not say. */
+  readonly lowerings: readonly Lowering[];
   /** When all shapes are known, one list after another. */
   readonly bound: readonly (readonly Pass[])[];
 }
@@ -33,11 +36,11 @@ export interface Rules {
  */
 export async function rulesFor(optimize: boolean | readonly Exactness[] | undefined, sets: readonly SetName[]): Promise<Rules> {
   const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
-  const spatial = allow.size > 0 && sets.includes('spatial') ? await import('./spatial.ts') : null;
+  const spatial = sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
   const norms = allow.size > 0 && sets.includes('norms') ? await import('./norms.ts') : null;
   const rare = allow.size > 0 && sets.includes('rare') ? await import('./rare.ts') : null;
-  const quantized = allow.size > 0 && sets.includes('quantized') ? await import('./quantized.ts') : null;
+  const quantized = sets.includes('quantized') ? await import('./quantized.ts') : null;
   const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./uncommon.ts') : null;
   const foldPad = (spatial ?? quantized)?.foldPad;
   const bound: readonly (readonly Pass[])[] = [
@@ -54,6 +57,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
     allow,
     free: allowed([...(spatial ? [spatial.expandNhwcConv, spatial.expandFusedConv] : []), expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : [])]),
     bytes: quantized ? allowed([quantized.moveQuantized, quantized.fuseQuantized]) : [],
+    lowerings: [...(spatial ? [spatial.lowerBatchNorm] : []), ...(quantized ? [quantized.lowerQuantized] : [])],
     bound: bound.map(allowed),
   };
 }

@@ -2,3 +2,4 @@
 export { expandQuantized } from './expand-quantized.ts';
 export { foldPad } from './fold-pad.ts';
 export { fuseQuantized, moveQuantized } from './fuse-quantized.ts';
+export { lowerQuantized } from '../lower-quantized.ts';

@@ -7,3 +7,4 @@ export { foldPad } from './fold-pad.ts';
 export { foldScale } from './fold-scale.ts';
 export { fuseConvSum } from './fuse-conv-sum.ts';
 export { gatherTransposed } from './gather-transposed.ts';
+export { lowerBatchNorm } from '../lower-batchnorm.ts';
