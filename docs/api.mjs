@@ -48,7 +48,7 @@ export function apiText() {
     }).filter((s) => s !== '');
     return `## ${entry}\n\n${intro ?? introOf(`${file === 'tune' ? 'tune/index' : file}.ts`)}\n${again.length > 0 ? `\nAs in \`sardonyx\` or above: ${again.map((n) => `\`${n}\``).join(', ')}.\n` : ''}\n${sections.join('\n')}`;
   });
-  return `# API\n\nEvery export, from the package's types (\`npm run api\` writes this page). [guide.md](guide.md) shows how they are used, [errors.md](errors.md) explains the codes of errors.\n\`sardonyx/ort\` has the exports of [onnxruntime-common](https://www.npmjs.com/package/onnxruntime-common).\n\n${parts.join('\n')}`;
+  return `# API\n\nEvery export, from the package's types (\`npm run api\` writes this page). [guide.md](guide.md) shows how they are used, [errors.md](errors.md) explains the codes of errors.\n\`sardonyx/ort\` has the exports of [onnxruntime-common](https://www.npmjs.com/package/onnxruntime-common), and all of them as its default.\n\n${parts.join('\n')}`;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) writeFileSync(join(import.meta.dirname, 'api.md'), apiText());

@@ -28,7 +28,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   src: ['src/core', 'src/0-read', 'src/1-parse', 'src/2-optimize', 'src/3-plan', 'src/4-run', 'src/devices', 'src/interop', 'kernels'],
   'src/tune': ['src', 'src/core', 'src/0-read', 'src/3-plan', 'src/4-run', 'src/devices', 'kernels', 'wgsl'],
   'src/cli': ['src', 'src/tune', 'src/core', 'src/0-read', 'src/1-parse', 'src/3-plan', 'src/4-run', 'kernels'],
-  'src/ort': ['src', 'src/core'],
+  'src/ort': ['src', 'src/core', 'src/4-run'],
   'test/browser': [],
   demo: ['src'],
   bench: ['src', 'src/tune', 'src/devices', 'src/core', 'src/3-plan', 'src/4-run', 'src/cli', 'kernels', 'memory', 'test/browser'],

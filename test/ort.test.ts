@@ -5,12 +5,14 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type * as Common from 'onnxruntime-common';
 import { afterAll, describe, expect, it } from 'vitest';
+import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { Session, type Tensor as Own, tensor } from '../src/index.ts';
 import * as own from '../src/ort/index.ts';
 import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 // What a program sees is onnxruntime-common's own interface; this line does not compile otherwise.
 const ort: typeof Common = own;
+const byDefault: typeof Common = own.default;
 const models = resolve(import.meta.dirname, '../../shared/data/models');
 const folder = mkdtempSync(join(tmpdir(), 'sardonyx-ort-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -148,6 +150,28 @@ describe('tensors on the GPU', () => {
     await expect(ort.InferenceSession.create(linear, { executionProviders: ['wasm'], preferredOutputLocation: 'gpu-buffer' })).rejects.toThrow(/WebGPU/);
     await cpu.release();
   });
+});
+
+it('has all of it as its default export, too', () => expect(byDefault.InferenceSession).toBe(ort.InferenceSession));
+
+it('runs on the device that env.webgpu is given, and has one before there is a session', async () => {
+  const { device: mine } = await requestGpuDevice({ own: true, allowSoftware: true });
+  expect(await ort.env.webgpu.device).toBeInstanceOf(GPUDevice);
+  ort.env.webgpu.device = mine;
+  try {
+    const session = await ort.InferenceSession.create(linear, { ...gpuOnly, preferredOutputLocation: 'gpu-buffer' });
+    expect(await ort.env.webgpu.device).toBe(mine);
+    const { z: sum } = await session.run({ x: x() });
+    const copy = mine.createBuffer({ size: 32, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ }), encoder = mine.createCommandEncoder();
+    encoder.copyBufferToBuffer(sum!.gpuBuffer as GPUBuffer, 0, copy, 0, 32); // valid on the buffer's own device alone
+    mine.queue.submit([encoder.finish()]);
+    await copy.mapAsync(GPUMapMode.READ);
+    expect([...new Float32Array(copy.getMappedRange())]).toEqual(z);
+    await session.release();
+  } finally {
+    ort.env.webgpu.device = undefined as never;
+    mine.destroy();
+  }
 });
 
 it('runs on the CPU where no provider is named, and says what cannot leave a session', async () => {

@@ -9,12 +9,16 @@
  * Session options work, or are refused by name; those that only advise ONNX Runtime (memory arenas, its log) have no effect. Values other than tensors
  * (sequences, maps) and types that onnxruntime-common does not know cannot leave a session: ask for other outputs, or use `Session`.
  */
+import * as common from 'onnxruntime-common';
 import { type Backend, env, type InferenceSession, type InferenceSessionHandler, registerBackend, Tensor } from 'onnxruntime-common';
+import { requestGpuDevice } from '../4-run/webgpu/device.ts';
 import { SardonyxError } from '../core/errors.ts';
 import { gpuTensor, type DType, type Feeds, type GpuTensor, type Port, Session, type SessionOptions, type Tensor as Own, type Value } from '../index.ts';
 import { externalOf, providerOf, placesOf, refuseUnknown } from './options.ts';
 
 export * from 'onnxruntime-common';
+// biome-ignore lint/style/noDefaultExport: programs that import onnxruntime-web's keep theirs
+export { common as default };
 
 type Handler = Pick<InferenceSessionHandler, 'run'>;
 
@@ -88,18 +92,24 @@ async function into(target: Tensor, name: string, value: Value | GpuTensor): Pro
 const metadataOf = ({ name, dtype, shape }: Port): InferenceSession.ValueMetadata =>
   (dtype !== null && TYPES.has(dtype) ? { name, isTensor: true, type: dtype as Tensor.Type, shape: (shape ?? []).map((d) => d ?? '') } : { name, isTensor: false });
 
+/** `env.webgpu.device`: what a program sets is what sessions run on; what it gets is the device of the newest session, or that of the first one to come. */
+const gpu: { set: GPUDevice | undefined; used: GPUDevice | undefined } = { set: env.webgpu.device as unknown as GPUDevice | undefined, used: undefined };
+Object.defineProperty(env.webgpu, 'device', {
+  configurable: true, get: async () => gpu.used ?? gpu.set ?? (await requestGpuDevice({ allowSoftware: true })).device, set: (device: GPUDevice) => { gpu.set = device; },
+});
+
 async function createHandler(kind: 'webgpu' | 'wasm', source: string | Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSessionHandler> {
   refuseUnknown(options);
   const { numThreads } = env.wasm;
   const threads = options.intraOpNumThreads ?? (numThreads || undefined);
   const external = externalOf(options.externalData);
   const own: SessionOptions = {
-    device: kind === 'webgpu' ? (providerOf(options, 'webgpu')?.device as GPUDevice | undefined) ?? 'webgpu' : 'wasm',
+    device: kind === 'webgpu' ? (providerOf(options, 'webgpu')?.device as GPUDevice | undefined) ?? gpu.set ?? 'webgpu' : 'wasm',
     ...(options.freeDimensionOverrides ? { dims: options.freeDimensionOverrides } : {}), ...(options.graphOptimizationLevel === 'disabled' ? { optimize: false } : {}),
     ...(threads ? { threads } : {}), ...(external ? { externalData: external } : {}),
   };
   const session = await Session.load(source as string | Uint8Array<ArrayBuffer>, own);
-  if (session.gpuDevice) Object.defineProperty(env.webgpu, 'device', { configurable: true, enumerable: true, get: () => Promise.resolve(session.gpuDevice) });
+  gpu.used = session.gpuDevice ?? gpu.used;
   const places = placesOf(options.preferredOutputLocation, session.outputs.map((o) => o.name), session.gpuDevice !== null);
 
   const run: Handler['run'] = async (feeds, fetches, { terminate }) => {
