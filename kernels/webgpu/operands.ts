@@ -2,6 +2,7 @@
 import type { Fact } from '../../src/core/graph.ts';
 import { numbers } from '../../src/core/numbers.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
+import { remembered } from '../remembered.ts';
 
 export interface Member { readonly name: string; readonly type: 'u32' | 'i32' | 'f32'; readonly value: number }
 
@@ -49,22 +50,27 @@ export function accessOf(name: string, { shape, constant }: Pick<Fact, 'shape' |
       steps.push(step);
     }
   }
-  const last = dims.length - 1, uniforms: Member[] = [], lines: string[] = [], terms: string[] = [];
-  const uniform = (what: string, value: number): string => { uniforms.push({ name: `${name}_${what}`, type: 'u32', value }); return `extra.${name}_${what}`; };
-  for (let k = 0, rest = 'i'; k <= last; k++) {
-    const times = (terms.length > 0 && steps[k] !== 0) || (k === last && apart) ? ` * ${uniform(`s${k}`, steps[k]!)}` : '';
-    if (k === last) {
-      if (steps[k] !== 0 || apart) terms.push(`${rest}${times}`);
-      break;
-    }
-    const dim = uniform(`d${k}`, dims[k]!);
-    lines.push(`let r${k} = ${rest} / ${dim};`);
-    if (steps[k] !== 0) terms.push(`(${rest} - r${k} * ${dim})${times}`);
-    rest = `r${k}`;
+  const uniforms: Member[] = [], moved = steps.findIndex((s) => s !== 0), last = dims.length - 1;
+  let moves = '';
+  for (let k = 0; k <= last; k++) {
+    const strided = (k > moved && steps[k] !== 0) || (k === last && apart);
+    moves += strided ? 's' : k === moved ? '1' : '0';
+    if (k < last) uniforms.push({ name: `${name}_d${k}`, type: 'u32', value: dims[k]! });
+    if (strided) uniforms.push({ name: `${name}_s${k}`, type: 'u32', value: steps[k]! });
   }
   const whole = !alike && dims[0]! % 4 === 0;
-  return {
-    kind: 'some', at: (i) => `at_${name}(${i})`, four: whole && steps[0] !== 0 && steps.every((s, k) => k === 0 || s % 4 === 0), one: whole && steps[0] === 0,
-    fn: `fn at_${name}(i: u32) -> u32 { ${lines.join(' ')} return ${terms.join(' + ')}; }`, uniforms,
-  };
+  return { kind: 'some', at: (i) => `at_${name}(${i})`, four: whole && moved === 0 && steps.every((s, k) => k === 0 || s % 4 === 0), one: whole && moved !== 0, fn: walkText(name, moves), uniforms };
 }
+
+/** `fn at_NAME(i)` of a walk from the innermost dim on, over each of which it stays (0), goes on by elements (1) or by a stride (s). */
+const walkText = remembered((name: string, moves: string): string => {
+  const lines: string[] = [], terms: string[] = [];
+  let rest = 'i';
+  for (let k = 0; k < moves.length; k++) {
+    const times = moves[k] === 's' ? ` * extra.${name}_s${k}` : '', dim = `extra.${name}_d${k}`, outer = k === moves.length - 1;
+    if (!outer) lines.push(`let r${k} = ${rest} / ${dim};`);
+    if (moves[k] !== '0') terms.push(`${outer ? rest : `(${rest} - r${k} * ${dim})`}${times}`);
+    rest = `r${k}`;
+  }
+  return `fn at_${name}(i: u32) -> u32 { ${lines.join(' ')} return ${terms.join(' + ')}; }`;
+});
