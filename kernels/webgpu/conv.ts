@@ -75,7 +75,8 @@ function planeOf(w: Window): Plane | null {
 function planeLaunch(call: Call, caps: GpuCaps, s: Sizes, FILTERS: number, weights: { ref: Ref; types: Parts['types']; text: string }, tile: string, depthwise = false): Launch {
   const [h, oh] = s.size.length === 1 ? [1, 1] : [s.size[0]!, s.out[0]!];
   const w = s.size.at(-1)!, ow = s.out.at(-1)!;
-  const put = putOf(call, caps, ow % 4 === 0, finishOf(call, biasOf(call)));
+  // Software adapters store one by one as fast as by fours: there, rows of all lengths share a shader.
+  const put = putOf(call, caps, ow % 4 === 0 && !(caps.software && storesOne(call, caps)), finishOf(call, biasOf(call)));
   const across = Math.ceil(ow / 4) * oh, up = depthwise ? s.groups * s.filters : Math.ceil(s.filters / FILTERS);
   const power = (n: number): number => 2 ** Math.ceil(Math.log2(n));
   const wide = Math.min(64, power(across));
