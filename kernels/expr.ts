@@ -3,7 +3,6 @@
  * operators are fused. An expression is JSON.
  */
 import type { DType } from '../src/core/dtype.ts';
-import { remembered } from './remembered.ts';
 
 /** The type in which an element is computed. Narrow types are widened on load and wrapped on store. */
 export type Kind = 'f32' | 'f64' | 'i32' | 'u32' | 'i64' | 'u64' | 'bool';
@@ -31,8 +30,21 @@ const KIND: Readonly<Partial<Record<DType, Kind>>> = {
 /** The kind in which a dtype is computed; undefined for types that have no arithmetic here. */
 export const kindOf = (d: DType): Kind | undefined => KIND[d];
 
-/** An expression in an attribute, as it was written by `JSON.stringify`: equal texts are one object. */
-export const parsed: (text: string) => Ex = remembered((text: string) => JSON.parse(text) as Ex);
+/** Expressions by their text: far more than the models of a page have. */
+const KNOWN = new Map<string, Ex>(), MOST = 1000;
+function known(text: string, e: Ex): Ex {
+  if (KNOWN.size >= MOST) KNOWN.clear();
+  KNOWN.set(text, e);
+  return e;
+}
+/** An expression in an attribute: equal texts are one object. */
+export const parsed = (text: string): Ex => KNOWN.get(text) ?? known(text, JSON.parse(text) as Ex);
+/** The text of an expression, which `parsed` knows then. */
+export function written(e: Ex): string {
+  const text = JSON.stringify(e);
+  if (!KNOWN.has(text)) known(text, e);
+  return text;
+}
 
 export const input = (i: number, k: Kind): Ex => ({ k, f: 'in', i });
 export const constant = (v: number | bigint, k: Kind): Ex => ({ k, f: 'const', v: typeof v === 'bigint' ? v.toString() : Number.isFinite(v) ? v : String(v) });

@@ -8,7 +8,7 @@
  */
 import { callOf } from '../../kernels/call.ts';
 import type { Op } from '../../kernels/define.ts';
-import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, } from '../../kernels/expr.ts';
+import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, written, } from '../../kernels/expr.ts';
 import type { Constant, Fact, Facts, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
@@ -97,7 +97,13 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   };
 
   if (allow.size > 0) {
-    for (const item of items) if (item.expr !== null) grow(item);
+    const waiting: Item[] = [];
+    for (const item of items) if (item.expr !== null) {
+      grow(item);
+      if (goesOn(item)) waiting.push(item);
+      else finish(item);
+    }
+    for (const item of waiting) if (item.expr !== null && !item.gone) finish(item);
     for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
   const places = new Map(graph.nodes.map((n, i) => [n, i])), placeOf = (n: Node): number => places.get(n)!;
@@ -105,7 +111,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   const nodes = allow.size === 0 ? merged : liftScalars(merged, ({ op, attrs }) => (op === MAP ? 'expr' : typeof attrs.epilogue === 'string' ? 'epilogue' : null), addConstant);
   return { from: graph, to: { nodes, facts, values }, items: left.map(({ node, parts, base, equal }, i) => ({ node: nodes[i]!, parts: (parts.length > 0 ? parts : [node]).map(placeOf), base: base && placeOf(base), equal })) };
 
-  /** Takes in the makers of the map's inputs; then gives the map to the convolution or product that makes one of them. */
+  /** Takes in the makers of the map's inputs. */
   function grow(item: Item): void {
     for (let found = true; found;) {
       found = false;
@@ -121,7 +127,12 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
         break;
       }
     }
-    finish(item);
+  }
+
+  /** Will a map that reads nothing else take it in? Then what makes its input need not look at it by itself. */
+  function goesOn({ node }: Item): boolean {
+    const v = node.outputs[0]!, [next, ...more] = readers.get(v) ?? [];
+    return next !== undefined && more.length === 0 && next.expr !== null && next.inputs.length === 1 && !wanted.has(v);
   }
 
   /** May `v` be computed where it is read? */
@@ -192,7 +203,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(parsed(f!.node.attrs.epilogue), [input(i, 'f32')]) : input(i, 'f32')));
     const expr = substitute(item.expr!, inner);
     const label = [...a.label, ...b.label, ...item.label];
-    const node: Node = { ...item.node, op: GATED, inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))], outputs: [y], attrs: { expr: JSON.stringify(expr), label } };
+    const node: Node = { ...item.node, op: GATED, inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))], outputs: [y], attrs: { expr: written(expr), label } };
     const call = callOf(node, factOf);
     if (!fits(expr) || !(ops.get(GATED)!.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true)) return false;
     for (const f of [a, b]) {
@@ -222,7 +233,7 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const base = [...node.inputs.slice(0, from), ...new Array<null>(Math.max(0, from - node.inputs.length)).fill(null)];
     return {
       ...node, inputs: [...base, ...operands], outputs: [y],
-      attrs: { ...node.attrs, epilogue: JSON.stringify(expr), operandsFrom: from, label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label] },
+      attrs: { ...node.attrs, epilogue: written(expr), operandsFrom: from, label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label] },
     };
   }
 
@@ -307,5 +318,5 @@ function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[
   const y = facts[node.outputs[0]!]!;
   const order = new Map(used.map((i, k) => [i, k]));
   const renumbered = substitute(expr, inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
-  return { ...node, op: MAP, inputs: used.map((i) => inputs[i]!), outputs: [node.outputs[0]!], attrs: { expr: JSON.stringify(renumbered), dtype: y.dtype, shape: y.shape, label } };
+  return { ...node, op: MAP, inputs: used.map((i) => inputs[i]!), outputs: [node.outputs[0]!], attrs: { expr: written(renumbered), dtype: y.dtype, shape: y.shape, label } };
 }

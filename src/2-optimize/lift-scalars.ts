@@ -1,5 +1,5 @@
 /** Layers that differ in nothing but numbers become one shader, or one module: the numbers are read, not written into the code. */
-import { type Ex, input, parsed } from '../../kernels/expr.ts';
+import { type Ex, input, parsed, written } from '../../kernels/expr.ts';
 import { type Constant, constantOf, type Node, type ValueId } from '../core/graph.ts';
 import { tensor } from '../core/tensor.ts';
 
@@ -34,7 +34,7 @@ export function liftScalars(nodes: readonly Node[], attrOf: (node: Node) => 'exp
       if (id === undefined) values.set(v, (id = addConstant(`${node.name}.${v}`, constantOf(tensor('float32', [1], [v])))));
       return input(first + inputs.push(id) - 1, 'f32');
     });
-    return { ...node, inputs, attrs: { ...node.attrs, [attr]: JSON.stringify(expr) } };
+    return { ...node, inputs, attrs: { ...node.attrs, [attr]: written(expr) } };
   }
 }
 
