@@ -20,7 +20,7 @@ export type Fn =
 
 export type Ex =
   | { readonly k: Kind; readonly f: 'in'; readonly i: number }
-  /** Number; 64-bit integers and non-finite values as text ("9007199254740993", "Infinity", "-Infinity", "NaN"). */
+  /** Number; 64-bit integers and what JSON has no number for as text ("9007199254740993", "Infinity", "-Infinity", "NaN", "-0"). */
   | { readonly k: Kind; readonly f: 'const'; readonly v: number | string }
   | { readonly k: Kind; readonly f: Fn; readonly a: readonly Ex[]; readonly v?: number };
 
@@ -47,7 +47,7 @@ export function written(e: Ex): string {
 }
 
 export const input = (i: number, k: Kind): Ex => ({ k, f: 'in', i });
-export const constant = (v: number | bigint, k: Kind): Ex => ({ k, f: 'const', v: typeof v === 'bigint' ? v.toString() : Number.isFinite(v) ? v : String(v) });
+export const constant = (v: number | bigint, k: Kind): Ex => ({ k, f: 'const', v: typeof v === 'bigint' ? v.toString() : Object.is(v, -0) ? '-0' : Number.isFinite(v) ? v : String(v) });
 const same = (f: Fn) => (...a: Ex[]): Ex => ({ k: a[0]!.k, f, a });
 const toBool = (f: Fn) => (...a: Ex[]): Ex => ({ k: 'bool', f, a });
 

@@ -52,7 +52,7 @@ export interface SlabOptions {
    * others are placed in the same order. Either only where that needs at most 1.01 times as much over the lower bound as the search it began with found, or next to nothing.
    */
   readonly like?: MemoryPlan;
-  /** Orders to evaluate after the first few; the time is linear in it. Default 60, and 12 for a heap, where the first few are mostly as good. */
+  /** Orders to evaluate after the first few; the time is linear in it. Default 60, and none for a heap, where no search found better on any of our nets. */
   readonly effort?: number;
 }
 
@@ -72,7 +72,7 @@ const AS_NEAR = 1.01;
 const NONE: readonly (readonly [number, number])[] = [];
 /** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
 export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort' | 'like'> = {}): MemoryPlan {
-  return search(blocks, NONE, [1], options.alignment ?? 64, Infinity, options.effort ?? 12, HEAP_SLACK, options.like);
+  return search(blocks, NONE, [1], options.alignment ?? 64, Infinity, options.effort ?? 0, HEAP_SLACK, options.like);
 }
 
 /** Bytes live at each step. */

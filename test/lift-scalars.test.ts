@@ -72,4 +72,14 @@ describe('layers that differ in numbers', () => {
       }
     }
   });
+
+  it.each(['reference', 'wasm', 'webgpu'] as const)('a zero keeps its sign (%s)', async (device) => {
+    const bytes = encode({
+      input: [port('x', [4])], output: [port('a', [4]), port('b', [4])], initializer: [initializer('zero', tensor('float32', [], [-0])), initializer('none', tensor('float32', [], [0]))],
+      node: [node('Mul', ['x', 'zero'], ['a']), node('Mul', ['x', 'none'], ['b'])],
+    });
+    await using session = await Session.load(bytes, { device });
+    const { a, b } = (await session.run({ x: tensor('float32', [4], [1, -2, 3, -4]) })) as Record<string, Tensor>;
+    expect([Array.from(a!.data as Float32Array), Array.from(b!.data as Float32Array)]).toEqual([[-0, 0, -0, 0], [0, -0, 0, -0]]);
+  });
 });
