@@ -14,7 +14,7 @@ export type SetName = keyof typeof MEMBERS | 'rare';
 
 const setOf = new Map(Object.entries(MEMBERS).flatMap(([set, names]) => names.split(' ').map((name) => [name, set as SetName] as const)));
 
-/** The sets that a graph with these operators needs. Some are expanded into those of another set. Products around a softmax may become attention; means before a root, or embeddings, a norm. */
+/** The sets that a graph with these operators needs. Some are expanded into those of another set. Products around a softmax may become attention; means before a root, or embeddings, a norm; a maximum and powers of e, a softmax. */
 export function setsFor(names: Iterable<string>, atHand: { has(name: string): boolean }): readonly SetName[] {
   const all = new Set(names);
   const sets = new Set<SetName>();
@@ -24,7 +24,7 @@ export function setsFor(names: Iterable<string>, atHand: { has(name: string): bo
   }
   for (const name of all) if (/GroupNorm$|^com.microsoft.Q.*Pool$/.test(name)) sets.add(/Pool/.test(name) ? 'spatial' : 'norms');
   if (all.has('MatMul') && (all.has('Softmax') || all.has('Exp'))) sets.add('transformers');
-  if (all.has('com.microsoft.EmbedLayerNormalization') || (all.has('ReduceMean') && (all.has('Sqrt') || all.has('Pow')))) sets.add('norms');
+  if (all.has('com.microsoft.EmbedLayerNormalization') || (all.has('ReduceMean') && (all.has('Sqrt') || all.has('Pow'))) || (all.has('ReduceMax') && all.has('Exp'))) sets.add('norms');
   if (all.has('com.microsoft.MoE') || all.has('com.microsoft.QMoE')) sets.add('indexed').add('norms');
   return [...sets].sort();
 }

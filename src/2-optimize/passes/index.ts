@@ -7,7 +7,6 @@ import { type Bound, EXACTNESS, type Exactness, type Log, type Pass, rewriteBoun
 import { expandFusedGemm, expandImageScaler, expandIntegerProduct } from './expand-fused.ts';
 import { dropExpand } from './drop-expand.ts';
 import { foldConstants } from './fold-constants.ts';
-import { fuseSoftmax } from './fuse-softmax.ts';
 import { gatherSlices } from './gather-slices.ts';
 import { mergeCasts } from './merge-casts.ts';
 import { mergeDuplicates } from './merge-duplicates.ts';
@@ -45,7 +44,7 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const foldPad = (spatial ?? quantized)?.foldPad;
   const bound: readonly (readonly Pass[])[] = [
     [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance, uncommon.expandExperts] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, ...(foldPad ? [foldPad] : []), gatherAsReshape, outerProduct],
-    [...(spatial ? [spatial.fuseConvSum, spatial.gatherTransposed] : []), ...(norms ? [norms.fuseNorm] : []), fuseSoftmax, ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
+    [...(spatial ? [spatial.fuseConvSum, spatial.gatherTransposed] : []), ...(norms ? [norms.fuseNorm, norms.fuseSoftmax] : []), ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
     [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
     attention ? [attention.packHeads, attention.relativePositions] : [],
     attention ? [attention.mergeMoves] : [],
