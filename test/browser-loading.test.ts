@@ -58,6 +58,11 @@ describe('in a page', () => {
     expect([got.y, got.phases, got.warnings]).toEqual([want, ['download', 'parse', 'plan', 'compile', 'upload'], []]);
   }, 30_000);
 
+  it.each(['kept,zips', 'kept,zips,open', 'kept,zips,shows'])('a compressed copy in the browser\'s cache is read, of a server of mode "%s"', async (mode) => {
+    const got = await load('await (await fetch(url)).arrayBuffer(); return url', {}, mode);
+    expect([got.y, got.warnings]).toEqual([want, []]);
+  }, 30_000);
+
   it('weights reach the GPU', async () => expect((await load('return url', {}, 'open', 'webgpu')).y).toBe(want));
 
   it.each(['cache-api', 'opfs'] as const)('%s keeps a model, once for each version', async (cache) => {

@@ -15,7 +15,8 @@ export interface ModelServer {
 
 /**
  * Serves `/MODE,MODE/FILE`, to pages of any origin. Modes: plain (no ranges), gzip, cut (breaks off every 100 kB; with plain, once), stuck (cuts after
- * 50 kB, and from then on at once), lies (a length that is too long), noetag, busy (503 twice), slow, hides (Content-Range), open (pages of other origins see the ETag).
+ * 50 kB, and from then on at once), lies (a length that is too long), noetag, busy (503 twice), slow, hides (Content-Range),
+ * open (pages of other origins see the ETag), shows (they see all headers), zips (gzip, but for ranges), kept (browsers may cache it).
  */
 export async function serveModels(files: ReadonlyMap<string, Uint8Array>): Promise<ModelServer> {
   const asked: Asked[] = [];
@@ -26,7 +27,7 @@ export async function serveModels(files: ReadonlyMap<string, Uint8Array>): Promi
     const file = files.get(rest.join('/'));
     const end = (status: number, headers: Record<string, string | number> = {}, body?: Uint8Array | string, stop = Infinity): void => {
       asked.push({ method: request.method!, path: rest.join('/'), range: request.headers.range, status });
-      response.writeHead(status, { 'access-control-allow-origin': '*', 'cache-control': 'no-store', ...(has('open') ? { 'access-control-expose-headers': 'etag' } : {}), ...headers });
+      response.writeHead(status, { 'access-control-allow-origin': '*', 'cache-control': has('kept') ? 'max-age=600' : 'no-store', ...(has('open') || has('shows') ? { 'access-control-expose-headers': has('shows') ? '*' : 'etag' } : {}), ...headers });
       if (request.method === 'HEAD' || body === undefined) return void response.end();
       if (stop >= body.length) return void (has('slow') ? setTimeout(() => response.end(body), 300) : response.end(body));
       response.write(body.slice(0, stop), () => setTimeout(() => request.socket.destroy(), 5));
@@ -36,7 +37,7 @@ export async function serveModels(files: ReadonlyMap<string, Uint8Array>): Promi
     if (has('busy') && turns < 2) return end(503, {}, 'wait');
     if (file === undefined) return end(404, { 'content-type': 'text/html' }, '<html>no such page</html>');
     const etag: Record<string, string> = has('noetag') ? {} : { etag: `"${createHash('md5').update(file).digest('hex')}"` };
-    if (has('gzip')) {
+    if (has('gzip') || (has('zips') && request.headers.range === undefined)) {
       const packed = gzipSync(file);
       return end(200, { ...etag, 'content-encoding': 'gzip', 'content-length': packed.length }, packed);
     }

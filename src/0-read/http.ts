@@ -31,16 +31,16 @@ const pause = (milliseconds: number, signal: AbortSignal | undefined): Promise<v
 
 /**
  * Asks, again if the server is busy or not to be reached. With `yielding`, the second time without a range: browsers refuse answers to a
- * range that are compressed after all.
+ * range that are compressed after all. `fresh`: not from the browser's cache, which cuts ranges out of a compressed copy.
  * @throws place.code, with URL and status; aborted
  */
-async function ask({ url, reading, code }: Place, wanted: Record<string, string>, { method = 'GET', tries = TRIES, yielding = false } = {}): Promise<Response> {
+async function ask({ url, reading, code }: Place, wanted: Record<string, string>, { method = 'GET', tries = TRIES, yielding = false, fresh = false } = {}): Promise<Response> {
   let headers = wanted;
   for (let attempt = 1; ; attempt++) {
     goOn(reading);
     let why: string;
     try {
-      const response = await reading.fetch(url, { method, headers, ...(reading.signal ? { signal: reading.signal } : {}) });
+      const response = await reading.fetch(url, { method, headers, ...(fresh ? { cache: 'no-store' } : {}), ...(reading.signal ? { signal: reading.signal } : {}) });
       if (response.ok || response.status === 416) return response;
       why = `answered ${response.status} ${response.statusText}`.trim();
       await response.body?.cancel();
@@ -69,8 +69,8 @@ export async function openUrl(url: URL, reading: Reading, first: number, code: E
   const name = decodeURIComponent(url.pathname.split('/').pop() ?? '') || url.host || 'model';
   let start: Response | null = await ask(place, isHttp(url) ? { range: `bytes=0-${first - 1}` } : {}, { yielding: true });
   const validator = validatorOf(start);
-  let total = start.status === 206 ? totalOf(start) : isEncoded(start) || !seesAll(url) ? null : Number(start.headers.get('content-length') ?? Number.NaN) || null;
-  const byRanges = start.status === 206 && !isEncoded(start);
+  const encoded = isEncoded(start), byRanges = start.status === 206 && !encoded;
+  let total = encoded || (!byRanges && !seesAll(url)) ? null : byRanges ? totalOf(start) : Number(start.headers.get('content-length') ?? Number.NaN) || null;
   if (byRanges && total === null) {
     // Another origin's Content-Range is hidden; its Content-Length is not.
     const head = await ask(place, { range: 'bytes=0-' }, { method: 'HEAD', tries: 1 }).catch(() => null);
@@ -123,7 +123,7 @@ async function* body(place: Place, { from, to, total, validator, direct, given }
     goOn(reading);
     let ahead = 0;
     if (response === null) {
-      response = await ask(place, direct ? { range: `bytes=${pos}-${to === null ? '' : to - 1}`, ...conditionOf(url, validator) } : {});
+      response = await ask(place, direct ? { range: `bytes=${pos}-${to === null ? '' : to - 1}`, ...conditionOf(url, validator) } : {}, { fresh: failed > 0 });
       if (validator !== null && (validatorOf(response) ?? validator) !== validator) fail(code, `${said(url)} was changed while it was read`);
       if (response.status === 416) fail(code, `${said(url)} ends before byte ${pos}, though it said that it has ${total} bytes`);
       if (response.status !== 206) {
