@@ -6,7 +6,7 @@
 
 override WG: u32 = 64;
 
-struct Uniforms { steps: u32 }
+struct Uniforms { steps: u32, batch: u32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read> weights: array<WeightsStore>;

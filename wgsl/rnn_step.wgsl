@@ -6,7 +6,7 @@
 
 override WG: u32 = 64;
 
-struct Uniforms { step: u32 }
+struct Uniforms { step: u32, steps: u32, batch: u32 }
 
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read> weights: array<WeightsStore>;
@@ -16,7 +16,7 @@ struct Uniforms { step: u32 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= QUADS * BATCH * DIRECTIONS) { return; }
+  if (id.x >= QUADS * u.batch * DIRECTIONS) { return; }
   let at = units_at(id.x);
   let h = advance(u.step, at);
   if (LAST_PHASE) { keep(u.step + 1u, at, h); }

@@ -11,7 +11,7 @@ const ACTIVATION: Readonly<Record<string, (alpha: number | undefined, beta: numb
 };
 export const hasActivation = (a: ActivationSpec): boolean => Object.hasOwn(ACTIVATION, a.name.toLowerCase());
 
-/** What a cell's text depends on. */
+/** What a cell's text depends on: of its shape, neither the batch nor the steps. */
 export interface CellSpec {
   readonly op: 'LSTM' | 'GRU' | 'RNN';
   readonly gates: number;
@@ -40,15 +40,15 @@ export function cellText(c: CellSpec, takeWeights: string): string {
     const bodies = by.length === 2 && by[0] !== by[1] ? `if (d == 1u) { return ${by[1]}; } return ${by[0]};` : `return ${by[0]};`;
     return `fn curve${n}_one(v: f32, d: u32) -> f32 { ${bodies} }\nfn curve${n}(v: vec4f, d: u32) -> vec4f { ${c.clip > 0 ? `let w = clamp(v, vec4f(-${number(c.clip)}), vec4f(${number(c.clip)}));` : 'let w = v;'} return vec4f(curve${n}_one(w.x, d), curve${n}_one(w.y, d), curve${n}_one(w.z, d), curve${n}_one(w.w, d)); }`;
   });
-  const back = c.lengths ? 'steps_of(at.b) - 1u - s' : `${s.steps - 1}u - s`;
+  const back = c.lengths ? 'steps_of(at.b) - 1u - s' : 'u.steps - 1u - s';
   const moment = s.reversed.length === 2 ? `select(s, ${back}, at.d == 1u)` : s.reversed[0] ? back : 's';
   const four = (name: string, text: string): string => `fn ${name}(i: u32, unit: u32) -> vec4f { let at = vec4u(i) + min(vec4u(unit) + vec4u(0u, 1u, 2u, 3u), vec4u(${H - 1}u)); return vec4f(${['x', 'y', 'z', 'w'].map((l) => text.replace('@', `at.${l}`)).join(', ')}); }`;
   return [
-    `const QUADS: u32 = ${QUADS}u;`, `const BATCH: u32 = ${s.batch}u;`, `const DIRECTIONS: u32 = ${D}u;`, ...(c.shared ? [] : [`const LAST_PHASE: bool = ${c.phase !== 0};`]),
+    `const QUADS: u32 = ${QUADS}u;`, `const DIRECTIONS: u32 = ${D}u;`, ...(c.shared ? [] : [`const LAST_PHASE: bool = ${c.phase !== 0};`]),
     'struct UnitsAt { d: u32, b: u32, unit: u32 }',
-    `fn units_at(i: u32) -> UnitsAt { let rest = i / QUADS; let d = rest / BATCH; return UnitsAt(d, rest - d * BATCH, (i - rest * QUADS) * 4u); }`,
-    `fn state_row(s: u32, at: UnitsAt) -> u32 { return ((s * DIRECTIONS + at.d) * BATCH + at.b) * ${H}u; }`,
-    `fn memory_row(part: u32, at: UnitsAt) -> u32 { return ((part * DIRECTIONS + at.d) * BATCH + at.b) * ${H}u; }`,
+    `fn units_at(i: u32) -> UnitsAt { let rest = i / QUADS; let d = rest / u.batch; return UnitsAt(d, rest - d * u.batch, (i - rest * QUADS) * 4u); }`,
+    `fn state_row(s: u32, at: UnitsAt) -> u32 { return ((s * DIRECTIONS + at.d) * u.batch + at.b) * ${H}u; }`,
+    `fn memory_row(part: u32, at: UnitsAt) -> u32 { return ((part * DIRECTIONS + at.d) * u.batch + at.b) * ${H}u; }`,
     four('states4', 'states[@]'), four('memory4', 'memory[@]'), four('sums4', 'sums[@]'),
     ...(c.bias ? [four('bias4', 'load_bias(@)')] : []), ...(c.peephole ? [four('peephole4', 'load_peephole(@)')] : []),
     `fn old_state(s: u32, at: UnitsAt) -> vec4f { return states4(state_row(s, at), at.unit); }`,
@@ -57,15 +57,15 @@ export function cellText(c: CellSpec, takeWeights: string): string {
     ...(c.shared ? [`var<workgroup> hidden: array<f32, ${QUADS * 4}>;`, ...(c.phase === 0 ? [`var<workgroup> reset: array<f32, ${QUADS * 4}>;`] : []),
       ...(c.parts > 1 ? [`var<workgroup> cells: array<vec4f, ${(c.parts - 1) * (c.phase === 0 ? 2 : gates) * QUADS}>;`] : []),
       'fn held4(unit: u32) -> vec4f { return vec4f(hidden[unit], hidden[unit + 1u], hidden[unit + 2u], hidden[unit + 3u]); }', 'fn share(unit: u32, h: vec4f) { hidden[unit] = h.x; hidden[unit + 1u] = h.y; hidden[unit + 2u] = h.z; hidden[unit + 3u] = h.w; }'] : []),
-    ...(c.lengths ? [lengthsText(s.steps)] : []), takeWeights, ...curves,
-    `fn from_input(s: u32, at: UnitsAt, gate: u32) -> vec4f { let t = ${moment}; let row = ${c.layout === 0 ? 't * BATCH + at.b' : `at.b * ${s.steps}u + t`}; return sums4(((row * DIRECTIONS + at.d) * ${gates}u + gate) * ${H}u, at.unit)${c.bias ? ` + bias4((at.d * ${2 * gates}u + gate) * ${H}u, at.unit)` : ''}; }`,
+    ...(c.lengths ? [LENGTHS_TEXT] : []), takeWeights, ...curves,
+    `fn from_input(s: u32, at: UnitsAt, gate: u32) -> vec4f { let t = ${moment}; let row = ${c.layout === 0 ? 't * u.batch + at.b' : 'at.b * u.steps + t'}; return sums4(((row * DIRECTIONS + at.d) * ${gates}u + gate) * ${H}u, at.unit)${c.bias ? ` + bias4((at.d * ${2 * gates}u + gate) * ${H}u, at.unit)` : ''}; }`,
     `fn recur_bias(at: UnitsAt, gate: u32) -> vec4f { return ${c.bias ? `bias4((at.d * ${2 * gates}u + ${gates}u + gate) * ${H}u, at.unit)` : 'vec4f(0.0)'}; }`,
     advanceText(c, H),
   ].join('\n');
 }
 
 /** `steps_of(b)`: the steps of entry b, from sequence_lens; a word that is no such number counts as one that is. */
-export const lengthsText = (steps: number): string => `fn steps_of(b: u32) -> u32 { return u32(clamp(load_lengths(b), 0, ${steps})); }`;
+export const LENGTHS_TEXT = 'fn steps_of(b: u32) -> u32 { return u32(clamp(load_lengths(b), 0, i32(u.steps))); }';
 
 /** Sums over the old state for some gates, those of invocation `part` where several share a workgroup's; statements that leave r0, r1, … */
 function sumsText(c: CellSpec, used: readonly number[], from: string): string {

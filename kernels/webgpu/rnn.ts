@@ -12,7 +12,7 @@ import { finishOf, putOf } from './finish.ts';
 import { grid } from './grid.ts';
 import { dotsB, flattened, matrixOf, type Product, productKind, productLaunch, sourceA, sourceB } from './product.ts';
 import { directTile } from './product-tiles.ts';
-import { type CellSpec, cellText, hasActivation, lengthsText } from './rnn-cell.ts';
+import { type CellSpec, cellText, hasActivation, LENGTHS_TEXT } from './rnn-cell.ts';
 
 type RnnCall = Call<RnnAttrs & { readonly input_forget?: number; readonly linear_before_reset?: number }>;
 export interface RnnFamily { readonly op: CellSpec['op']; readonly gates: number; readonly defaults: readonly string[] }
@@ -86,7 +86,7 @@ function collectLaunch(call: RnnCall, s: RnnShape, output: number, from: Ref, la
   const put = putOf(single, caps, true, finishOf(single)), lengths = given(call, 4) && !last;
   return {
     module: rnnCollect, types: { ...put.types, ...(lengths ? LENGTHS : {}) }, params: { WG, DIRECTIONS: s.reversed.length, HIDDEN: s.hidden, LAYOUT: call.attrs.layout, LAST: last ? 1 : 0, REVERSED: s.reversed[0] ? 1 : 0 },
-    uniforms: { count, batch: s.batch, steps }, slots: { put: put.text, steps_of: lengths ? lengthsText(s.steps) : 'fn steps_of(b: u32) -> u32 { return u.steps; }' }, workgroups: grid(Math.ceil(count / 4), WG), bind: [from, { output }],
+    uniforms: { count, batch: s.batch, steps }, slots: { put: put.text, steps_of: lengths ? LENGTHS_TEXT : 'fn steps_of(b: u32) -> u32 { return u.steps; }' }, workgroups: grid(Math.ceil(count / 4), WG), bind: [from, { output }],
     extra: [...put.extra, ...(lengths ? [{ name: 'lengths', bind: { input: 4 } }] : [])], extraUniforms: put.extraUniforms,
   };
 }
@@ -108,8 +108,8 @@ function launches(call: RnnCall, f: RnnFamily, caps: GpuCaps, parts: number): La
   const phases: readonly (0 | 1 | 2)[] = !twoPhases(call, f) ? [2] : parts > 0 ? [0] : [0, 1];
   const texts = phases.map((phase) => cellText(specOf(call, f, s, parts, phase), weights.text));
   const steps: Launch[] = parts > 0
-    ? [{ ...common, module: rnnLoop, params: { WG: quads * parts }, slots: { advance: texts[0]! }, uniforms: { steps: s.steps }, workgroups: [D * s.batch, 1, 1] }]
-    : Array.from({ length: s.steps }, (_, step) => texts.map((advance): Launch => ({ ...common, module: rnnStep, params: { WG }, slots: { advance }, uniforms: { step }, workgroups: grid(quads * s.batch * D, WG) }))).flat();
+    ? [{ ...common, module: rnnLoop, params: { WG: quads * parts }, slots: { advance: texts[0]! }, uniforms: { steps: s.steps, batch: s.batch }, workgroups: [D * s.batch, 1, 1] }]
+    : Array.from({ length: s.steps }, (_, step) => texts.map((advance): Launch => ({ ...common, module: rnnStep, params: { WG }, slots: { advance }, uniforms: { step, steps: s.steps, batch: s.batch }, workgroups: grid(quads * s.batch * D, WG) }))).flat();
   const wanted = (i: number): boolean => (call.outputs[i] ?? null) !== null;
   return [
     ...(given(call, 4) ? [{ module: rnnLengths, types: {}, params: { WG }, uniforms: { count: s.batch, steps: s.steps }, workgroups: grid(s.batch, WG), bind: [{ input: 4 }, { fault: true }] } satisfies Launch] : []),
