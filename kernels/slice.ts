@@ -38,10 +38,10 @@ export function slicesOf(shape: readonly number[], from: readonly number[], to: 
 }
 const sliceOf = (g: Given): Sliced => slicesOf(g.shape(0), listOf(g, 1, 'starts')!, listOf(g, 2, 'ends')!, listOf(g, 3, 'axes'), listOf(g, 4, 'steps'));
 
-/** A slice of a tensor of `from`'s shape as strides. */
+/** A slice of a tensor of `from`'s shape as strides: of a batch of 1 as of one of more, 0 along other dims of 1. */
 function viewOf(from: readonly number[], { starts, steps, shape }: Sliced): StridedView & { readonly start: number } {
   const strides = stridesOf(from);
-  return { shape, strides: shape.map((d, i) => (d > 1 ? steps[i]! * strides[i]! : 0)), start: starts.reduce((n, s, i) => n + s * strides[i]!, 0) };
+  return { shape, strides: shape.map((d, i) => (d > 1 ? steps[i]! * strides[i]! : i === 0 && from[0] === 1 ? strides[0]! : 0)), start: starts.reduce((n, s, i) => n + s * strides[i]!, 0) };
 }
 /** The part of `t` that a slice names. */
 export function sliced(t: Tensor, slice: Sliced): Tensor {
