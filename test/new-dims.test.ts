@@ -1,14 +1,8 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { equip } from '../kernels/operators.ts';
-import type { Recipe } from '../src/2-optimize/optimize.ts';
-import type { Fact } from '../src/core/graph.ts';
 import { BASE_GPU, BASE_WASM, type Home } from '../src/core/plan.ts';
-import { kernelsFor } from '../src/devices/index.ts';
 import { type DType, type Feeds, type Plan, planModel, Session, type Tensor, tensor } from '../src/index.ts';
-import { loadGraph } from '../src/load.ts';
-import { draft, segmentRequest } from '../src/runner.ts';
 
 const FOLDER = resolve('../shared/data/models');
 const file = (model: string): string => resolve(FOLDER, model, 'model.onnx');
@@ -25,13 +19,6 @@ function feedsOf(session: Session, past: number, seq: number): Feeds {
 const text = ({ slabs, peakBytes, ...plan }: Plan): string =>
   JSON.stringify(plan, (key, v: unknown) => (key === 'bytes' && v instanceof Uint8Array ? Buffer.from(v).toString('base64') : key === 'home' && (v as Home).in === 'slab' ? 'slab' : v));
 
-/** Batches and lengths of encoders. */
-const PROMPTS = [[1, 16], [1, 3], [1, 17], [1, 128], [2, 16], [2, 9], [3, 41], [8, 17]] as const;
-const DECODER = ['batch', 'seq', 'past', 'total'] as const;
-/** A decoder's dims: prompts of these lengths, and single tokens behind so many others, one at a time and in batches. */
-const prompts = (...lengths: readonly number[]): (readonly number[])[] => lengths.flatMap((n) => [1, 2, 8].map((batch) => [batch, n, 0, n]));
-const steps = (...pasts: readonly number[]): (readonly number[])[] => pasts.flatMap((n) => [1, 2].map((batch) => [batch, 1, n, n + 1]));
-const PHASES = ['batch_size', 'sequence_length', 'past_sequence_length', 'total_sequence_length'];
 
 describe.skipIf(!existsSync(FOLDER))('new dims', () => {
   for (const model of ['stories260k-hf-op17', 'stories260k-int8dyn', 'gpt2-mini-synth', 'qwen3-mini-synth']) {
@@ -75,29 +62,6 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
       const known = new Set(await shaders(1));
       for (const batch of [3, 5]) expect((await shaders(batch)).filter((code) => !known.has(code)).length).toBeLessThanOrEqual(4);
     }
-  });
-
-  /** Kernels for a CPU's adapter tell one or two rows of a product from more, and steps of a decoder from prompts: its first length or past has a class to itself. */
-  it.each([
-    ['openseeface-lm0', ['batch_size'], [[1], [2], [4], [16]]], ['mobilenetv2-synth', ['b'], [[1], [2]]], ['mobilenetv2-synth', ['b'], [[3], [7], [8], [20]]], ['squeezenet-winml', ['None'], [[3], [4], [9]]], ['whisper-mini-enc-synth', ['b'], [[1], [2], [4]]],
-    ['convnext-mini-synth', ['b'], [[1], [2]]], ['convnext-mini-synth', ['b'], [[3], [5], [16]]], ['bert-mini-synth', ['batch', 'seq'], PROMPTS],
-    ['gpt2-mini-synth', DECODER, prompts(9, 17, 33, 100)], ['gpt2-mini-synth', DECODER, steps(5, 6, 7, 200)], ['qwen3-mini-synth', DECODER, prompts(9, 17, 33, 100)], ['qwen3-mini-synth', DECODER, steps(5, 6, 7, 200)],
-    ['stories260k-hf-op17', DECODER, prompts(9, 17, 33, 100)], ['stories260k-hf-op17', DECODER, steps(5, 6, 7, 200)], ['stories260k-int8dyn', DECODER, prompts(9, 17, 33, 100)], ['stories260k-int8dyn', DECODER, steps(5, 6, 7, 200)],
-    // 16 is also the size of a head: a class of its own
-    ['stories260k-gqa-int4', PHASES, prompts(17, 64, 33)], ['stories260k-gqa-fp32', PHASES, prompts(17, 64, 33)], ['stories260k-gqa-fp32', PHASES, steps(5, 6, 7, 200)],
-    ['t5-mini-enc-synth', ['b', 's'], PROMPTS], ['wav2vec2-mini-synth', ['b', 'n'], [[1, 3200], [1, 16000], [1, 9600]]], ['ppocrv4-rec', ['p2o.DynamicDimension.0', 'p2o.DynamicDimension.1'], [[1, 320], [1, 384], [1, 640]]],
-  ] as const)('%s at other %s makes no pipeline that was not there: %j', async (model, names, [first, ...others]) => {
-    const { model: { graph }, definitions, sets, rules } = await loadGraph(file(model), {}), ops = equip(definitions, await kernelsFor('webgpu', sets)), caps = { ...BASE_GPU, software: true }, recipes: Recipe[] = [];
-    /** As a session plans: each time the way of the last. */
-    const shaders = (sizes: readonly number[]): string[] => {
-      const facts = new Map(graph.inputs.map((v): [number, Fact] => {
-        const { dtype, shape } = graph.values[v]!.declared!;
-        return [v, { dtype, shape: shape!.map((d) => (typeof d === 'number' ? d : sizes[(names as readonly unknown[]).indexOf(d)]!)) }];
-      }));
-      return draft(segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, undefined, recipes), model, ops, caps).plan.shaders.map((s) => s.code);
-    };
-    const known = new Set(shaders(first));
-    for (const sizes of others) expect(shaders(sizes).filter((code) => !known.has(code)).length, String(sizes)).toBe(0);
   });
 
   it('a session makes no pipeline for another batch or length', { timeout: 120_000 }, async () => {
