@@ -6,7 +6,7 @@ import type { Split, WasmCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import { windowOfTranspose } from '../conv-window.ts';
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
-import { f32, f32x4, type Fn, i32, type Local, type Mod, v128 } from './asm.ts';
+import { f32, f32x4, type Fn, type I32, i32, type Local, type Mod, v128 } from './asm.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { gemm2d, type GemmSpec, gemmSpec, i32s, locals, loop, params } from './gemm-core.ts';
 import { MACS } from './gemm.ts';
@@ -20,37 +20,67 @@ interface Spec {
   readonly together: number;
 }
 
+/** Columns that are stored at once: of two taps that are neighbours, and two apart for the next input, what four inputs give lies in eight in a row. */
+const PAIRS: readonly (readonly number[])[] = [[0, 4, 1, 5], [2, 6, 3, 7]];
+
 /** (columns, out): adds one filter's [tap][input position] to its output plane. */
 function scatter(m: Mod, s: Spec): Fn {
   return m.fn('scatter', i32s(2), [], false, (f) => {
     const { columns, out } = params(f, 'columns', 'out');
-    const [tz, ty, tx, z, y, x, oz, oy, ox, row, at] = locals(f, 'i32', 11) as Local<'i32'>[];
-    const [ID, IH, IW] = s.input, [OD, OH, OW] = s.output;
+    const [tz, ty, tx, z, y, x, oz, oy, row, at, low, high] = locals(f, 'i32', 12) as Local<'i32'>[];
+    const [ID, IH, IW] = s.input, [OD, OH, OW] = s.output, [, , KW] = s.kernel, [, , SW] = s.strides, [, , DW] = s.dilations, tap = 4 * ID * IH * IW;
     const start = (o: Local<'i32'>, tap: Local<'i32'>, d: number): void => f.set(o, i32.sub(i32.mul(tap, s.dilations[d]!), s.pads[d]!));
-    loop(f, tz!, 0, s.kernel[0], 1, () => loop(f, ty!, 0, s.kernel[1], 1, () => loop(f, tx!, 0, s.kernel[2], 1, () => {
+    /** Columns of `taps` neighbouring taps, the first of them `tx`, into a row of the output. */
+    const intoRow = (taps: number, quads: readonly (readonly number[])[]): void => {
+      const column = (): I32 => i32.add(i32.sub(i32.mul(tx!, DW), s.pads[2]), i32.mul(x!, SW));
+      const single = (end: I32): void => f.whileLoop(() => i32.lts(x!, end), () => {
+        const ox = f.let(column());
+        for (let t = 0; t < taps; t++) f.iff(i32.ltu(i32.add(ox, t), OW), () => { // negative positions are large unsigned ones
+          const to = f.let(i32.add(row!, i32.shl(ox, 2)));
+          f.emit(f32.store(to, f32.add(f32.load(to, 4 * t), f32.load(at!, t * tap)), 4 * t));
+        });
+        f.inc(at!, 4);
+        f.inc(x!, 1);
+      });
+      f.set(x!, i32.const(0));
+      if (quads.length > 0) {
+        // Inputs from `low` until `high` have all their columns inside.
+        const before = f.let(i32.sub(s.pads[2], tx!));
+        f.set(low!, i32.shrs(i32.add(before, SW - 1), SW - 1));
+        f.set(high!, i32.shrs(i32.add(before, OW + SW - taps), SW - 1));
+        f.set(high!, i32.select(i32.lts(high!, IW), high!, IW));
+        single(i32.select(i32.lts(low!, IW), low!, IW));
+        f.whileLoop(() => i32.les(i32.add(x!, 4), high!), () => {
+          const to = f.let(i32.add(row!, i32.shl(column(), 2))), given = Array.from({ length: taps }, (_, t) => f.let(v128.load(at!, t * tap)));
+          quads.forEach((lanes, q) => f.emit(v128.store(to, f32x4.add(v128.load(to, 16 * q), taps === 1 ? given[0]! : v128.shuf32(given[0]!, given[1]!, [...lanes])), 16 * q)));
+          f.inc(at!, 16);
+          f.inc(x!, 4);
+        });
+      }
+      single(i32.const(IW));
+    };
+    const eachRow = (taps: number, quads: readonly (readonly number[])[]): void => {
       start(oz!, tz!, 0);
       loop(f, z!, 0, ID, 1, () => {
         start(oy!, ty!, 1);
         loop(f, y!, 0, IH, 1, () => {
-          f.iff(i32.and(i32.ltu(oz!, OD), i32.ltu(oy!, OH)), () => { // negative positions are large unsigned ones
-            start(ox!, tx!, 2);
+          f.iff(i32.and(i32.ltu(oz!, OD), i32.ltu(oy!, OH)), () => {
             f.set(row!, i32.add(out, i32.mul(i32.add(i32.mul(oz!, OH), oy!), 4 * OW)));
             f.set(at!, columns);
-            loop(f, x!, 0, IW, 1, () => {
-              f.iff(i32.ltu(ox!, OW), () => {
-                const to = f.let(i32.add(row!, i32.shl(ox!, 2)));
-                f.emit(f32.store(to, f32.add(f32.load(to), f32.load(at!))));
-              });
-              f.inc(at!, 4);
-              f.inc(ox!, s.strides[2]);
-            });
+            intoRow(taps, quads);
           });
           f.inc(columns, 4 * IW);
           f.inc(oy!, s.strides[1]);
         });
         f.inc(oz!, s.strides[0]);
       });
-    })));
+      f.inc(columns, (taps - 1) * tap);
+    };
+    const paired = SW === 2 && DW === 1 ? KW - (KW % 2) : 0;
+    loop(f, tz!, 0, s.kernel[0], 1, () => loop(f, ty!, 0, s.kernel[1], 1, () => {
+      if (paired > 0) loop(f, tx!, 0, paired, 2, () => eachRow(2, PAIRS));
+      if (paired < KW) loop(f, tx!, paired, KW, 1, () => eachRow(1, SW === 1 && DW === 1 ? [[0, 1, 2, 3]] : []));
+    }));
   });
 }
 
