@@ -56,6 +56,8 @@ async function visit(path: string, drive: (page: Page) => Promise<void>, { dark 
     }, without);
     await page.goto(address + path, { waitUntil: 'load', timeout: LONG });
     await drive(page);
+    await page.setViewport(PHONE);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth), 'what was made fits a phone').toBeLessThanOrEqual(PHONE.width);
     expect(errors).toEqual([]);
   } finally {
     await page.close();

@@ -141,7 +141,7 @@ function nearTheRoof(device: Kind, { peaks, nodes }: Ran): HTMLElement {
   const timed = nodes.map(({ node, op, kernels, ms, flops, bytes: moved }) => ({ name: `${op} ${node}\n${kernels.join(', ')}`, flops: flops ?? 0, bytes: moved ?? 0, ms }));
   return make('section', { className: 'stack' }, make('h3', { textContent: `${NAMES[device]} against its roof` }),
     make('div', { className: 'roof panel' }, roofline(timed, peaks, Math.max(280, Math.min(560, byId('ran').clientWidth / 2 - 48)))),
-    make('div', { className: 'scroll' }, make('table', {}, make('thead', {}, make('tr', {}, make('th', { textContent: 'slowest nodes' }), make('th', { className: 'number', textContent: 'time' }), make('th', { className: 'number', textContent: 'of the roof' }))),
+    make('section', { className: 'scroll', tabIndex: 0, ariaLabel: 'Slowest nodes' }, make('table', {}, make('thead', {}, make('tr', {}, make('th', { textContent: 'slowest nodes' }), make('th', { className: 'number', textContent: 'time' }), make('th', { className: 'number', textContent: 'of the roof' }))),
       make('tbody', {}, ...slowest.map((n) => make('tr', {}, make('td', { textContent: `${n.op} ${n.node}` }), make('td', { className: 'number', textContent: milliseconds(n.ms) }), make('td', { className: 'number', textContent: n.roofline === null ? '–' : `${(100 * n.roofline).toFixed(0)} %` })))))));
 }
 

@@ -85,3 +85,6 @@ export async function bytesIfThere(address: string): Promise<Uint8Array | null> 
   if (!response.ok || (response.headers.get('content-type') ?? '').includes('html')) return null;
   return new Uint8Array(await response.arrayBuffer());
 }
+
+// Not every browser lets the keyboard reach what scrolls.
+for (const scroller of document.querySelectorAll<HTMLElement>('.scroll')) scroller.tabIndex = 0;
