@@ -7,9 +7,9 @@ import { type DType, type Feeds, type Plan, planModel, Session, type Tensor, ten
 const FOLDER = resolve('../shared/data/models');
 const file = (model: string): string => resolve(FOLDER, model, 'model.onnx');
 
-/** A decoder's inputs at these lengths: one new token of `seq`, behind `past` others. */
-function feedsOf(session: Session, past: number, seq: number): Feeds {
-  const sizes: Readonly<Record<string, number>> = { batch: 1, batch_size: 1, seq, sequence_length: seq, past, past_sequence_length: past, total: past + seq, total_sequence_length: past + seq };
+/** A decoder's inputs at these lengths: `seq` new tokens behind `past` others. */
+function feedsOf(session: Session, past: number, seq: number, batch = 1): Feeds {
+  const sizes: Readonly<Record<string, number>> = { batch, batch_size: batch, seq, sequence_length: seq, past, past_sequence_length: past, total: past + seq, total_sequence_length: past + seq };
   return Object.fromEntries(session.inputs.map(({ name, dtype, shape }): [string, Tensor] => {
     const dims = shape!.map((d) => (typeof d === 'number' ? d : sizes[d!]!));
     return [name, tensor(dtype as DType, dims, new Array<number>(dims.reduce((a, b) => a * b, 1)).fill(dtype === 'float32' ? 0.25 : 1))];
@@ -72,6 +72,17 @@ describe.skipIf(!existsSync(FOLDER))('new dims', () => {
     for (const [batch, seq] of [[3, 24], [2, 40], [7, 16], [2, 128]] as const) {
       await run(batch, seq);
       expect([batch, seq, session.made.pipelines]).toEqual([batch, seq, pipelines]);
+    }
+  });
+
+  it('a decoder makes no pipeline behind its first prompt and its first step', { timeout: 120_000 }, async () => {
+    await using session = await Session.load(file('stories260k-int8dyn'), { device: 'webgpu' });
+    await session.run(feedsOf(session, 0, 9));
+    await session.run(feedsOf(session, 9, 1));
+    const { pipelines } = session.made;
+    for (const [past, seq, batch = 1] of [[16, 1], [17, 1], [100, 1], [16, 1, 2], [0, 16], [0, 33, 2]] as const) {
+      await session.run(feedsOf(session, past, seq, batch));
+      expect([past, seq, batch, session.made.pipelines]).toEqual([past, seq, batch, pipelines]);
     }
   });
 

@@ -8,10 +8,13 @@ import type { MemoryPlan } from '../../memory/plan.ts';
 import type { GpuStep, PlannedShader, Step } from '../core/plan.ts';
 
 /**
- * Is what a plan needs so far above the least possible that it is worth the other shaders? Of a few kilobytes more may go, and more so `again`, where
- * a plan of the same graph did without: other shaders would have to be compiled for other dims.
+ * Is what a plan needs so far above the least possible that it is worth the other shaders? Of a few kilobytes more may go, and much more `again`, where
+ * a plan of the same graph did without: all its shaders would have to be compiled anew for other dims.
  */
-export const isWasteful = ({ total, lowerBound }: MemoryPlan, again: boolean): boolean => total > (again ? 1.35 : total - lowerBound > 65536 ? 1.15 : 1.19) * lowerBound;
+export function isWasteful({ total, lowerBound }: MemoryPlan, again: boolean): boolean {
+  const waste = total - lowerBound;
+  return again ? waste > Math.max(0.35 * lowerBound, 2 ** 20) : waste > (waste > 65536 ? 0.15 : 0.19) * lowerBound;
+}
 
 /** Values, by number: the block that holds them, undefined for what is outside the slabs. */
 type BlockOf = (value: number) => number | undefined;
