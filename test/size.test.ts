@@ -13,7 +13,7 @@ const CEILINGS = [
   { entry: 'webgpu/index.js', first: 109_700, all: 295_100 },
   { entry: 'run/index.js', first: 19_600, all: 21_800 },
   { entry: 'plan/index.js', first: 99_500, all: 363_700 },
-  { entry: 'wasm/index.js', first: 111_700, all: 270_900 },
+  { entry: 'wasm/index.js', first: 111_700, all: 271_100 },
 ];
 /** Chunks that only Node asks for. */
 const NODE = /^(?:node-gpu|source-node)\b/;
