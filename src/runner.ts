@@ -10,6 +10,7 @@ import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
 import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-plan/make-plan.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork, type Targets } from './4-run/executable.ts';
+import { listen } from './4-run/turns.ts';
 import { shards } from './devices/index.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import { constantOf, type Fact, type Facts, type Graph, type Node, readsOf, type ValueId } from './core/graph.ts';
@@ -96,7 +97,8 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     let demanded: ReadonlySet<ValueId> = new Set();
     let known: Facts = [];
     for (;;) {
-      signal?.throwIfAborted();
+      const turn = listen(signal);
+      if (turn) await turn;
       const facts = new Map<ValueId, Fact>();
       const opaque = new Set(work.opaque);
       const key: string[] = [];

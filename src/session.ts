@@ -9,6 +9,7 @@ import { MAP } from './2-optimize/fuse.ts';
 import { leaving } from './3-plan/leaving.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
 import { type Backend, type EngineState, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { begin } from './4-run/turns.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import type { Graph, ValueId } from './core/graph.ts';
 import type { HostStep, Plan } from './core/plan.ts';
@@ -220,6 +221,7 @@ export class Session implements AsyncDisposable {
       if (this.#live.lost) await this.#renew();
       const live = this.#live;
       const { state } = this.#random;
+      begin(signal);
       try {
         return await this.#attempt(live, feeds, outputs, signal);
       } catch (e) {

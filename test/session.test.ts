@@ -169,6 +169,19 @@ describe.each(DEVICES)('a session on %s', (device) => {
     for (const n of [4, -1]) expect((await errorOf(() => run(n))).code).toBe('value_invalid');
   });
 
+  it('can be stopped in a loop that never ends', async () => {
+    const body = { name: 'body', input: [port('i', [], 'int64'), port('c', [], 'bool'), port('v', [2])], output: [port('c2', [], 'bool'), port('v2', [2])], node: [node('Identity', ['c'], ['c2']), node('Neg', ['v'], ['v2'])] };
+    const model = encode({ input: [port('x', [2]), port('n', [], 'int64')], output: [port('y', [2])], node: [node('Loop', ['n', '', 'x'], ['y'], { body: { graph: body } })] });
+    await using session = await Session.load(model, { device });
+    const run = (n: bigint, signal?: AbortSignal): ReturnType<Session['run']> => session.run({ x: tensor('float32', [2], [1, 2]), n: tensor('int64', [], [n]) }, signal ? { signal } : {});
+    const stop = new AbortController();
+    let stopped = 0;
+    setTimeout(() => { stop.abort(); stopped = performance.now(); }, 100);
+    expect((await errorOf(() => run(2n ** 62n, stop.signal))).code).toBe('aborted');
+    expect(values((await run(3n)).y)).toEqual([-1, -2]);
+    expect(performance.now() - stopped).toBeLessThan(1000);
+  }, 20_000);
+
   it('can be aborted, and released while it runs', async () => {
     const session = await Session.load(small, { device });
     expect((await errorOf(() => session.run(feed(2), { signal: AbortSignal.abort() }))).code).toBe('aborted');

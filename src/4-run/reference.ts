@@ -2,6 +2,7 @@ import { fail } from '../core/errors.ts';
 import type { Backend, Executable } from './executable.ts';
 import { hostHeld } from './executable.ts';
 import { hostConstants, hostValues } from './host-values.ts';
+import { listen } from './turns.ts';
 
 /** Every node by its reference, in JavaScript. */
 export function referenceBackend(): Backend {
@@ -15,7 +16,8 @@ export function referenceBackend(): Backend {
         async run(inputs, signal, probe) {
           inputs.forEach((held, i) => values.set(plan.inputs[i]!, held.on === 'host' ? held.value : fail('internal', 'a device value on the reference')));
           for (const [i, step] of plan.steps.entries()) {
-            signal?.throwIfAborted();
+            const turn = listen(signal);
+            if (turn) await turn;
             if (step.run !== 'host') fail('internal', `a ${step.run} step on the reference`);
             const pending = probe ? probe.host(i, () => values.run(step)) : values.run(step);
             if (pending) await pending;

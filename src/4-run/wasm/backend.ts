@@ -5,6 +5,7 @@ import { byteLength, bytesOfTensor, isTensor, type Tensor, tensorOver, type Valu
 import type { Backend, Executable, HostWork } from '../executable.ts';
 import { hostHeld } from '../executable.ts';
 import { hostConstants, hostValues } from '../host-values.ts';
+import { listen } from '../turns.ts';
 import type { Outcome } from './crew.ts';
 import type { Engine } from './engine.ts';
 import type { Call, Failure, Range } from './thread.ts';
@@ -131,7 +132,8 @@ export function wasmBackend(engine: Engine): Backend {
               }
               default: fail('internal', `a ${step.run} step on WASM`);
             }
-            if (signal?.aborted) signal.throwIfAborted();
+            const turn = listen(signal);
+            if (turn) await turn;
             i = end;
           }
           if (last === null && reads.length > 0) check(last = await space.run(list, 0, 0, reads, signal));

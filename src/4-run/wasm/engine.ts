@@ -1,6 +1,7 @@
 import { SardonyxError } from '../../core/errors.ts';
 import type { WasmCaps } from '../../core/plan.ts';
 import type { EngineState } from '../executable.ts';
+import { PATIENCE_MS, pause } from '../turns.ts';
 import { type Crew, joinCrew, type Outcome } from './crew.ts';
 import { coresToUse, fma } from './features.ts';
 import { type Heap, makeHeap, PAGE } from './heap.ts';
@@ -45,9 +46,6 @@ export interface Engine {
   close(): void;
 }
 
-/** In place, signals are heard and others get their turn this often. */
-const PATIENCE_MS = 50;
-const pause = (): Promise<void> => new Promise((resolve) => { setTimeout(resolve); });
 let numbers = 0;
 /** Modules by their bytes, of which the planner hands out one array per text. */
 const codes = new WeakMap<Uint8Array, number>();
