@@ -32,16 +32,23 @@ function complete({ webgpu, ...given }: CustomOperator): Op {
     if (expr !== null && expr.k !== kindOf(output)) fail('type_mismatch', `the map of the operator ${op} makes ${expr.k} for an output of ${output}`);
     return expr;
   });
+  const values = (made: Awaited<ReturnType<Op['reference']>>): typeof made => listed(op, 'reference', made, (v) => 'kind' in v || (Object.hasOwn(ONNX_OF_DTYPE, v.dtype) && Array.isArray(v.shape) && v.data?.length !== undefined));
   return {
     since: [1], attrs: {}, ...given, types,
     ...(checked ? { map: checked } : {}),
-    infer: infer ? tell('infer', infer) : ({ inputs }) => [{ dtype: mapped(given, inputs), shape: broadcast(...inputs.flatMap((f) => (f ? [f.shape] : []))) }],
-    reference: reference ? tell('reference', reference) : (call) => evaluated({ ...given, map: checked! }, call),
+    infer: infer ? tell('infer', (call) => listed(op, 'infer', infer(call), ({ dtype, shape }) => Object.hasOwn(ONNX_OF_DTYPE, dtype) && Array.isArray(shape))) : ({ inputs }) => [{ dtype: mapped(given, inputs), shape: broadcast(...inputs.flatMap((f) => (f ? [f.shape] : []))) }],
+    reference: reference ? tell('reference', (call) => { const made = reference(call); return made instanceof Promise ? made.then(values) : values(made); }) : (call) => evaluated({ ...given, map: checked! }, call),
     ...(webgpu ? { webgpu: webgpu.map((kernel) => ({
       ...kernel, name: `${op}.${kernel.name}`, launch: tell('launch', kernel.launch),
       ...(kernel.accepts ? { accepts: tell('accepts', kernel.accepts) } : {}), ...(kernel.scratch ? { scratch: tell('scratch', kernel.scratch) } : {}),
     })) } : {}),
   };
+}
+
+/** What a function of the caller's made: a list of `fits`, or of null where an output is left out. @throws op_failed */
+function listed<T>(op: string, what: 'infer' | 'reference', made: readonly T[], fits: (one: NonNullable<T>) => boolean): readonly T[] {
+  if (!Array.isArray(made) || !made.every((one) => one === null || (typeof one === 'object' && fits(one)))) fail('op_failed', `${what} of the operator ${op} makes a list of ${what === 'infer' ? '{ dtype, shape }' : 'tensors'}, one for each output, and made ${JSON.stringify(made, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))?.slice(0, 100)}`);
+  return made;
 }
 
 /** The dtype of a map's output: its own, or that of the first input of its type. */

@@ -1,4 +1,4 @@
-import { SardonyxError } from '../core/errors.ts';
+import { fail, SardonyxError } from '../core/errors.ts';
 import type { Constant } from '../core/graph.ts';
 import type { HostStep, Plan } from '../core/plan.ts';
 import { isTensor, type Tensor, type Value } from '../core/tensor.ts';
@@ -31,9 +31,9 @@ export function hostValues(plan: Plan, constants: ReadonlyMap<number, Tensor>, w
     step.outputs.forEach((v, i) => {
       const value = outputs[i];
       if (v === null || value == null) return;
-      const { shape, name } = plan.values[v]!;
-      if (isTensor(value) && (value.shape.length !== shape.length || value.shape.some((d, k) => d !== shape[k]))) {
-        throw new SardonyxError('internal', `${name} was planned as [${shape}] and came out as [${value.shape}]`);
+      const { dtype, shape, name } = plan.values[v]!;
+      if (isTensor(value) && (value.dtype !== dtype || value.shape.length !== shape.length || value.shape.some((d, k) => d !== shape[k]))) {
+        fail('op_failed', `${name} was planned as ${dtype}[${shape}] and came out as ${value.dtype}[${value.shape}]`);
       }
       values.set(v, value);
     });
