@@ -34,7 +34,7 @@ const CASES: readonly Case[] = [
   ['ppocr-cls', PADDLE, [[1, 48, 192], [2, 48, 192], [1, 48, 200], [3, 48, 192], [8, 48, 320], [8, 48, 337], [1, 48, 345]], { '3,48,192': 1, '8,48,337': 5 }],
   ['ppocrv4-rec', PADDLE.slice(0, 2), [[1, 320], [1, 384], [1, 640], [1, 337], [2, 320], [3, 345], [8, 640]], { '1,337': 3 }],
   ['ppocrv4-det', PADDLE, [[1, 320, 320], [1, 640, 640], [2, 320, 320], [8, 640, 320], [1, 352, 352], [1, 352, 320], [3, 416, 352]], { '1,352,352': 5 }],
-  ['bert-mini-synth', ['batch', 'seq'], TEXTS], ['t5-mini-enc-synth', ['b', 's'], TEXTS],
+  ['bert-mini-synth', ['batch', 'seq'], TEXTS], ['t5-mini-enc-synth', ['b', 's'], TEXTS], ['bert-mini-synth', ['batch', 'seq'], [[1, 1], [2, 1]]], ['t5-mini-enc-synth', ['b', 's'], [[1, 1], [2, 1]]],
   // Positions are written out for each text; its pooler and classifier have a row for each.
   ['ort-bert-toy', ['batch', 'max_seq_len_in_batch'], [[1, 16], [1, 17], [2, 16], [3, 16], [8, 40]], { '2,16': 1, '3,16': 2 }],
   // Of one text, a transpose is a view and the numbers of rows are one that is known; as many logits as texts squared, of which four may divide rows.
