@@ -183,7 +183,7 @@ export class Session implements AsyncDisposable {
 
   /**
    * Runs the model on `feeds`, by input name, and gives every output by name. GPU tensors are taken without a copy to the host where the plan
-   * has the input on the device. Where all results stay on the GPU, a bad value (such as an index out of range) is reported by the first read.
+   * has the input on the device. What is fed must stay as it is until the run has ended: nothing is copied before its turn. Where all results stay on the GPU, a bad value (such as an index out of range) is reported by the first read.
    * When the GPU is lost, the session opens it again, reads the weights again and repeats the run, once; not so on a GPUDevice of the caller's.
    * @throws input_missing, input_unknown, input_dtype, input_shape, input_device, output_unknown, output_invalid, value_invalid, value_disposed, not_on_device, aborted, session_released, device_lost
    */
