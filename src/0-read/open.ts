@@ -125,17 +125,7 @@ export interface Place {
 }
 
 async function find(source: ModelSource, options: ReadOptions, reading: Reading, expected: Expected | null, graphOnly: boolean): Promise<Place> {
-  const alone = (bytes: Bytes, memory: Uint8Array | null = null): Place => ({ bytes, inMemory: memory, beside: (_, missing) => missing() });
-  if (source instanceof Uint8Array) return alone(inMemory('model', source), source);
-  if (source instanceof ArrayBuffer) return alone(inMemory('model', new Uint8Array(source)), new Uint8Array(source));
-  if (source instanceof Blob) return alone(ofBlob('name' in source ? String(source.name) : 'model', source));
-  if (source instanceof Response) {
-    if (!source.ok) fail('source_failed', `${source.url || 'the response'} answered ${source.status} ${source.statusText}`);
-    return alone(once(source.url.split(/[?#]/)[0]!.split('/').pop() || 'model', () => unread(source.body, 'response')));
-  }
-  if (source instanceof ReadableStream) return alone(once('model', () => unread(source, 'stream')));
-  if (typeof source === 'object' && source !== null && 'read' in source) return alone(ranged('model', source.size, (offset, length) => source.read(offset, length)));
-  if (typeof source !== 'string' && !(source instanceof URL)) return fail('option_invalid', 'a model is a path, a URL, bytes, a Blob, a Response, a ReadableStream or { size, read(offset, length) }');
+  if (typeof source !== 'string' && !(source instanceof URL)) return held(source);
   const text = String(source);
   if (isPath(text)) {
     const { openFile } = await import('./file-node.ts');
@@ -148,6 +138,20 @@ async function find(source: ModelSource, options: ReadOptions, reading: Reading,
   if (!options.cache || graphOnly || !/^https?:$/.test(url.protocol)) return { bytes: await openUrl(url, reading, first), inMemory: null, beside };
   const { throughCache } = await import('./through-cache.ts');
   return { ...(await throughCache(url, options.cache, options.integrity ?? null, expected, reading, first, WHOLE)), inMemory: null, beside };
+}
+
+/** What is no name, but what one stands for. */
+function held(source: Exclude<ModelSource, string | URL>): Place {
+  const alone = (bytes: Bytes, memory: Uint8Array | null = null): Place => ({ bytes, inMemory: memory, beside: (_, missing) => missing() });
+  if (source instanceof Uint8Array) return alone(inMemory('model', source), source);
+  if (source instanceof ArrayBuffer) return alone(inMemory('model', new Uint8Array(source)), new Uint8Array(source));
+  if (typeof source === 'object' && source !== null && 'read' in source) return alone(ranged('model', source.size, (offset, length) => source.read(offset, length)));
+  if (source instanceof Blob) return alone(ofBlob('name' in source ? String(source.name) : 'model', source));
+  if (source instanceof ReadableStream) return alone(once('model', () => unread(source, 'stream')));
+  // Node loads its whole fetch when it is asked what a Response is, which takes as long as a small model does: last, and not for paths.
+  if (!(source instanceof Response)) return fail('option_invalid', 'a model is a path, a URL, bytes, a Blob, a Response, a ReadableStream or { size, read(offset, length) }');
+  if (!source.ok) fail('source_failed', `${source.url || 'the response'} answered ${source.status} ${source.statusText}`);
+  return alone(once(source.url.split(/[?#]/)[0]!.split('/').pop() || 'model', () => unread(source.body, 'response')));
 }
 
 /** In Node, what is no http(s), data or blob URL is a path. */
