@@ -83,7 +83,12 @@ let low = 0;
 let high = 0;
 function varint(r: Reader): void {
   low = high = 0;
-  const stop = Math.min(r.end, r.edge);
+  const stop = Math.min(r.end, r.edge), first = r.pos < stop ? r.bytes[r.pos - r.shift]! : 128;
+  if (first < 128) { // nearly all are of one byte
+    r.pos++;
+    low = first;
+    return;
+  }
   for (let i = 0; i < 10; i++) {
     if (r.pos >= stop) malformed(r.pos, 'a number is cut short');
     const b = r.bytes[r.pos++ - r.shift]!;
