@@ -11,10 +11,18 @@ import type { Value } from '../src/core/tensor.ts';
 /** Float sums in another order, quantised steps that fall to the other side: what is wrong is wrong by more. */
 const LOOSE = { rtol: 0.02, atol: 0.02, scaled: true, integers: 2 };
 
-/** The cases below `data`, or below what is there of `otherwise`, whose name contains one of `wanted`. @throws option_invalid */
-export function casesOf(data: readonly string[] | undefined, otherwise: readonly string[], wanted: readonly string[] | undefined): Case[] {
+/**
+ * The cases below `data`, or below what is there of `otherwise`, whose name contains one of `wanted`. @throws
+ * option_invalid
+ */
+export function casesOf(
+  data: readonly string[] | undefined,
+  otherwise: readonly string[],
+  wanted: readonly string[] | undefined,
+): Case[] {
   const there = data ?? otherwise.filter((f) => existsSync(f));
-  if (there.length === 0) fail('option_invalid', `none of ${otherwise.join(', ')} is there; give folders of cases with --data`);
+  if (there.length === 0)
+    fail('option_invalid', `none of ${otherwise.join(', ')} is there; give folders of cases with --data`);
   const cases = there.flatMap(findCases).filter((c) => wanted === undefined || wanted.some((w) => c.name.includes(w)));
   return cases.length > 0 ? cases : fail('option_invalid', `no model's name contains any of ${wanted?.join(', ')}`);
 }
@@ -32,11 +40,17 @@ export async function recordOf(one: Case): Promise<{ readonly feeds: Values; rea
   return { feeds, results };
 }
 
-/** Where the peers' results differ, and which of them is not what was recorded: a time for a wrong answer says nothing. */
+/**
+ * Where the peers' results differ, and which of them is not what was recorded: a time for a wrong answer says nothing.
+ */
 export function disagreement([ours, theirs]: readonly Values[], recorded: Values = {}): string | null {
   const parted = theirs && difference(ours!, theirs);
   if (!parted) return null;
-  const wrong = [['Sardonyx', ours!], ['the peer', theirs]] as const, not = wrong.filter(([, values]) => difference(values, recorded)).map(([name]) => name);
+  const wrong = [
+    ['Sardonyx', ours!],
+    ['the peer', theirs],
+  ] as const;
+  const not = wrong.filter(([, values]) => difference(values, recorded)).map(([name]) => name);
   return `${parted}${not.length > 0 ? `; ${not.join(' and ')} not as recorded` : ''}`;
 }
 function difference(found: Values, wanted: Values): string | null {

@@ -14,16 +14,27 @@ export interface KernelCall {
   /** Inputs that are weights: known while planning, packed at load. */
   readonly weights?: readonly number[];
 }
-export interface Prepared { readonly kernel: string; readonly run: () => void }
+export interface Prepared {
+  readonly kernel: string;
+  readonly run: () => void;
+}
 
 /** The first kernel that accepts the call, ready to run. @throws option_invalid if there is none */
 export function prepare(call: KernelCall, caps: WasmCaps): Prepared {
   const op = ops.get(call.op) ?? fail('option_invalid', `no operator ${call.op}`);
   const attrs = parseAttrs(op.attrs, call.attrs ?? {});
-  const facts = call.inputs.map((t, i): Fact | null => t && { dtype: t.dtype, shape: t.shape, ...(call.weights?.includes(i) ? { constant: constantOf(t) } : {}) });
+  const facts = call.inputs.map(
+    (t, i): Fact | null =>
+      t && { dtype: t.dtype, shape: t.shape, ...(call.weights?.includes(i) ? { constant: constantOf(t) } : {}) },
+  );
   const outputs = infer(op, attrs, facts, call.inputs);
   const planned = { inputs: facts, outputs, attrs };
-  const kernel: WasmKernel = op.wasm?.find((k) => k.accepts?.(planned, caps) ?? true) ?? fail('option_invalid', `no WASM kernel of ${call.op} takes ${facts.map((f) => f && `${f.dtype}[${f.shape}]`).join(', ')}`);
+  const kernel: WasmKernel =
+    op.wasm?.find((k) => k.accepts?.(planned, caps) ?? true) ??
+    fail(
+      'option_invalid',
+      `no WASM kernel of ${call.op} takes ${facts.map((f) => f && `${f.dtype}[${f.shape}]`).join(', ')}`,
+    );
   const launches = ([] as WasmLaunch[]).concat(kernel.launch(planned, caps) as WasmLaunch | WasmLaunch[]);
 
   let end = 1024;
@@ -51,11 +62,27 @@ export function prepare(call: KernelCall, caps: WasmCaps): Prepared {
   const args = launches.map((l) => l.args.map((a) => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : address(a))));
   const memory = new WebAssembly.Memory({ initial: Math.ceil(end / 65536) });
   for (const { at, bytes } of filled) new Uint8Array(memory.buffer).set(bytes, at);
-  const runs = launches.map((l) => new WebAssembly.Instance(new WebAssembly.Module(l.emit.build(l.spec, caps)), { env: { memory } }).exports.run as (...a: number[]) => number | undefined);
-  return { kernel: kernel.name, run: () => runs.forEach((run, i) => { if (run(...args[i]!)) fail('internal', `${kernel.name} reports a fault`); }) };
+  const runs = launches.map(
+    (l) =>
+      new WebAssembly.Instance(new WebAssembly.Module(l.emit.build(l.spec, caps)), { env: { memory } }).exports.run as (
+        ...a: number[]
+      ) => number | undefined,
+  );
+  return {
+    kernel: kernel.name,
+    run: () =>
+      runs.forEach((run, i) => {
+        if (run(...args[i]!)) fail('internal', `${kernel.name} reports a fault`);
+      }),
+  };
 }
 
-function infer(op: Op, attrs: unknown, facts: readonly (Fact | null)[], inputs: readonly (Tensor | null)[]): readonly Fact[] {
+function infer(
+  op: Op,
+  attrs: unknown,
+  facts: readonly (Fact | null)[],
+  inputs: readonly (Tensor | null)[],
+): readonly Fact[] {
   const call: InferCall = { inputs: facts, attrs, outputs: 1, value: (i) => inputs[i]!, fact: (i) => facts[i]! };
   return op.infer!(call).slice(0, 1);
 }

@@ -1,8 +1,8 @@
 /**
- * Models in Node, one by one, in one process: `npm run bench:cpu` on WASM beside onnxruntime-web's WASM provider, and beside onnxruntime-node's
- * native kernels with --native; `npm run bench:gpu:node` on WebGPU beside onnxruntime-node's WebGPU provider. Runtimes take turns, round by
- * round, so that a machine that slows down slows all alike; with threads each waits until the others' are at rest. With --cold each start gets
- * a process of its own.
+ * Models in Node, one by one, in one process: `npm run bench:cpu` on WASM beside onnxruntime-web's WASM provider, and
+ * beside onnxruntime-node's native kernels with --native; `npm run bench:gpu:node` on WebGPU beside onnxruntime-node's
+ * WebGPU provider. Runtimes take turns, round by round, so that a machine that slows down slows all alike; with threads
+ * each waits until the others' are at rest. With --cold each start gets a process of its own.
  */
 import { spawn } from 'node:child_process';
 import { cpus, loadavg, tmpdir } from 'node:os';
@@ -19,7 +19,15 @@ import { adapterName } from '../src/3-plan/tuning.ts';
 import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { fail, SardonyxError } from '../src/core/errors.ts';
 import { casesOf, disagreement, recordOf, save } from './cases.ts';
-import { type ColdResult, type NodeReport, htmlReport, jsonReport, markdownReport, type ModelResult, textReport } from './node-report.ts';
+import {
+  type ColdResult,
+  type NodeReport,
+  htmlReport,
+  jsonReport,
+  markdownReport,
+  type ModelResult,
+  textReport,
+} from './node-report.ts';
 import { type Feeds, type Loaded, openRuntime, type Runtime, type RuntimeName, type Target } from './runtimes.ts';
 import { geometricMean, sample, settle, type Spent, spread, timed, warmUp } from './timing.ts';
 
@@ -46,15 +54,41 @@ onnxruntime-node is not among the dependencies: npm install --no-save --ignore-s
 const SAMPLE_MS = 20;
 const WARM_MS = 400;
 
-const { values: given } = parseArgs({ options: {
-  models: { type: 'string' }, data: { type: 'string', multiple: true }, threads: { type: 'string' }, rounds: { type: 'string' }, budget: { type: 'string' }, html: { type: 'string' }, out: { type: 'string' },
-  relaxed: { type: 'boolean' }, cold: { type: 'boolean' }, ours: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean' }, start: { type: 'string' }, feeds: { type: 'string' }, starts: { type: 'string' }, device: { type: 'string' }, native: { type: 'boolean' },
-} });
-const device = given.device === undefined || given.device === 'wasm' ? 'wasm' : given.device === 'webgpu' ? 'webgpu' : fail('option_invalid', `--device ${given.device} is neither wasm nor webgpu`);
+const { values: given } = parseArgs({
+  options: {
+    models: { type: 'string' },
+    data: { type: 'string', multiple: true },
+    threads: { type: 'string' },
+    rounds: { type: 'string' },
+    budget: { type: 'string' },
+    html: { type: 'string' },
+    out: { type: 'string' },
+    relaxed: { type: 'boolean' },
+    cold: { type: 'boolean' },
+    ours: { type: 'boolean' },
+    json: { type: 'boolean' },
+    help: { type: 'boolean' },
+    start: { type: 'string' },
+    feeds: { type: 'string' },
+    starts: { type: 'string' },
+    device: { type: 'string' },
+    native: { type: 'boolean' },
+  },
+});
+const device =
+  given.device === undefined || given.device === 'wasm'
+    ? 'wasm'
+    : given.device === 'webgpu'
+      ? 'webgpu'
+      : fail('option_invalid', `--device ${given.device} is neither wasm nor webgpu`);
 const threads = device === 'wasm' ? (number(given, 'threads', 1) ?? 1) : 1;
 const target: Target = { device, threads };
 /** Ours, the peer that ratios are of, and the yardstick. */
-const NAMES: readonly RuntimeName[] = ['sardonyx', ...(given.ours ? [] : device === 'webgpu' ? ['onnxruntime-node'] as const : ['onnxruntime-web'] as const), ...(given.native && device === 'wasm' ? ['onnxruntime-node'] as const : [])];
+const NAMES: readonly RuntimeName[] = [
+  'sardonyx',
+  ...(given.ours ? [] : device === 'webgpu' ? (['onnxruntime-node'] as const) : (['onnxruntime-web'] as const)),
+  ...(given.native && device === 'wasm' ? (['onnxruntime-node'] as const) : []),
+];
 const coldStarts = number(given, 'starts', 1) ?? 5;
 if (given.relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
 
@@ -88,9 +122,18 @@ function reportOf(models: readonly ModelResult[], runtimes: readonly Runtime[], 
   const natives = models.flatMap((m) => (m.native === undefined ? [] : [m.native]));
   const colds = models.flatMap((m) => (m.cold?.ratio === undefined ? [] : [m.cold.ratio]));
   return {
-    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, load: loadavg()[2]! }, node: process.versions.node, v8: process.versions.v8, relaxedSimd: given.relaxed === true,
-    device, ...(gpu ? { adapter: gpu } : {}), threads, runtimes: runtimes.map(({ name, version }) => ({ name, version })), models,
-    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}), ...(natives.length > 0 ? { nativeGeometricMean: geometricMean(natives) } : {}), ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
+    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, load: loadavg()[2]! },
+    node: process.versions.node,
+    v8: process.versions.v8,
+    relaxedSimd: given.relaxed === true,
+    device,
+    ...(gpu ? { adapter: gpu } : {}),
+    threads,
+    runtimes: runtimes.map(({ name, version }) => ({ name, version })),
+    models,
+    ...(ratios.length > 0 ? { geometricMean: geometricMean(ratios) } : {}),
+    ...(natives.length > 0 ? { nativeGeometricMean: geometricMean(natives) } : {}),
+    ...(colds.length > 0 ? { coldGeometricMean: geometricMean(colds), coldStarts } : {}),
   };
 }
 
@@ -105,7 +148,15 @@ async function adapter(): Promise<string> {
 }
 
 async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<ModelResult> {
-  const loaded: { runtime: Runtime; model: Loaded; load: Spent; first: Spent; repeats: number; samples: Spent[]; results: unknown }[] = [];
+  const loaded: {
+    runtime: Runtime;
+    model: Loaded;
+    load: Spent;
+    first: Spent;
+    repeats: number;
+    samples: Spent[];
+    results: unknown;
+  }[] = [];
   try {
     const { feeds, results: recorded } = await recordOf(one);
     for (const runtime of runtimes) {
@@ -114,10 +165,11 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
       loaded.push({ runtime, model, load, first, repeats: 1, samples: [], results });
     }
     const [found, ...others] = loaded.map(({ model, results }) => model.values(results));
-    const wrong = others.flatMap((theirs, k) => {
-      const parted = disagreement([found!, theirs], recorded);
-      return parted ? [`${NAMES[k + 1]}: ${parted}`] : [];
-    })[0] ?? null;
+    const wrong =
+      others.flatMap((theirs, k) => {
+        const parted = disagreement([found!, theirs], recorded);
+        return parted ? [`${NAMES[k + 1]}: ${parted}`] : [];
+      })[0] ?? null;
     for (const l of loaded) {
       if (threads > 1) await settle();
       l.repeats = await warmUp(() => l.model.run(feeds), WARM_MS, SAMPLE_MS);
@@ -134,15 +186,28 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
       }
     }
     const figures = loaded.map(({ runtime, load, first, samples, repeats }) => ({
-      runtime: runtime.name, load, first, rounds: samples.length, repeats, wall: spread(samples.map((s) => s.wall)), cpu: spread(samples.map((s) => s.cpu)),
+      runtime: runtime.name,
+      load,
+      first,
+      rounds: samples.length,
+      repeats,
+      wall: spread(samples.map((s) => s.wall)),
+      cpu: spread(samples.map((s) => s.cpu)),
     }));
     // Processor time is what one thread costs, whoever else runs; with more threads, or a GPU, the clock counts.
-    const cost = (f: (typeof figures)[number]): number => (device === 'wasm' && threads === 1 ? f.cpu.median : f.wall.median);
-    const [ours, peer] = figures, native = device === 'wasm' ? figures.find((f) => f.runtime === 'onnxruntime-node') : undefined;
+    const cost = (f: (typeof figures)[number]): number =>
+      device === 'wasm' && threads === 1 ? f.cpu.median : f.wall.median;
+    const [ours, peer] = figures;
+    const native = device === 'wasm' ? figures.find((f) => f.runtime === 'onnxruntime-node') : undefined;
     const cold = given.cold ? await startEachCold(one, feeds, runtimes) : undefined;
     return {
-      model: one.name, runtimes: figures, onHost: loaded[0]!.model.onHost(),
-      ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }), ...(native ? { native: cost(native) / cost(ours!) } : {}), ...(wrong === null ? {} : { wrong }), ...(cold ? { cold } : {}),
+      model: one.name,
+      runtimes: figures,
+      onHost: loaded[0]!.model.onHost(),
+      ...(peer === undefined ? {} : { ratio: cost(peer) / cost(ours!) }),
+      ...(native ? { native: cost(native) / cost(ours!) } : {}),
+      ...(wrong === null ? {} : { wrong }),
+      ...(cold ? { cold } : {}),
     };
   } catch (e) {
     // Without the stack that native runtimes put into their messages: it has paths of this machine.
@@ -153,28 +218,60 @@ async function benchModel(one: Case, runtimes: readonly Runtime[]): Promise<Mode
 }
 
 // ── cold starts ──
-async function startEachCold(one: Case, feeds: Feeds, runtimes: readonly Runtime[]): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
+async function startEachCold(
+  one: Case,
+  feeds: Feeds,
+  runtimes: readonly Runtime[],
+): Promise<{ runtimes: readonly ColdResult[]; ratio?: number }> {
   const all = new Map<RuntimeName, Spent[]>(runtimes.map((r) => [r.name, []]));
   const folder = await mkdtemp(join(tmpdir(), 'sardonyx-bench-'));
   try {
     const file = join(folder, 'feeds');
     await writeFile(file, serialize(feeds));
-    for (let i = 0; i < coldStarts; i++) for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one, file));
+    for (let i = 0; i < coldStarts; i++)
+      for (const { name } of runtimes) all.get(name)!.push(await inNewProcess(name, one, file));
   } finally {
     await rm(folder, { recursive: true });
   }
-  const figures = [...all].map(([runtime, spent]): ColdResult => ({ runtime, wall: spread(spent.map((s) => s.wall)), cpu: spread(spent.map((s) => s.cpu)) }));
+  const figures = [...all].map(
+    ([runtime, spent]): ColdResult => ({
+      runtime,
+      wall: spread(spent.map((s) => s.wall)),
+      cpu: spread(spent.map((s) => s.cpu)),
+    }),
+  );
   const [ours, peer] = figures;
   return { runtimes: figures, ...(peer ? { ratio: peer.cpu.median / ours!.cpu.median } : {}) };
 }
 
 function inNewProcess(name: RuntimeName, one: Case, feeds: string): Promise<Spent> {
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--start', name, '--data', one.model, '--feeds', feeds, '--device', device, '--threads', String(threads), ...(given.relaxed ? ['--relaxed'] : [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(
+    process.execPath,
+    [
+      fileURLToPath(import.meta.url),
+      '--start',
+      name,
+      '--data',
+      one.model,
+      '--feeds',
+      feeds,
+      '--device',
+      device,
+      '--threads',
+      String(threads),
+      ...(given.relaxed ? ['--relaxed'] : []),
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
   let text = '';
-  child.stdout.on('data', (chunk: Buffer) => { text += chunk; });
+  child.stdout.on('data', (chunk: Buffer) => {
+    text += chunk;
+  });
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('exit', (code) => (code === 0 ? resolve(JSON.parse(text) as Spent) : reject(new Error(`a cold start of ${name} ended with ${code}`))));
+    child.once('exit', (code) =>
+      code === 0 ? resolve(JSON.parse(text) as Spent) : reject(new Error(`a cold start of ${name} ended with ${code}`)),
+    );
   });
 }
 

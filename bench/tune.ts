@@ -21,7 +21,15 @@ Tunes the standard problems, writes bench/tuning/ADAPTER.json, and from all tabl
   --only T,…    only problems whose name contains one of these
   --ship        tune nothing, only write src/3-plan/shipped-tuning.ts`;
 
-const { values: given } = parseArgs({ options: { budget: { type: 'string' }, only: { type: 'string' }, fresh: { type: 'boolean' }, ship: { type: 'boolean' }, help: { type: 'boolean' } } });
+const { values: given } = parseArgs({
+  options: {
+    budget: { type: 'string' },
+    only: { type: 'string' },
+    fresh: { type: 'boolean' },
+    ship: { type: 'boolean' },
+    help: { type: 'boolean' },
+  },
+});
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const folder = join(root, 'bench/tuning');
 
@@ -30,7 +38,14 @@ else {
   try {
     if (!given.ship) {
       const { caps } = await requestGpuDevice({ allowSoftware: true });
-      const { record, file } = await tuned({ model: undefined, seconds: number(given, 'budget', 1) ?? 600, out: join(folder, `${adapterName(caps)}.json`), resume: given.fresh !== true, dims: {}, only: given.only?.split(',') });
+      const { record, file } = await tuned({
+        model: undefined,
+        seconds: number(given, 'budget', 1) ?? 600,
+        out: join(folder, `${adapterName(caps)}.json`),
+        resume: given.fresh !== true,
+        dims: {},
+        only: given.only?.split(','),
+      });
       report(record);
       print(`written to ${file}`);
     }
@@ -51,11 +66,17 @@ async function ship(): Promise<void> {
     const measured = ((await readTuning(join(folder, file))) as TuningRecord).entries;
     const moved = new Set(measured.filter((e) => e.gain > 1).map((e) => e.group));
     const kept = entries.filter((e) => moved.has(e.group));
-    if (kept.length > 0) tables.push(`  { format: ${head.format}, adapter: '${head.adapter}', entries: [\n${kept.map((e) => `    ${JSON.stringify(e)},`).join('\n')}\n  ] },`);
+    if (kept.length > 0)
+      tables.push(
+        `  { format: ${head.format}, adapter: '${head.adapter}', entries: [\n${kept.map((e) => `    ${JSON.stringify(e)},`).join('\n')}\n  ] },`,
+      );
   }
-  await writeFile(join(root, 'src/3-plan/shipped-tuning.ts'), `/** Written by \`npm run tune\` from bench/tuning. */
+  await writeFile(
+    join(root, 'src/3-plan/shipped-tuning.ts'),
+    `/** Written by \`npm run tune\` from bench/tuning. */
 import type { TuningTable } from './tuning.ts';
 
 export const shipped: readonly TuningTable[] = [${tables.length > 0 ? `\n${tables.join('\n')}\n` : ''}];
-`);
+`,
+  );
 }

@@ -6,16 +6,30 @@ import type { Plugin, UserConfig } from 'vite';
 
 const root = import.meta.dirname;
 const repository = resolve(root, '..');
-/** Models that no package brings lie beside the checkout, where they lie at all; a page without them asks for a file. */
+/**
+ * Models that no package brings lie beside the checkout, where they lie at all; a page without them asks for a file.
+ */
 const data = resolve(repository, '../shared/data');
 
 /** The pages, as the links of every page name them. */
-const PAGES = [['read', 'Read'], ['listen', 'Listen'], ['write', 'Write'], ['inspect', 'Look inside'], ['tune', 'Tune']] as const;
+const PAGES = [
+  ['read', 'Read'],
+  ['listen', 'Listen'],
+  ['write', 'Write'],
+  ['inspect', 'Look inside'],
+  ['tune', 'Tune'],
+] as const;
 
 /** The library as a consumer gets it: built, by the addresses that the package exports. */
 function entries(): { find: RegExp; replacement: string }[] {
-  const { exports } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as { exports: Record<string, { default: string } | string> };
-  return Object.entries(exports).flatMap(([name, to]) => (typeof to === 'string' ? [] : [{ find: new RegExp(`^sardonyx${name.slice(1)}$`), replacement: join(repository, to.default) }]));
+  const { exports } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8')) as {
+    exports: Record<string, { default: string } | string>;
+  };
+  return Object.entries(exports).flatMap(([name, to]) =>
+    typeof to === 'string'
+      ? []
+      : [{ find: new RegExp(`^sardonyx${name.slice(1)}$`), replacement: join(repository, to.default) }],
+  );
 }
 
 /** Puts the header in place of `<!-- header -->`. */
@@ -24,10 +38,16 @@ const header: Plugin = {
   transformIndexHtml: (html, { path }) => {
     const home = path === '/index.html';
     const up = home ? './' : '../';
-    const links = PAGES.map(([folder, name]) => `<a href="${up}${folder}/"${path.startsWith(`/${folder}/`) ? ' aria-current="page"' : ''}>${name}</a>`);
-    return html.replace('<!-- header -->', `<a class="skip" href="#main">Skip to the demo</a>
+    const links = PAGES.map(
+      ([folder, name]) =>
+        `<a href="${up}${folder}/"${path.startsWith(`/${folder}/`) ? ' aria-current="page"' : ''}>${name}</a>`,
+    );
+    return html.replace(
+      '<!-- header -->',
+      `<a class="skip" href="#main">Skip to the demo</a>
 <header><a class="brand" href="${up}"${home ? ' aria-current="page"' : ''}><span class="stone" aria-hidden="true"></span>Sardonyx</a><nav aria-label="Demos">${links.join('')}</nav></header>
-<div class="bands" aria-hidden="true"></div>`);
+<div class="bands" aria-hidden="true"></div>`,
+    );
   },
 };
 
@@ -37,7 +57,9 @@ function serveData(request: IncomingMessage, response: ServerResponse, next: () 
   if (!path.startsWith('/data/')) return next();
   const file = join(data, path.slice('/data/'.length));
   if (!existsSync(file) || !statSync(file).isFile()) return void response.writeHead(404).end(`there is no ${path}`);
-  createReadStream(file).pipe(response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': statSync(file).size }));
+  createReadStream(file).pipe(
+    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': statSync(file).size }),
+  );
 }
 const beside: Plugin = {
   name: 'data-beside',
@@ -64,7 +86,10 @@ const config: UserConfig = {
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 4000,
     assetsInlineLimit: 0,
-    rolldownOptions: { checks: { pluginTimings: false }, input: ['index.html', ...PAGES.map(([folder]) => `${folder}/index.html`)].map((page) => join(root, page)) },
+    rolldownOptions: {
+      checks: { pluginTimings: false },
+      input: ['index.html', ...PAGES.map(([folder]) => `${folder}/index.html`)].map((page) => join(root, page)),
+    },
   },
 };
 

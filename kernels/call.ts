@@ -3,8 +3,8 @@ import { parsed } from './expr.ts';
 import type { Fact, Node, ValueId } from '../src/core/graph.ts';
 
 /**
- * A node at known shapes, as kernels see it. A node that carries an epilogue has it in `attrs.epilogue` (the expression as JSON),
- * and its operands as the inputs from number `attrs.operandsFrom` on.
+ * A node at known shapes, as kernels see it. A node that carries an epilogue has it in `attrs.epilogue` (the expression
+ * as JSON), and its operands as the inputs from number `attrs.operandsFrom` on.
  */
 export function callOf(node: Node, fact: (v: ValueId) => Fact): Call {
   const facts = node.inputs.map((v) => (v === null ? null : fact(v)));

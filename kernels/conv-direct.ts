@@ -8,14 +8,27 @@ const CHUNK = 1 << 21;
 
 /** x [n, c, ...] and weights [m, c / group, ...] to [n, m, ...]; padding counts as 0. */
 export function convolve(x: Reals, xShape: readonly number[], weights: Reals, m: number, w: Window): Float64Array {
-  const [n, c] = [xShape[0]!, xShape[1]!], spatial = xShape.slice(2);
-  const image = sizeOf(spatial), out = sizeOf(w.output), taps = sizeOf(w.kernel);
-  const channels = c / w.group, filters = m / w.group, depth = channels * taps;
+  const [n, c] = [xShape[0]!, xShape[1]!];
+  const spatial = xShape.slice(2);
+  const image = sizeOf(spatial);
+  const out = sizeOf(w.output);
+  const taps = sizeOf(w.kernel);
+  const channels = c / w.group;
+  const filters = m / w.group;
+  const depth = channels * taps;
   const y = new Float64Array(n * m * out);
   if (taps === 1 && out === image && w.strides.every((s) => s === 1) && w.pads.every((p) => p === 0)) {
-    for (let b = 0; b < n; b++) for (let g = 0; g < w.group; g++) {
-      product({ data: y, at: (b * m + g * filters) * out, row: out, col: 1 }, { data: weights, at: g * filters * depth, row: depth, col: 1 }, { data: x, at: (b * c + g * channels) * image, row: image, col: 1 }, filters, out, depth);
-    }
+    for (let b = 0; b < n; b++)
+      for (let g = 0; g < w.group; g++) {
+        product(
+          { data: y, at: (b * m + g * filters) * out, row: out, col: 1 },
+          { data: weights, at: g * filters * depth, row: depth, col: 1 },
+          { data: x, at: (b * c + g * channels) * image, row: image, col: 1 },
+          filters,
+          out,
+          depth,
+        );
+      }
     return y;
   }
   const step = Math.max(1, Math.min(out, Math.floor(CHUNK / depth)));
@@ -23,10 +36,19 @@ export function convolve(x: Reals, xShape: readonly number[], weights: Reals, m:
   for (let from = 0; from < out; from += step) {
     const count = Math.min(step, out - from);
     const table = tapTable(w, spatial, w.output, from, from + count);
-    for (let b = 0; b < n; b++) for (let g = 0; g < w.group; g++) {
-      for (let ch = 0; ch < channels; ch++) unfold(x, (b * c + g * channels + ch) * image, table, columns, ch * taps * count);
-      product({ data: y, at: (b * m + g * filters) * out + from, row: out, col: 1 }, { data: weights, at: g * filters * depth, row: depth, col: 1 }, { data: columns, at: 0, row: count, col: 1 }, filters, count, depth);
-    }
+    for (let b = 0; b < n; b++)
+      for (let g = 0; g < w.group; g++) {
+        for (let ch = 0; ch < channels; ch++)
+          unfold(x, (b * c + g * channels + ch) * image, table, columns, ch * taps * count);
+        product(
+          { data: y, at: (b * m + g * filters) * out + from, row: out, col: 1 },
+          { data: weights, at: g * filters * depth, row: depth, col: 1 },
+          { data: columns, at: 0, row: count, col: 1 },
+          filters,
+          count,
+          depth,
+        );
+      }
   }
   return y;
 }
@@ -45,22 +67,43 @@ export function fold(columns: ArrayLike<number>, start: number, table: Int32Arra
   }
 }
 
-/** x [n, c, ...] and weights [c, m / group, ...] to [n, m, ...w.output]: every input spreads its window over the output. */
-export function convolveTransposed(x: Reals, xShape: readonly number[], weights: Reals, m: number, w: Window): Float64Array {
-  const [n, c] = [xShape[0]!, xShape[1]!], spatial = xShape.slice(2);
-  const image = sizeOf(spatial), out = sizeOf(w.output), taps = sizeOf(w.kernel);
-  const channels = c / w.group, filters = m / w.group, depth = filters * taps;
+/**
+ * x [n, c, ...] and weights [c, m / group, ...] to [n, m, ...w.output]: every input spreads its window over the output.
+ */
+export function convolveTransposed(
+  x: Reals,
+  xShape: readonly number[],
+  weights: Reals,
+  m: number,
+  w: Window,
+): Float64Array {
+  const [n, c] = [xShape[0]!, xShape[1]!];
+  const spatial = xShape.slice(2);
+  const image = sizeOf(spatial);
+  const out = sizeOf(w.output);
+  const taps = sizeOf(w.kernel);
+  const channels = c / w.group;
+  const filters = m / w.group;
+  const depth = filters * taps;
   const y = new Float64Array(n * m * out);
   const step = Math.max(1, Math.min(image, Math.floor(CHUNK / depth)));
   const columns = new Float64Array(depth * step);
   for (let from = 0; from < image; from += step) {
     const count = Math.min(step, image - from);
     const table = tapTable(w, w.output, spatial, from, from + count);
-    for (let b = 0; b < n; b++) for (let g = 0; g < w.group; g++) {
-      columns.fill(0);
-      product({ data: columns, at: 0, row: count, col: 1 }, { data: weights, at: g * channels * depth, row: 1, col: depth }, { data: x, at: (b * c + g * channels) * image + from, row: image, col: 1 }, depth, count, channels);
-      for (let f = 0; f < filters; f++) fold(columns, f * taps * count, table, y, (b * m + g * filters + f) * out);
-    }
+    for (let b = 0; b < n; b++)
+      for (let g = 0; g < w.group; g++) {
+        columns.fill(0);
+        product(
+          { data: columns, at: 0, row: count, col: 1 },
+          { data: weights, at: g * channels * depth, row: 1, col: depth },
+          { data: x, at: (b * c + g * channels) * image + from, row: image, col: 1 },
+          depth,
+          count,
+          channels,
+        );
+        for (let f = 0; f < filters; f++) fold(columns, f * taps * count, table, y, (b * m + g * filters + f) * out);
+      }
   }
   return y;
 }
@@ -77,8 +120,10 @@ export function addBias(y: Float64Array, bias: ArrayLike<number>, size: number):
 /** [n, c, ...] to [n, ..., c]. */
 export function toChannelsLast(x: ArrayLike<number>, n: number, c: number, size: number): Float64Array {
   const y = new Float64Array(n * c * size);
-  for (let b = 0; b < n; b++) for (let i = 0; i < c; i++) for (let p = 0; p < size; p++) y[(b * size + p) * c + i] = x[(b * c + i) * size + p]!;
+  for (let b = 0; b < n; b++)
+    for (let i = 0; i < c; i++) for (let p = 0; p < size; p++) y[(b * size + p) * c + i] = x[(b * c + i) * size + p]!;
   return y;
 }
 /** [n, ..., c] to [n, c, ...]. */
-export const toChannelsFirst = (x: ArrayLike<number>, n: number, c: number, size: number): Float64Array => toChannelsLast(x, n, size, c);
+export const toChannelsFirst = (x: ArrayLike<number>, n: number, c: number, size: number): Float64Array =>
+  toChannelsLast(x, n, size, c);

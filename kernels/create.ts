@@ -8,18 +8,22 @@ import { type Given, givenRun, infers, listOf, scalarOf } from './given.ts';
 import { axisOf, rankOf } from './shapes.ts';
 
 /** A dtype attribute, by its TensorProto number. @throws attribute_invalid */
-export const dtypeOf = (n: number): DType => DTYPE_OF_ONNX[n] ?? fail('attribute_invalid', `${n} is no element type of ONNX`);
+export const dtypeOf = (n: number): DType =>
+  DTYPE_OF_ONNX[n] ?? fail('attribute_invalid', `${n} is no element type of ONNX`);
 
 /** What ConstantOfShape fills with by default. */
 export const ZERO: Tensor = zeros('float32', [1]);
 function filledShape(g: Given<{ readonly value: Tensor | undefined }>): OutFact[] {
   const value = g.attrs.value ?? ZERO;
-  if (sizeOf(value.shape) !== 1) fail('attribute_invalid', `attribute value has shape [${value.shape}]; it must have one element`);
+  if (sizeOf(value.shape) !== 1)
+    fail('attribute_invalid', `attribute value has shape [${value.shape}]; it must have one element`);
   return [sized(value.dtype, listOf(g, 0, 'the shape')!)];
 }
 
 function rangeShape(g: Given): OutFact[] {
-  for (let i = 0; i < 3; i++) if (sizeOf(g.shape(i)) !== 1) fail('shape_mismatch', `${['start', 'limit', 'delta'][i]} has shape [${g.shape(i)}]; it must be one number`);
+  for (let i = 0; i < 3; i++)
+    if (sizeOf(g.shape(i)) !== 1)
+      fail('shape_mismatch', `${['start', 'limit', 'delta'][i]} has shape [${g.shape(i)}]; it must be one number`);
   return [sized(g.dtype(0), [steps(g.value(0), g.value(1), g.value(2))])];
 }
 /** ceil((limit - start) / delta), at least 0; integers exactly. */
@@ -48,8 +52,13 @@ function oneHotShape(g: Given<{ readonly axis: number }>): OutFact[] {
 /** Tensors from almost nothing: https://onnx.ai/onnx/operators/onnx__ConstantOfShape.html, EyeLike, Range, OneHot. */
 export const create: readonly Op[] = [
   defineOp({
-    op: 'ConstantOfShape', since: [9, 20, 21, 23, 24, 25], inputs: ['input: int64'], outputs: ['output: T'], types: { T: FIXED },
-    attrs: { value: tensorAttr() }, infer: infers(filledShape),
+    op: 'ConstantOfShape',
+    since: [9, 20, 21, 23, 24, 25],
+    inputs: ['input: int64'],
+    outputs: ['output: T'],
+    types: { T: FIXED },
+    attrs: { value: tensorAttr() },
+    infer: infers(filledShape),
     reference: (call) => {
       const { dtype, shape } = filledShape(givenRun(call))[0]!;
       const count = sizeOf(shape);
@@ -59,7 +68,11 @@ export const create: readonly Op[] = [
     },
   }),
   defineOp({
-    op: 'EyeLike', since: [9, 22], inputs: ['input: T1'], outputs: ['output: T2'], types: { T1: ALL, T2: [...NUMERIC, 'bool'] },
+    op: 'EyeLike',
+    since: [9, 22],
+    inputs: ['input: T1'],
+    outputs: ['output: T2'],
+    types: { T1: ALL, T2: [...NUMERIC, 'bool'] },
     attrs: { dtype: int(), k: int(0) },
     infer: (call) => {
       const { dtype, shape } = call.fact(0);
@@ -72,14 +85,19 @@ export const create: readonly Op[] = [
       const t = call.tensor(0);
       const [rows = 0, columns = 0] = t.shape;
       const ones = new Uint8Array(rows * columns);
-      for (let r = Math.max(0, -call.attrs.k); r < rows && r + call.attrs.k < columns; r++) ones[r * columns + r + call.attrs.k] = 1;
+      for (let r = Math.max(0, -call.attrs.k); r < rows && r + call.attrs.k < columns; r++)
+        ones[r * columns + r + call.attrs.k] = 1;
       return [fromNumbers(call.attrs.dtype === undefined ? t.dtype : dtypeOf(call.attrs.dtype), t.shape, ones)];
     },
   }),
   defineOp({
-    op: 'Range', since: [11, 27], inputs: ['start: T', 'limit: T', 'delta: T'], outputs: ['output: T'],
+    op: 'Range',
+    since: [11, 27],
+    inputs: ['start: T', 'limit: T', 'delta: T'],
+    outputs: ['output: T'],
     types: { T: ['float32', 'float64', 'float16', 'bfloat16', 'int16', 'int32', 'int64'] },
-    attrs: { stash_type: int(1) }, infer: infers(rangeShape),
+    attrs: { stash_type: int(1) },
+    infer: infers(rangeShape),
     reference: (call) => {
       const { dtype, shape } = rangeShape(givenRun(call))[0]!;
       const count = shape[0]!;
@@ -92,12 +110,23 @@ export const create: readonly Op[] = [
       }
       const start = numbers(call.tensor(0))[0]!;
       const delta = numbers(call.tensor(2))[0]!;
-      return [fromNumbers(dtype, shape, Float64Array.from({ length: count }, (_, i) => start + i * delta))];
+      return [
+        fromNumbers(
+          dtype,
+          shape,
+          Float64Array.from({ length: count }, (_, i) => start + i * delta),
+        ),
+      ];
     },
   }),
   defineOp({
-    op: 'OneHot', since: [9, 11], inputs: ['indices: T1', 'depth: T2', 'values: T3'], outputs: ['output: T3'], types: { T1: NUMERIC, T2: NUMERIC, T3: ALL },
-    attrs: { axis: int(-1) }, infer: infers(oneHotShape),
+    op: 'OneHot',
+    since: [9, 11],
+    inputs: ['indices: T1', 'depth: T2', 'values: T3'],
+    outputs: ['output: T3'],
+    types: { T1: NUMERIC, T2: NUMERIC, T3: ALL },
+    attrs: { axis: int(-1) },
+    infer: infers(oneHotShape),
     reference: (call) => {
       const indices = call.tensor(0);
       const { dtype, shape } = oneHotShape(givenRun(call))[0]!;

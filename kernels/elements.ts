@@ -10,10 +10,13 @@ export const MAX_BYTES = 2 ** 31;
 
 /** An output whose size a model can choose freely. @throws shape_mismatch, model_too_large above `MAX_BYTES` */
 export function sized(dtype: DType, shape: readonly number[]): OutFact {
-  for (const d of shape) if (!Number.isInteger(d) || d < 0) fail('shape_mismatch', `[${shape}] is no shape: dims are whole numbers from 0 up`);
+  for (const d of shape)
+    if (!Number.isInteger(d) || d < 0)
+      fail('shape_mismatch', `[${shape}] is no shape: dims are whole numbers from 0 up`);
   const count = shape.includes(0) ? 0 : sizeOf(shape);
   const bytes = dtype === 'string' ? count * 8 : bytesOf(dtype, count);
-  if (!(bytes <= MAX_BYTES)) fail('model_too_large', `${dtype}[${shape}] would have ${bytes} bytes; a tensor may have ${MAX_BYTES}`);
+  if (!(bytes <= MAX_BYTES))
+    fail('model_too_large', `${dtype}[${shape}] would have ${bytes} bytes; a tensor may have ${MAX_BYTES}`);
   return { dtype, shape };
 }
 
@@ -21,9 +24,12 @@ export function sized(dtype: DType, shape: readonly number[]): OutFact {
  * A tensor's elements as entries that can be copied bit for bit: `lanes` entries an element.
  * Sub-byte types are unpacked to a byte an element, so cells share memory with the tensor only for the others.
  */
-export interface Cells { readonly cells: Uint8Array | Uint16Array | Uint32Array | string[]; readonly lanes: number }
+export interface Cells {
+  readonly cells: Uint8Array | Uint16Array | Uint32Array | string[];
+  readonly lanes: number;
+}
 
-const lanesOf = (dtype: DType): number => Math.max(1, BITS[dtype] / 32 | 0);
+const lanesOf = (dtype: DType): number => Math.max(1, (BITS[dtype] / 32) | 0);
 
 /** The cells of `t`. */
 export function cellsOf(t: Tensor): Cells {
@@ -39,7 +45,10 @@ export function cellsOf(t: Tensor): Cells {
     return { cells, lanes: 1 };
   }
   const Class = bits === 8 ? Uint8Array : bits === 16 ? Uint16Array : Uint32Array;
-  return { cells: new Class(d.buffer as ArrayBuffer, d.byteOffset, d.byteLength / Class.BYTES_PER_ELEMENT), lanes: lanesOf(t.dtype) };
+  return {
+    cells: new Class(d.buffer as ArrayBuffer, d.byteOffset, d.byteLength / Class.BYTES_PER_ELEMENT),
+    lanes: lanesOf(t.dtype),
+  };
 }
 
 /** Zeroed cells (empty strings) for `count` elements. */
@@ -47,7 +56,10 @@ export function newCells(dtype: DType, count: number): Cells {
   if (dtype === 'string') return { cells: new Array<string>(count).fill(''), lanes: 1 };
   const lanes = lanesOf(dtype);
   const bits = BITS[dtype];
-  return { cells: bits <= 8 ? new Uint8Array(count) : bits === 16 ? new Uint16Array(count) : new Uint32Array(count * lanes), lanes };
+  return {
+    cells: bits <= 8 ? new Uint8Array(count) : bits === 16 ? new Uint16Array(count) : new Uint32Array(count * lanes),
+    lanes,
+  };
 }
 
 /** The tensor made of `cells`; they become its memory, except for sub-byte types. */
@@ -64,14 +76,39 @@ export function fromCells(dtype: DType, shape: readonly number[], { cells }: Cel
   return { dtype, shape, data: VIEW[dtype](from) as Storage[DType] };
 }
 type Over = (a: Uint8Array) => Storage[DType];
-const over = (Class: new (buffer: ArrayBuffer, offset: number, length: number) => Storage[DType], width: number): Over => (a) => new Class(a.buffer as ArrayBuffer, a.byteOffset, a.byteLength / width);
+const over =
+  (Class: new (buffer: ArrayBuffer, offset: number, length: number) => Storage[DType], width: number): Over =>
+  (a) =>
+    new Class(a.buffer as ArrayBuffer, a.byteOffset, a.byteLength / width);
 const bytes = over(Uint8Array, 1);
 const halves = over(Uint16Array, 2);
 const VIEW: Readonly<Record<DType, Over>> = {
-  float32: over(Float32Array, 4), float64: over(Float64Array, 8), float16: halves, bfloat16: halves, float8e4m3fn: bytes, float8e4m3fnuz: bytes,
-  float8e5m2: bytes, float8e5m2fnuz: bytes, float8e8m0: bytes, float4e2m1: bytes, int4: bytes, uint4: bytes, int2: bytes, uint2: bytes,
-  int8: over(Int8Array, 1), int16: over(Int16Array, 2), int32: over(Int32Array, 4), int64: over(BigInt64Array, 8), uint8: bytes, uint16: halves,
-  uint32: over(Uint32Array, 4), uint64: over(BigUint64Array, 8), bool: bytes, string: bytes, complex64: over(Float32Array, 4), complex128: over(Float64Array, 8),
+  float32: over(Float32Array, 4),
+  float64: over(Float64Array, 8),
+  float16: halves,
+  bfloat16: halves,
+  float8e4m3fn: bytes,
+  float8e4m3fnuz: bytes,
+  float8e5m2: bytes,
+  float8e5m2fnuz: bytes,
+  float8e8m0: bytes,
+  float4e2m1: bytes,
+  int4: bytes,
+  uint4: bytes,
+  int2: bytes,
+  uint2: bytes,
+  int8: over(Int8Array, 1),
+  int16: over(Int16Array, 2),
+  int32: over(Int32Array, 4),
+  int64: over(BigInt64Array, 8),
+  uint8: bytes,
+  uint16: halves,
+  uint32: over(Uint32Array, 4),
+  uint64: over(BigUint64Array, 8),
+  bool: bytes,
+  string: bytes,
+  complex64: over(Float32Array, 4),
+  complex128: over(Float64Array, 8),
 };
 
 /** Copies `count` consecutive elements. */
@@ -94,7 +131,9 @@ export function fillRun(value: Cells, to: Cells, start: number, count: number): 
   else for (let k = 0; k < count; k++) copyRun(value, 0, to, start + k, 1);
 }
 
-/** A new tensor of `shape` that reads `t` from element `start` on by `strides` (in elements, of any sign, 0 to repeat). */
+/**
+ * A new tensor of `shape` that reads `t` from element `start` on by `strides` (in elements, of any sign, 0 to repeat).
+ */
 export function strided(t: Tensor, shape: readonly number[], strides: readonly number[], start = 0): Tensor {
   const count = sizeOf(shape);
   const from = cellsOf(t);
@@ -116,7 +155,15 @@ export function strided(t: Tensor, shape: readonly number[], strides: readonly n
   if (run > 1) steps.pop();
   const a = from.cells as Uint32Array;
   const b = to.cells as Uint32Array;
-  if (run === 1 && from.lanes === 1) eachOffset(dims, steps, (i, offset) => { b[i] = a[offset]!; }, start);
+  if (run === 1 && from.lanes === 1)
+    eachOffset(
+      dims,
+      steps,
+      (i, offset) => {
+        b[i] = a[offset]!;
+      },
+      start,
+    );
   else eachOffset(dims, steps, (i, offset) => copyRun(from, offset, to, i * run, run), start);
   return fromCells(t.dtype, shape, to);
 }
@@ -125,7 +172,12 @@ export function strided(t: Tensor, shape: readonly number[], strides: readonly n
  * A new tensor of `shape` whose element at (j0, j1, …) is the element of `t` at (tables[0][j0], tables[1][j1], …);
  * where a table says -1, it is the one element of `fill` (zero without it).
  */
-export function indexed(t: Tensor, shape: readonly number[], tables: readonly ArrayLike<number>[], fill: Cells | null = null): Tensor {
+export function indexed(
+  t: Tensor,
+  shape: readonly number[],
+  tables: readonly ArrayLike<number>[],
+  fill: Cells | null = null,
+): Tensor {
   const count = sizeOf(shape);
   const to = newCells(t.dtype, count);
   if (fill) fillRun(fill, to, 0, count);

@@ -8,24 +8,42 @@ import { indicesOf, inRange } from './gather.ts';
 import { type Given, givenRun, infers } from './given.ts';
 import { axisOf, eachOffset } from './shapes.ts';
 
-/** Indices and data of an …Elements operator: of one rank, and the indices no longer than the data but along the axis. */
+/**
+ * Indices and data of an …Elements operator: of one rank, and the indices no longer than the data but along the axis.
+ */
 function elementwise(g: Given<{ readonly axis: number }>): number {
   const [from, at] = [g.shape(0), g.shape(1)];
   const axis = axisOf(g.attrs.axis, from.length);
-  if (from.length !== at.length || at.some((d, i) => i !== axis && d > from[i]!)) fail('shape_mismatch', `indices [${at}] do not fit into data [${from}] beside axis ${axis}`);
+  if (from.length !== at.length || at.some((d, i) => i !== axis && d > from[i]!))
+    fail('shape_mismatch', `indices [${at}] do not fit into data [${from}] beside axis ${axis}`);
   return axis;
 }
 
-/** How an ND operator divides its shapes: `batch` leading elements, tuples of `depth` indices, and the `run` elements each tuple names. */
-interface Tuples { readonly batch: number; readonly depth: number; readonly tuples: number; readonly run: number; readonly dims: readonly number[] }
+/**
+ * How an ND operator divides its shapes: `batch` leading elements, tuples of `depth` indices, and the `run` elements
+ * each tuple names.
+ */
+interface Tuples {
+  readonly batch: number;
+  readonly depth: number;
+  readonly tuples: number;
+  readonly run: number;
+  readonly dims: readonly number[];
+}
 function tuplesOf(data: readonly number[], at: readonly number[], batchDims: number): Tuples {
   const depth = at.at(-1) ?? fail('shape_mismatch', 'indices is a scalar; its last dim must be the length of an index');
-  if (!(batchDims >= 0 && batchDims < Math.min(data.length, at.length))) fail('attribute_invalid', `batch_dims ${batchDims} is too large for data [${data}] and indices [${at}]`);
-  if (depth + batchDims > data.length) fail('shape_mismatch', `indices [${at}] name ${depth} axes of data [${data}] behind ${batchDims} batch dims`);
-  for (let i = 0; i < batchDims; i++) if (data[i] !== at[i]) fail('shape_mismatch', `batch dim ${i} of data [${data}] and indices [${at}] differ`);
+  if (!(batchDims >= 0 && batchDims < Math.min(data.length, at.length)))
+    fail('attribute_invalid', `batch_dims ${batchDims} is too large for data [${data}] and indices [${at}]`);
+  if (depth + batchDims > data.length)
+    fail('shape_mismatch', `indices [${at}] name ${depth} axes of data [${data}] behind ${batchDims} batch dims`);
+  for (let i = 0; i < batchDims; i++)
+    if (data[i] !== at[i]) fail('shape_mismatch', `batch dim ${i} of data [${data}] and indices [${at}] differ`);
   return {
-    batch: sizeOf(at.slice(0, batchDims)), depth, tuples: sizeOf(at.slice(batchDims, -1)),
-    run: sizeOf(data.slice(batchDims + depth)), dims: data.slice(batchDims, batchDims + depth),
+    batch: sizeOf(at.slice(0, batchDims)),
+    depth,
+    tuples: sizeOf(at.slice(batchDims, -1)),
+    run: sizeOf(data.slice(batchDims + depth)),
+    dims: data.slice(batchDims, batchDims + depth),
   };
 }
 /** The element of the data at which each tuple's run begins. */
@@ -46,9 +64,15 @@ function gatheredND(g: Given<{ readonly batch_dims: number }>): OutFact[] {
 }
 
 const REDUCTIONS = ['none', 'add', 'mul', 'max', 'min'];
-const reductionOf = (name: string): string => (REDUCTIONS.includes(name) ? name : fail('attribute_invalid', `reduction ${JSON.stringify(name)} must be one of ${REDUCTIONS.join(', ')}`));
+const reductionOf = (name: string): string =>
+  REDUCTIONS.includes(name)
+    ? name
+    : fail('attribute_invalid', `reduction ${JSON.stringify(name)} must be one of ${REDUCTIONS.join(', ')}`);
 
-/** `data` with element `place(i)` replaced by, or combined with, element i of `updates`, in the order of i. Integers are exact and wrap. */
+/**
+ * `data` with element `place(i)` replaced by, or combined with, element i of `updates`, in the order of i. Integers are
+ * exact and wrap.
+ */
 function scatter(data: Tensor, updates: Tensor, place: (i: number) => number, reduction: string): Tensor {
   const count = sizeOf(updates.shape);
   if (reduction === 'none') {
@@ -61,7 +85,14 @@ function scatter(data: Tensor, updates: Tensor, place: (i: number) => number, re
   if (isFloat(data.dtype) || data.dtype === 'bool') {
     const to = Float64Array.from(numbers(data));
     const from = numbers(updates);
-    const combine = reduction === 'add' ? (a: number, b: number) => a + b : reduction === 'mul' ? (a: number, b: number) => a * b : reduction === 'max' ? Math.max : Math.min;
+    const combine =
+      reduction === 'add'
+        ? (a: number, b: number) => a + b
+        : reduction === 'mul'
+          ? (a: number, b: number) => a * b
+          : reduction === 'max'
+            ? Math.max
+            : Math.min;
     for (let i = 0; i < count; i++) to[place(i)] = combine(to[place(i)]!, from[i]!);
     return fromNumbers(data.dtype, data.shape, to);
   }
@@ -70,40 +101,60 @@ function scatter(data: Tensor, updates: Tensor, place: (i: number) => number, re
   const wrap = data.dtype.startsWith('u') ? BigInt.asUintN : BigInt.asIntN;
   for (let i = 0; i < count; i++) {
     const [a, b] = [to[place(i)]!, from[i]!];
-    to[place(i)] = wrap(BITS[data.dtype], reduction === 'add' ? a + b : reduction === 'mul' ? a * b : (reduction === 'max') === a > b ? a : b);
+    to[place(i)] = wrap(
+      BITS[data.dtype],
+      reduction === 'add' ? a + b : reduction === 'mul' ? a * b : (reduction === 'max') === a > b ? a : b,
+    );
   }
   return fromBigints(data.dtype, data.shape, to);
 }
 const fromBigints = (dtype: DType, shape: readonly number[], values: readonly bigint[]): Tensor =>
-  dtype === 'int64' ? { dtype, shape, data: BigInt64Array.from(values) } : dtype === 'uint64' ? { dtype, shape, data: BigUint64Array.from(values) } : fromNumbers(dtype, shape, values.map(Number));
+  dtype === 'int64'
+    ? { dtype, shape, data: BigInt64Array.from(values) }
+    : dtype === 'uint64'
+      ? { dtype, shape, data: BigUint64Array.from(values) }
+      : fromNumbers(dtype, shape, values.map(Number));
 
-const likeData = (check: (g: Given) => unknown) => (g: Given): OutFact[] => {
-  const [reduction, dtype] = [reductionOf(g.attrs.reduction), g.dtype(0)];
-  if (reduction !== 'none' && (dtype === 'string' || dtype.startsWith('complex'))) fail('type_mismatch', `${dtype} has no reduction ${reduction}`);
-  check(g);
-  return [{ dtype, shape: g.shape(0) }];
-};
+const likeData =
+  (check: (g: Given) => unknown) =>
+  (g: Given): OutFact[] => {
+    const [reduction, dtype] = [reductionOf(g.attrs.reduction), g.dtype(0)];
+    if (reduction !== 'none' && (dtype === 'string' || dtype.startsWith('complex')))
+      fail('type_mismatch', `${dtype} has no reduction ${reduction}`);
+    check(g);
+    return [{ dtype, shape: g.shape(0) }];
+  };
 const scatterElements = likeData((g) => {
   elementwise(g);
-  if (String(g.shape(1)) !== String(g.shape(2))) fail('shape_mismatch', `updates [${g.shape(2)}] must have the shape of indices [${g.shape(1)}]`);
+  if (String(g.shape(1)) !== String(g.shape(2)))
+    fail('shape_mismatch', `updates [${g.shape(2)}] must have the shape of indices [${g.shape(1)}]`);
 });
 const scatterND = likeData((g) => {
   const [data, at] = [g.shape(0), g.shape(1)];
   const { depth } = tuplesOf(data, at, 0);
   const expected = [...at.slice(0, -1), ...data.slice(depth)];
-  if (String(g.shape(2)) !== String(expected)) fail('shape_mismatch', `updates [${g.shape(2)}] of data [${data}] at indices [${at}] must have shape [${expected}]`);
+  if (String(g.shape(2)) !== String(expected))
+    fail(
+      'shape_mismatch',
+      `updates [${g.shape(2)}] of data [${data}] at indices [${at}] must have shape [${expected}]`,
+    );
 });
 
 function checkCache(call: InferCall<{ readonly axis: number; readonly mode: string }>): OutFact[] {
   const [{ dtype, shape }, update] = [call.fact(0), call.fact(1)];
   const axis = axisOf(call.attrs.axis, shape.length);
-  if (call.attrs.mode !== 'linear' && call.attrs.mode !== 'circular') fail('attribute_invalid', `mode ${JSON.stringify(call.attrs.mode)} must be linear or circular`);
+  if (call.attrs.mode !== 'linear' && call.attrs.mode !== 'circular')
+    fail('attribute_invalid', `mode ${JSON.stringify(call.attrs.mode)} must be linear or circular`);
   if (axis === 0) fail('attribute_invalid', 'axis of TensorScatter must not be the batch axis');
-  if (update.shape.length !== shape.length || update.shape.some((d, i) => (i === axis ? d > shape[i]! : d !== shape[i]))) {
+  if (
+    update.shape.length !== shape.length ||
+    update.shape.some((d, i) => (i === axis ? d > shape[i]! : d !== shape[i]))
+  ) {
     fail('shape_mismatch', `update [${update.shape}] does not fit into the cache [${shape}] along axis ${axis}`);
   }
   const at = call.inputs[2];
-  if (at && String(at.shape) !== String([shape[0]])) fail('shape_mismatch', `write_indices has shape [${at.shape}]; the batch is ${shape[0]}`);
+  if (at && String(at.shape) !== String([shape[0]]))
+    fail('shape_mismatch', `write_indices has shape [${at.shape}]; the batch is ${shape[0]}`);
   return [{ dtype, shape }];
 }
 function tensorScatter(call: RefCall<{ readonly axis: number; readonly mode: string }>): Tensor[] {
@@ -121,18 +172,33 @@ function tensorScatter(call: RefCall<{ readonly axis: number; readonly mode: str
     const b = Math.floor(r / perBatch);
     const start = starts[b] ?? 0;
     if (start < 0 || (call.attrs.mode === 'linear' && start + short > long)) {
-      fail('value_invalid', `write_indices[${b}] is ${start}: ${short} entries from there on do not fit into a cache of ${long}`);
+      fail(
+        'value_invalid',
+        `write_indices[${b}] is ${start}: ${short} entries from there on do not fit into a cache of ${long}`,
+      );
     }
-    for (let s = 0; s < short; s++) copyRun(from, (r * short + s) * run, to, (r * long + ((start + s) % long)) * run, run);
+    for (let s = 0; s < short; s++)
+      copyRun(from, (r * short + s) * run, to, (r * long + ((start + s) % long)) * run, run);
   }
   return [fromCells(cache.dtype, cache.shape, to)];
 }
 
-/** https://onnx.ai/onnx/operators/onnx__GatherElements.html, GatherND, ScatterElements, ScatterND, TensorScatter. An index out of range is an error. */
+/**
+ * https://onnx.ai/onnx/operators/onnx__GatherElements.html, GatherND, ScatterElements, ScatterND, TensorScatter. An
+ * index out of range is an error.
+ */
 export const gatherScatter: readonly Op[] = [
   defineOp({
-    op: 'GatherElements', since: [11, 13], inputs: ['data: T', 'indices: I'], outputs: ['output: T'], types: { T: ALL, I: INDEX }, attrs: { axis: int(0) },
-    infer: infers((g) => { elementwise(g); return [sized(g.dtype(0), g.shape(1))]; }),
+    op: 'GatherElements',
+    since: [11, 13],
+    inputs: ['data: T', 'indices: I'],
+    outputs: ['output: T'],
+    types: { T: ALL, I: INDEX },
+    attrs: { axis: int(0) },
+    infer: infers((g) => {
+      elementwise(g);
+      return [sized(g.dtype(0), g.shape(1))];
+    }),
     reference: (call) => {
       const [t, indices] = [call.tensor(0), call.tensor(1)];
       const axis = elementwise(givenRun(call));
@@ -141,12 +207,21 @@ export const gatherScatter: readonly Op[] = [
       const along = strides[axis]!;
       const from = cellsOf(t);
       const to = newCells(t.dtype, at.length);
-      eachOffset(indices.shape, strides.map((s, i) => (i === axis ? 0 : s)), (i, offset) => copyRun(from, offset + at[i]! * along, to, i, 1));
+      eachOffset(
+        indices.shape,
+        strides.map((s, i) => (i === axis ? 0 : s)),
+        (i, offset) => copyRun(from, offset + at[i]! * along, to, i, 1),
+      );
       return [fromCells(t.dtype, indices.shape, to)];
     },
   }),
   defineOp({
-    op: 'GatherND', since: [11, 12, 13], inputs: ['data: T', 'indices: I'], outputs: ['output: T'], types: { T: ALL, I: INDEX }, attrs: { batch_dims: int(0) },
+    op: 'GatherND',
+    since: [11, 12, 13],
+    inputs: ['data: T', 'indices: I'],
+    outputs: ['output: T'],
+    types: { T: ALL, I: INDEX },
+    attrs: { batch_dims: int(0) },
     infer: infers(gatheredND),
     reference: (call) => {
       const [t, indices] = [call.tensor(0), call.tensor(1)];
@@ -159,23 +234,40 @@ export const gatherScatter: readonly Op[] = [
       return [fromCells(dtype, shape, to)];
     },
   }),
-  ...(['ScatterElements', 'Scatter'] as const).map((op) => defineOp({
-    op, since: op === 'Scatter' ? [9, 11] : [11, 13, 16, 18], inputs: ['data: T', 'indices: I', 'updates: T'], outputs: ['output: T'], types: { T: ALL, I: INDEX },
-    attrs: { axis: int(0), reduction: string('none') },
-    normalize: () => ({ op: 'ScatterElements' }),
-    infer: infers(scatterElements),
-    reference: (call) => {
-      const [t, indices, updates] = [call.tensor(0), call.tensor(1), call.tensor(2)];
-      const axis = elementwise(givenRun(call));
-      const at = indicesOf(indices, t.shape[axis]!);
-      const strides = stridesOf(t.shape);
-      const places = new Float64Array(at.length);
-      eachOffset(indices.shape, strides.map((s, i) => (i === axis ? 0 : s)), (i, offset) => { places[i] = offset + at[i]! * strides[axis]!; });
-      return [scatter(t, updates, (i) => places[i]!, reductionOf(call.attrs.reduction))];
-    },
-  })),
+  ...(['ScatterElements', 'Scatter'] as const).map((op) =>
+    defineOp({
+      op,
+      since: op === 'Scatter' ? [9, 11] : [11, 13, 16, 18],
+      inputs: ['data: T', 'indices: I', 'updates: T'],
+      outputs: ['output: T'],
+      types: { T: ALL, I: INDEX },
+      attrs: { axis: int(0), reduction: string('none') },
+      normalize: () => ({ op: 'ScatterElements' }),
+      infer: infers(scatterElements),
+      reference: (call) => {
+        const [t, indices, updates] = [call.tensor(0), call.tensor(1), call.tensor(2)];
+        const axis = elementwise(givenRun(call));
+        const at = indicesOf(indices, t.shape[axis]!);
+        const strides = stridesOf(t.shape);
+        const places = new Float64Array(at.length);
+        eachOffset(
+          indices.shape,
+          strides.map((s, i) => (i === axis ? 0 : s)),
+          (i, offset) => {
+            places[i] = offset + at[i]! * strides[axis]!;
+          },
+        );
+        return [scatter(t, updates, (i) => places[i]!, reductionOf(call.attrs.reduction))];
+      },
+    }),
+  ),
   defineOp({
-    op: 'ScatterND', since: [11, 13, 16, 18], inputs: ['data: T', 'indices: int64', 'updates: T'], outputs: ['output: T'], types: { T: ALL }, attrs: { reduction: string('none') },
+    op: 'ScatterND',
+    since: [11, 13, 16, 18],
+    inputs: ['data: T', 'indices: int64', 'updates: T'],
+    outputs: ['output: T'],
+    types: { T: ALL },
+    attrs: { reduction: string('none') },
     infer: infers(scatterND),
     reference: (call) => {
       const [t, indices, updates] = [call.tensor(0), call.tensor(1), call.tensor(2)];
@@ -186,7 +278,13 @@ export const gatherScatter: readonly Op[] = [
     },
   }),
   defineOp({
-    op: 'TensorScatter', since: [24], inputs: ['past_cache: T', 'update: T', 'write_indices: int64?'], outputs: ['present_cache: T'], types: { T: ALL },
-    attrs: { axis: int(-2), mode: string('linear') }, infer: checkCache, reference: tensorScatter,
+    op: 'TensorScatter',
+    since: [24],
+    inputs: ['past_cache: T', 'update: T', 'write_indices: int64?'],
+    outputs: ['present_cache: T'],
+    types: { T: ALL },
+    attrs: { axis: int(-2), mode: string('linear') },
+    infer: checkCache,
+    reference: tensorScatter,
   }),
 ];

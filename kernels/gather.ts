@@ -6,7 +6,10 @@ import { cellsOf, copyRun, fromCells, newCells, sized } from './elements.ts';
 import { type Given, givenRun, infers } from './given.ts';
 import { axisOf } from './shapes.ts';
 
-/** The indices as numbers in [0, dim), negative ones counted from the end. @throws value_invalid naming the index and its bound */
+/**
+ * The indices as numbers in [0, dim), negative ones counted from the end. @throws value_invalid naming the index and
+ * its bound
+ */
 export function indicesOf(t: Tensor, dim: number): ArrayLike<number> {
   const out = Float64Array.from(numbers(t));
   for (let i = 0; i < out.length; i++) out[i] = inRange(out[i]!, dim, i);
@@ -14,7 +17,8 @@ export function indicesOf(t: Tensor, dim: number): ArrayLike<number> {
 }
 /** An index in [0, dim), `place` being where it was found. @throws value_invalid */
 export function inRange(v: number, dim: number, place: number): number {
-  if (!(v >= -dim && v < dim)) fail('value_invalid', `index ${v} (element ${place} of the indices) is outside an axis of ${dim}`);
+  if (!(v >= -dim && v < dim))
+    fail('value_invalid', `index ${v} (element ${place} of the indices) is outside an axis of ${dim}`);
   return v < 0 ? v + dim : v;
 }
 
@@ -27,7 +31,12 @@ function gathered(g: Given<{ readonly axis: number }>): OutFact[] {
 /** https://onnx.ai/onnx/operators/onnx__Gather.html. An index out of range is an error. */
 export const gather: readonly Op[] = [
   defineOp({
-    op: 'Gather', since: [1, 11, 13], inputs: ['data: T', 'indices: I'], outputs: ['output: T'], types: { T: ALL, I: INDEX }, attrs: { axis: int(0) },
+    op: 'Gather',
+    since: [1, 11, 13],
+    inputs: ['data: T', 'indices: I'],
+    outputs: ['output: T'],
+    types: { T: ALL, I: INDEX },
+    attrs: { axis: int(0) },
     infer: infers(gathered),
     reference: (call) => {
       const t = call.tensor(0);
@@ -40,7 +49,8 @@ export const gather: readonly Op[] = [
       const from = cellsOf(t);
       const run = sizeOf(t.shape.slice(axis + 1));
       const outer = count === 0 ? 0 : sizeOf(t.shape.slice(0, axis));
-      for (let o = 0; o < outer; o++) for (let k = 0; k < at.length; k++) copyRun(from, (o * dim + at[k]!) * run, to, (o * at.length + k) * run, run);
+      for (let o = 0; o < outer; o++)
+        for (let k = 0; k < at.length; k++) copyRun(from, (o * dim + at[k]!) * run, to, (o * at.length + k) * run, run);
       return [fromCells(dtype, shape, to)];
     },
   }),

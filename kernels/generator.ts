@@ -1,4 +1,7 @@
-/** Uniform numbers in [0, 1) from a seed of any size: xorshift of 32 bits (Marsaglia, "Xorshift RNGs", 2003), after mixing the seed's bits. */
+/**
+ * Uniform numbers in [0, 1) from a seed of any size: xorshift of 32 bits (Marsaglia, "Xorshift RNGs", 2003), after
+ * mixing the seed's bits.
+ */
 export function generator(seed: number): () => number {
   const bits = new Uint32Array(new Float64Array([seed]).buffer);
   let s = Math.imul(bits[0]! ^ Math.imul(bits[1]!, 0x9e3779b1), 0x85ebca6b) ^ 0x6d2b79f5 || 1;

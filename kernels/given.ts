@@ -20,18 +20,39 @@ export interface Given<A = any> {
   value(i: number): Tensor;
 }
 
-interface Asked<A> { readonly inputs: readonly unknown[]; readonly attrs: A; readonly outputs: number }
+interface Asked<A> {
+  readonly inputs: readonly unknown[];
+  readonly attrs: A;
+  readonly outputs: number;
+}
 const of = <A>(call: Asked<A>, fact: (i: number) => OutFact, value: (i: number) => Tensor): Given<A> => ({
-  attrs: call.attrs, outputs: call.outputs, count: call.inputs.length,
+  attrs: call.attrs,
+  outputs: call.outputs,
+  count: call.inputs.length,
   has: (i) => (call.inputs[i] ?? null) !== null,
-  shape: (i) => fact(i).shape, dtype: (i) => fact(i).dtype, value,
+  shape: (i) => fact(i).shape,
+  dtype: (i) => fact(i).dtype,
+  value,
 });
 
 /** A shape function as a whole `infer`. */
-export const infers = <A>(shapes: (given: Given<A>) => readonly OutFact[]) => (call: InferCall<A>): readonly OutFact[] => shapes(givenInfer(call));
-const givenInfer = <A>(call: InferCall<A>): Given<A> => of(call, (i) => call.fact(i), (i) => call.value(i));
+export const infers =
+  <A>(shapes: (given: Given<A>) => readonly OutFact[]) =>
+  (call: InferCall<A>): readonly OutFact[] =>
+    shapes(givenInfer(call));
+const givenInfer = <A>(call: InferCall<A>): Given<A> =>
+  of(
+    call,
+    (i) => call.fact(i),
+    (i) => call.value(i),
+  );
 /** The same questions, asked of a node that runs. */
-export const givenRun = <A>(call: RefCall<A>): Given<A> => of(call, (i) => call.tensor(i), (i) => call.tensor(i));
+export const givenRun = <A>(call: RefCall<A>): Given<A> =>
+  of(
+    call,
+    (i) => call.tensor(i),
+    (i) => call.tensor(i),
+  );
 
 /** Input i as whole numbers, null when left out: a list of at most one dim. @throws shape_mismatch */
 export function listOf(given: Given, i: number, what: string): number[] | null {
@@ -48,7 +69,11 @@ export function scalarOf(given: Given, i: number, what: string): number {
 }
 
 /** An attribute that a later opset made an input: the attribute's list as a constant. */
-export const int64s = (values: readonly number[]): Tensor => ({ dtype: 'int64', shape: [values.length], data: BigInt64Array.from(values, (v) => (v >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(v))) });
+export const int64s = (values: readonly number[]): Tensor => ({
+  dtype: 'int64',
+  shape: [values.length],
+  data: BigInt64Array.from(values, (v) => (v >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(v))),
+});
 
 /** `attrs` without some names. */
 export const without = <T extends object>(attrs: T, ...names: readonly string[]): T =>
@@ -57,5 +82,9 @@ export const without = <T extends object>(attrs: T, ...names: readonly string[])
 /** The same questions, asked by a kernel's launch: values must be constants. */
 export const givenCall = <A>(call: Call<A>): Given<A> => {
   const fact = (i: number): Fact => call.inputs[i] ?? fail('input_missing', `input ${i} is required`);
-  return of({ inputs: call.inputs, attrs: call.attrs, outputs: call.outputs.length }, fact, (i) => fact(i).constant?.peek() ?? fail('internal', `input ${i} is no constant in memory`));
+  return of(
+    { inputs: call.inputs, attrs: call.attrs, outputs: call.outputs.length },
+    fact,
+    (i) => fact(i).constant?.peek() ?? fail('internal', `input ${i} is no constant in memory`),
+  );
 };

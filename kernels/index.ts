@@ -32,7 +32,16 @@ import { withSoftware } from './webgpu/software.ts';
 import { withVariants } from './webgpu/variants.ts';
 
 /** What loads together: definitions, and the kernels of each device. */
-export const sets: Readonly<Record<SetName, { readonly families: readonly (readonly Op[])[]; readonly webgpu: KernelTable<GpuKernel>; readonly wasm: KernelTable<WasmKernel> }>> = {
+export const sets: Readonly<
+  Record<
+    SetName,
+    {
+      readonly families: readonly (readonly Op[])[];
+      readonly webgpu: KernelTable<GpuKernel>;
+      readonly wasm: KernelTable<WasmKernel>;
+    }
+  >
+> = {
   spatial: { ...spatial, webgpu: gpuSpatial.kernels, wasm: wasmSpatial.kernels },
   norms: { ...norms, webgpu: gpuNorms.kernels, wasm: wasmNorms.kernels },
   transformers: { ...transformers, webgpu: gpuTransformers.kernels, wasm: wasmTransformers.kernels },
@@ -46,4 +55,7 @@ const all = Object.values(sets);
 
 export const families: readonly (readonly Op[])[] = [common, ...all.map((set) => set.families)].flat();
 export const wasmKernels: KernelTable<WasmKernel> = Object.assign({}, wasm.common, ...all.map((set) => set.wasm));
-export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), { webgpu: withSoftware(withVariants(Object.assign({}, gpu.common, ...all.map((set) => set.webgpu)))), wasm: wasmKernels });
+export const ops: ReadonlyMap<string, Op> = equip(new Map(families.flat().map((o) => [o.op, o])), {
+  webgpu: withSoftware(withVariants(Object.assign({}, gpu.common, ...all.map((set) => set.webgpu)))),
+  wasm: wasmKernels,
+});

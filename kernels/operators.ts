@@ -17,7 +17,10 @@ import { casts } from './cast.ts';
 import { maps } from './map.ts';
 import { reductions } from './reduce.ts';
 
-/** What every build has at hand. Adding an operator family is one file and one line here, or in one of `sets/`. No two define one operator. */
+/**
+ * What every build has at hand. Adding an operator family is one file and one line here, or in one of `sets/`. No two
+ * define one operator.
+ */
 export const families: readonly (readonly Op[])[] = [
   matmul,
   softmax,
@@ -43,8 +46,14 @@ const named = (lists: readonly (readonly OpDef[])[]): [string, OpDef][] => lists
 const common: Definitions = new Map(named(families));
 
 const load: Readonly<Record<SetName, () => Promise<{ readonly families: readonly (readonly Op[])[] }>>> = {
-  spatial: () => import('./sets/spatial.ts'), transformers: () => import('./sets/transformers.ts'), quantized: () => import('./sets/quantized.ts'), recurrent: () => import('./sets/recurrent.ts'),
-  norms: () => import('./sets/norms.ts'), indexed: () => import('./sets/indexed.ts'), uncommon: () => import('./sets/uncommon.ts'), rare: () => import('./sets/rare.ts'),
+  spatial: () => import('./sets/spatial.ts'),
+  transformers: () => import('./sets/transformers.ts'),
+  quantized: () => import('./sets/quantized.ts'),
+  recurrent: () => import('./sets/recurrent.ts'),
+  norms: () => import('./sets/norms.ts'),
+  indexed: () => import('./sets/indexed.ts'),
+  uncommon: () => import('./sets/uncommon.ts'),
+  rare: () => import('./sets/rare.ts'),
 };
 
 /** The sets that a graph with these operators needs. */
@@ -58,4 +67,13 @@ export async function definitionsOf(sets: readonly SetName[]): Promise<Definitio
 
 /** Definitions joined to the kernels of the devices at hand. */
 export const equip = (definitions: Definitions, { webgpu = {}, wasm = {} }: Kernels): ReadonlyMap<string, Op> =>
-  new Map(Array.from(definitions, ([name, op]) => [name, { ...op, ...(Object.hasOwn(webgpu, name) ? { webgpu: webgpu[name]! } : {}), ...(Object.hasOwn(wasm, name) ? { wasm: wasm[name]! } : {}) }]));
+  new Map(
+    Array.from(definitions, ([name, op]) => [
+      name,
+      {
+        ...op,
+        ...(Object.hasOwn(webgpu, name) ? { webgpu: webgpu[name]! } : {}),
+        ...(Object.hasOwn(wasm, name) ? { wasm: wasm[name]! } : {}),
+      },
+    ]),
+  );

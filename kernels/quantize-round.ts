@@ -6,7 +6,15 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 
 /** Least and largest value of the integer types that hold quantised values. */
 export const RANGE: Readonly<Partial<Record<DType, readonly [least: number, largest: number]>>> = {
-  int2: [-2, 1], uint2: [0, 3], int4: [-8, 7], uint4: [0, 15], int8: [-128, 127], uint8: [0, 255], int16: [-32768, 32767], uint16: [0, 65535], int32: [-(2 ** 31), 2 ** 31 - 1],
+  int2: [-2, 1],
+  uint2: [0, 3],
+  int4: [-8, 7],
+  uint4: [0, 15],
+  int8: [-128, 127],
+  uint8: [0, 255],
+  int16: [-32768, 32767],
+  uint16: [0, 65535],
+  int32: [-(2 ** 31), 2 ** 31 - 1],
 };
 
 /** Nearest integer, ties to even. */
@@ -28,12 +36,17 @@ export function single(shape: readonly number[], what: string): void {
 }
 /** Refuses a scale or zero point that is neither one number nor one per channel. */
 export function singleOrPer(shape: readonly number[], count: number, what: string): void {
-  if (sizeOf(shape) !== 1 && String(shape) !== String([count])) fail('shape_mismatch', `${what} has shape [${shape}]; it must be a single number or have ${count} of them`);
+  if (sizeOf(shape) !== 1 && String(shape) !== String([count]))
+    fail('shape_mismatch', `${what} has shape [${shape}]; it must be a single number or have ${count} of them`);
 }
 
-/** Scale and zero point with which uint8 covers the values and zero, computed in float32 as the operator's function body does. */
+/**
+ * Scale and zero point with which uint8 covers the values and zero, computed in float32 as the operator's function body
+ * does.
+ */
 export function dynamicRange(x: ArrayLike<number>): { scale: number; zero: number } {
-  let low = 0, high = 0;
+  let low = 0;
+  let high = 0;
   for (let i = 0; i < x.length; i++) {
     low = Math.min(low, x[i]!);
     high = Math.max(high, x[i]!);

@@ -1,6 +1,6 @@
 /**
- * RE2's regular expressions (https://github.com/google/re2/wiki/Syntax) by simulation of an automaton: time is linear in the text, whatever
- * the pattern. JavaScript's own engine backtracks, so that a short hostile pattern would not end.
+ * RE2's regular expressions (https://github.com/google/re2/wiki/Syntax) by simulation of an automaton: time is linear
+ * in the text, whatever the pattern. JavaScript's own engine backtracks, so that a short hostile pattern would not end.
  */
 import { fail } from '../src/core/errors.ts';
 
@@ -17,35 +17,74 @@ const MAX_STATES = 20_000;
 const MAX_REPEAT = 1000;
 const MAX_DEPTH = 200;
 
-interface Flags { readonly i: boolean; readonly m: boolean; readonly s: boolean }
+interface Flags {
+  readonly i: boolean;
+  readonly m: boolean;
+  readonly s: boolean;
+}
 
-const range = (low: number, high: number): Test => (c) => c >= low && c <= high;
-const anyOf = (...tests: readonly Test[]): Test => (c) => tests.some((t) => t(c));
-const not = (test: Test): Test => (c) => !test(c);
+const range =
+  (low: number, high: number): Test =>
+  (c) =>
+    c >= low && c <= high;
+const anyOf =
+  (...tests: readonly Test[]): Test =>
+  (c) =>
+    tests.some((t) => t(c));
+const not =
+  (test: Test): Test =>
+  (c) =>
+    !test(c);
 const code = (s: string): number => s.codePointAt(0)!;
-const one = (s: string): Test => { const c = code(s); return (x) => x === c; };
+const one = (s: string): Test => {
+  const c = code(s);
+  return (x) => x === c;
+};
 const digit = range(48, 57);
 const word = anyOf(digit, range(65, 90), range(97, 122), one('_'));
 const space = anyOf(...[...' \t\n\f\r'].map(one));
-const CLASSES: Readonly<Record<string, Test>> = { d: digit, D: not(digit), w: word, W: not(word), s: space, S: not(space) };
+const CLASSES: Readonly<Record<string, Test>> = {
+  d: digit,
+  D: not(digit),
+  w: word,
+  W: not(word),
+  s: space,
+  S: not(space),
+};
 const POSIX: Readonly<Record<string, Test>> = {
-  alnum: anyOf(digit, range(65, 90), range(97, 122)), alpha: anyOf(range(65, 90), range(97, 122)), ascii: range(0, 127), blank: anyOf(one(' '), one('\t')),
-  cntrl: anyOf(range(0, 31), range(127, 127)), digit, graph: range(33, 126), lower: range(97, 122), print: range(32, 126),
-  punct: anyOf(range(33, 47), range(58, 64), range(91, 96), range(123, 126)), space: anyOf(space, one('\v')), upper: range(65, 90), word, xdigit: anyOf(digit, range(65, 70), range(97, 102)),
+  alnum: anyOf(digit, range(65, 90), range(97, 122)),
+  alpha: anyOf(range(65, 90), range(97, 122)),
+  ascii: range(0, 127),
+  blank: anyOf(one(' '), one('\t')),
+  cntrl: anyOf(range(0, 31), range(127, 127)),
+  digit,
+  graph: range(33, 126),
+  lower: range(97, 122),
+  print: range(32, 126),
+  punct: anyOf(range(33, 47), range(58, 64), range(91, 96), range(123, 126)),
+  space: anyOf(space, one('\v')),
+  upper: range(65, 90),
+  word,
+  xdigit: anyOf(digit, range(65, 70), range(97, 102)),
 };
 const CONTROL: Readonly<Record<string, number>> = { a: 7, f: 12, t: 9, n: 10, r: 13, v: 11 };
 
 /** Also matches the other cases of a character. */
-const folded = (test: Test): Test => (c) => {
-  if (test(c)) return true;
-  const s = String.fromCodePoint(c);
-  return [s.toLowerCase(), s.toUpperCase()].some((t) => t.length > 0 && code(t) !== c && [...t].length === 1 && test(code(t)));
-};
+const folded =
+  (test: Test): Test =>
+  (c) => {
+    if (test(c)) return true;
+    const s = String.fromCodePoint(c);
+    return [s.toLowerCase(), s.toUpperCase()].some(
+      (t) => t.length > 0 && code(t) !== c && [...t].length === 1 && test(code(t)),
+    );
+  };
 
 function parse(pattern: string): Tree {
   const text = [...pattern];
   let at = 0;
-  const bad = (what: string): never => fail('attribute_invalid', `pattern ${JSON.stringify(pattern)}: ${what} at ${at}`);
+  const bad = (what: string): never =>
+    fail('attribute_invalid', `pattern ${JSON.stringify(pattern)}: ${what} at ${at}`);
   const take = (s: string): boolean => {
     if (text.slice(at, at + s.length).join('') !== s) return false;
     at += s.length;
@@ -66,7 +105,9 @@ function parse(pattern: string): Tree {
       try {
         const property = new RegExp(/^[A-Za-z_]+$/.test(name) ? `^\\p{${form}}$` : '(?!', 'u');
         return flip ? (c) => !property.test(String.fromCodePoint(c)) : (c) => property.test(String.fromCodePoint(c));
-      } catch { /* Not a category; perhaps a script. */ }
+      } catch {
+        /* Not a category; perhaps a script. */
+      }
     }
     return bad(`no property ${name}`);
   }
@@ -116,16 +157,25 @@ function parse(pattern: string): Tree {
     at++;
     return negative ? not(anyOf(...tests)) : anyOf(...tests);
   }
-  const member = (): Test | number => { const c = text[at++]!; return c === '\\' ? escaped() : code(c); };
+  const member = (): Test | number => {
+    const c = text[at++]!;
+    return c === '\\' ? escaped() : code(c);
+  };
 
   function alternatives(flags: Flags, depth: number): Tree {
     if (depth > MAX_DEPTH) bad('too many groups in one another');
     const ways: Tree[][] = [[]];
     let now = flags;
     while (at < text.length && text[at] !== ')') {
-      if (take('|')) { ways.push([]); continue; }
+      if (take('|')) {
+        ways.push([]);
+        continue;
+      }
       const change = flagChange(now);
-      if (change) { now = change; continue; }
+      if (change) {
+        now = change;
+        continue;
+      }
       ways.at(-1)!.push(...repeated(now, depth));
     }
     return { is: 'any', of: ways.map((of) => ({ is: 'all', of })) };
@@ -169,7 +219,12 @@ function parse(pattern: string): Tree {
     take('?');
     if (/^[*+?]$/.test(text[at] ?? '')) bad('a repetition of a repetition');
     const short: Readonly<Record<string, readonly number[]>> = { '*': [0, Infinity], '+': [1, Infinity], '?': [0, 1] };
-    const [min = 0, max = min] = short[found[0]] ?? found[0].slice(1, -1).split(',').map((n) => (n === '' ? Infinity : Number(n)));
+    const [min = 0, max = min] =
+      short[found[0]] ??
+      found[0]
+        .slice(1, -1)
+        .split(',')
+        .map((n) => (n === '' ? Infinity : Number(n)));
     if (min > max || min > MAX_REPEAT || (max !== Infinity && max > MAX_REPEAT)) bad(`no repetition ${found[0]}`);
     const last = items.at(-1) ?? bad('nothing to repeat');
     return [...items.slice(0, -1), { is: 'repeat', of: last, min, max }];
@@ -180,14 +235,24 @@ function parse(pattern: string): Tree {
     const char = (test: Test): Tree[] => [{ is: 'char', test: flags.i ? folded(test) : test }];
     const c = text[at++]!;
     switch (c) {
-      case '(': return [group(flags, depth)];
-      case '[': return char(set());
-      case '.': return char(flags.s ? () => true : not(one('\n')));
-      case '^': return [{ is: 'at', place: flags.m ? 'lineStart' : 'start' }];
-      case '$': return [{ is: 'at', place: flags.m ? 'lineEnd' : 'end' }];
-      case '*': case '+': case '?': return bad('nothing to repeat');
-      case '\\': break;
-      default: return char(one(c));
+      case '(':
+        return [group(flags, depth)];
+      case '[':
+        return char(set());
+      case '.':
+        return char(flags.s ? () => true : not(one('\n')));
+      case '^':
+        return [{ is: 'at', place: flags.m ? 'lineStart' : 'start' }];
+      case '$':
+        return [{ is: 'at', place: flags.m ? 'lineEnd' : 'end' }];
+      case '*':
+      case '+':
+      case '?':
+        return bad('nothing to repeat');
+      case '\\':
+        break;
+      default:
+        return char(one(c));
     }
     if (take('A')) return [{ is: 'at', place: 'start' }];
     if (take('z')) return [{ is: 'at', place: 'end' }];
@@ -209,7 +274,12 @@ function parse(pattern: string): Tree {
 }
 
 /** A state reads a character, checks where it stands, or goes on to both `next` and `other`; the last state accepts. */
-interface State { readonly test?: Test; readonly place?: Place; next: number; other?: number }
+interface State {
+  readonly test?: Test;
+  readonly place?: Place;
+  next: number;
+  other?: number;
+}
 
 function compile(tree: Tree): State[] {
   const states: State[] = [];
@@ -222,10 +292,14 @@ function compile(tree: Tree): State[] {
   const build = (t: Tree, next: number): number => {
     if (++visited > 10 * MAX_STATES) fail('attribute_invalid', 'the pattern is too large');
     switch (t.is) {
-      case 'char': return add({ test: t.test, next });
-      case 'at': return add({ place: t.place, next });
-      case 'all': return t.of.reduceRight((to, part) => build(part, to), next);
-      case 'any': return t.of.map((way) => build(way, next)).reduceRight((other, way) => add({ next: way, other }));
+      case 'char':
+        return add({ test: t.test, next });
+      case 'at':
+        return add({ place: t.place, next });
+      case 'all':
+        return t.of.reduceRight((to, part) => build(part, to), next);
+      case 'any':
+        return t.of.map((way) => build(way, next)).reduceRight((other, way) => add({ next: way, other }));
       case 'repeat': {
         let to = next;
         if (t.max === Infinity) {
@@ -243,7 +317,9 @@ function compile(tree: Tree): State[] {
   return states;
 }
 
-/** A function that says whether a whole text matches `pattern`. @throws attribute_invalid for what RE2 would not take */
+/**
+ * A function that says whether a whole text matches `pattern`. @throws attribute_invalid for what RE2 would not take
+ */
 export function fullMatcher(pattern: string): (text: string) => boolean {
   const states = compile(parse(pattern));
   const isWord = (c: number | undefined): boolean => c !== undefined && word(c);
@@ -253,11 +329,16 @@ export function fullMatcher(pattern: string): (text: string) => boolean {
     let here: number[] = [];
     const stands = (place: Place, i: number): boolean => {
       switch (place) {
-        case 'start': return i === 0;
-        case 'end': return i === points.length;
-        case 'lineStart': return i === 0 || points[i - 1] === 10;
-        case 'lineEnd': return i === points.length || points[i] === 10;
-        default: return (isWord(points[i - 1]) !== isWord(points[i])) === (place === 'word');
+        case 'start':
+          return i === 0;
+        case 'end':
+          return i === points.length;
+        case 'lineStart':
+          return i === 0 || points[i - 1] === 10;
+        case 'lineEnd':
+          return i === points.length || points[i] === 10;
+        default:
+          return (isWord(points[i - 1]) !== isWord(points[i])) === (place === 'word');
       }
     };
     const enter = (from: number, i: number): void => {

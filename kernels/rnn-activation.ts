@@ -3,7 +3,10 @@ import { fail } from '../src/core/errors.ts';
 type Curve = (x: number) => number;
 const sigmoid: Curve = (x) => 1 / (1 + Math.exp(-x));
 
-/** Name in lower case -> [default alpha, default beta, the function]. Defaults are those of the stand-alone ONNX operators. */
+/**
+ * Name in lower case -> [default alpha, default beta, the function]. Defaults are those of the stand-alone ONNX
+ * operators.
+ */
 const CURVES: Readonly<Record<string, readonly [number, number, (alpha: number, beta: number) => Curve]>> = {
   relu: [0, 0, () => (x) => (x < 0 ? 0 : x)],
   tanh: [0, 0, () => Math.tanh],
@@ -24,14 +27,19 @@ const CURVES: Readonly<Record<string, readonly [number, number, (alpha: number, 
 /** Does the function of this name use alpha, beta? Attribute lists hold values only for functions that do. */
 export function activationUses(name: string): readonly [alpha: boolean, beta: boolean] {
   const n = name.toLowerCase();
-  return [['affine', 'leakyrelu', 'thresholdedrelu', 'scaledtanh', 'hardsigmoid', 'elu'].includes(n), ['affine', 'scaledtanh', 'hardsigmoid'].includes(n)];
+  return [
+    ['affine', 'leakyrelu', 'thresholdedrelu', 'scaledtanh', 'hardsigmoid', 'elu'].includes(n),
+    ['affine', 'scaledtanh', 'hardsigmoid'].includes(n),
+  ];
 }
 
 /**
- * An activation by ONNX's name, in any case: those of LSTM, GRU and RNN, and those that fused operators name; `Clip` takes
- * its bounds as alpha and beta. @throws attribute_invalid
+ * An activation by ONNX's name, in any case: those of LSTM, GRU and RNN, and those that fused operators name; `Clip`
+ * takes its bounds as alpha and beta. @throws attribute_invalid
  */
 export function activation(name: string, alpha?: number, beta?: number): Curve {
-  const found = Object.hasOwn(CURVES, name.toLowerCase()) ? CURVES[name.toLowerCase()]! : fail('attribute_invalid', `unknown activation ${JSON.stringify(name)}`);
+  const found = Object.hasOwn(CURVES, name.toLowerCase())
+    ? CURVES[name.toLowerCase()]!
+    : fail('attribute_invalid', `unknown activation ${JSON.stringify(name)}`);
   return found[2](alpha ?? found[0], beta ?? found[1]);
 }

@@ -5,7 +5,13 @@ import { float, floats, int, string, strings } from './define.ts';
 import { activation, activationUses } from './rnn-activation.ts';
 
 export const rnnAttrs = {
-  activation_alpha: floats(), activation_beta: floats(), activations: strings(), clip: float(), direction: string('forward'), hidden_size: int(), layout: int(0),
+  activation_alpha: floats(),
+  activation_beta: floats(),
+  activations: strings(),
+  clip: float(),
+  direction: string('forward'),
+  hidden_size: int(),
+  layout: int(0),
 };
 export interface RnnAttrs {
   readonly activation_alpha?: readonly number[] | undefined;
@@ -17,7 +23,11 @@ export interface RnnAttrs {
   readonly layout: number;
 }
 
-export interface ActivationSpec { readonly name: string; readonly alpha: number | undefined; readonly beta: number | undefined }
+export interface ActivationSpec {
+  readonly name: string;
+  readonly alpha: number | undefined;
+  readonly beta: number | undefined;
+}
 export interface RnnShape {
   readonly steps: number;
   readonly batch: number;
@@ -38,17 +48,31 @@ type Shaped = Pick<Fact, 'shape'> | null | undefined;
  * `gates` matrices in W and R, stored transposed ([directions, in, gates * hidden]) if `transposed`. Inputs as ONNX orders them:
  * X, W, R, B, sequence_lens, initial_h and, for an LSTM, initial_c and P. @throws attribute_invalid, shape_mismatch
  */
-export function rnnShape(inputs: readonly Shaped[], attrs: RnnAttrs, gates: number, defaults: readonly string[], transposed = false): RnnShape {
-  const x = inputs[0]?.shape ?? [], w = inputs[1]?.shape ?? [], r = inputs[2]?.shape ?? [];
-  if (!['forward', 'reverse', 'bidirectional'].includes(attrs.direction)) fail('attribute_invalid', `direction ${JSON.stringify(attrs.direction)} must be forward, reverse or bidirectional`);
+export function rnnShape(
+  inputs: readonly Shaped[],
+  attrs: RnnAttrs,
+  gates: number,
+  defaults: readonly string[],
+  transposed = false,
+): RnnShape {
+  const x = inputs[0]?.shape ?? [];
+  const w = inputs[1]?.shape ?? [];
+  const r = inputs[2]?.shape ?? [];
+  if (!['forward', 'reverse', 'bidirectional'].includes(attrs.direction))
+    fail('attribute_invalid', `direction ${JSON.stringify(attrs.direction)} must be forward, reverse or bidirectional`);
   if (attrs.layout !== 0 && attrs.layout !== 1) fail('attribute_invalid', `layout ${attrs.layout} must be 0 or 1`);
-  if (x.length !== 3 || w.length !== 3 || r.length !== 3) fail('shape_mismatch', `X [${x}], W [${w}] and R [${r}] must be of rank 3`);
+  if (x.length !== 3 || w.length !== 3 || r.length !== 3)
+    fail('shape_mismatch', `X [${x}], W [${w}] and R [${r}] must be of rank 3`);
   const [steps, batch] = attrs.layout === 0 ? [x[0]!, x[1]!] : [x[1]!, x[0]!];
-  const input = x[2]!, reversed = attrs.direction === 'bidirectional' ? [false, true] : [attrs.direction === 'reverse'];
-  const n = reversed.length, hidden = transposed ? r[1]! : r[2]!;
-  if (attrs.hidden_size !== undefined && attrs.hidden_size !== hidden) fail('attribute_invalid', `hidden_size ${attrs.hidden_size} is not that of R [${r}]`);
+  const input = x[2]!;
+  const reversed = attrs.direction === 'bidirectional' ? [false, true] : [attrs.direction === 'reverse'];
+  const n = reversed.length;
+  const hidden = transposed ? r[1]! : r[2]!;
+  if (attrs.hidden_size !== undefined && attrs.hidden_size !== hidden)
+    fail('attribute_invalid', `hidden_size ${attrs.hidden_size} is not that of R [${r}]`);
   const expect = (what: string, got: Shaped, need: readonly number[]): void => {
-    if (got && String(got.shape) !== String(need)) fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
+    if (got && String(got.shape) !== String(need))
+      fail('shape_mismatch', `${what} has shape [${got.shape}], not [${need}]`);
   };
   expect('W', inputs[1], transposed ? [n, input, gates * hidden] : [n, gates * hidden, input]);
   expect('R', inputs[2], transposed ? [n, hidden, gates * hidden] : [n, gates * hidden, hidden]);
@@ -58,14 +82,27 @@ export function rnnShape(inputs: readonly Shaped[], attrs: RnnAttrs, gates: numb
   expect('initial_h', inputs[5], state);
   expect('initial_c', inputs[6], state);
   expect('P', inputs[7], [n, 3 * hidden]);
-  return { steps, batch, input, hidden, reversed, activations: activationsOf(attrs, n, defaults), state, y: attrs.layout === 0 ? [steps, n, batch, hidden] : [batch, steps, n, hidden] };
+  return {
+    steps,
+    batch,
+    input,
+    hidden,
+    reversed,
+    activations: activationsOf(attrs, n, defaults),
+    state,
+    y: attrs.layout === 0 ? [steps, n, batch, hidden] : [batch, steps, n, hidden],
+  };
 }
 
 /** Lists of alpha and beta have entries only for the functions that use them, in order. */
 function activationsOf(attrs: RnnAttrs, directions: number, defaults: readonly string[]): ActivationSpec[][] {
-  const names = attrs.activations?.length ? attrs.activations : Array.from({ length: directions }, () => defaults).flat();
-  if (names.length !== directions * defaults.length) fail('attribute_invalid', `activations [${names}] must have ${directions * defaults.length} entries`);
-  const alphas = [...(attrs.activation_alpha ?? [])], betas = [...(attrs.activation_beta ?? [])];
+  const names = attrs.activations?.length
+    ? attrs.activations
+    : Array.from({ length: directions }, () => defaults).flat();
+  if (names.length !== directions * defaults.length)
+    fail('attribute_invalid', `activations [${names}] must have ${directions * defaults.length} entries`);
+  const alphas = [...(attrs.activation_alpha ?? [])];
+  const betas = [...(attrs.activation_beta ?? [])];
   const all = names.map((name): ActivationSpec => {
     activation(name);
     const [alpha, beta] = activationUses(name);

@@ -7,7 +7,8 @@ import type { InferCall, OutFact } from './define.ts';
 
 /** An axis in [0, rank); negative counts from the end. */
 export function axisOf(axis: number, rank: number, what = 'axis'): number {
-  if (!Number.isInteger(axis) || axis < -rank || axis >= rank) fail('attribute_invalid', `${what} ${axis} is outside a tensor of rank ${rank}`);
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
+    fail('attribute_invalid', `${what} ${axis} is outside a tensor of rank ${rank}`);
   return axis < 0 ? axis + rank : axis;
 }
 /** Distinct axes in [0, rank), in the order given. */
@@ -26,7 +27,8 @@ export function broadcast(...shapes: readonly (readonly number[])[]): number[] {
       const at = rank - s.length + i;
       const d = s[i]!;
       if (d === 1) continue;
-      if (out[at] !== 1 && out[at] !== d) fail('shape_mismatch', `shapes ${shapes.map((t) => `[${t}]`).join(' and ')} do not broadcast`);
+      if (out[at] !== 1 && out[at] !== d)
+        fail('shape_mismatch', `shapes ${shapes.map((t) => `[${t}]`).join(' and ')} do not broadcast`);
       out[at] = d;
     }
   }
@@ -43,8 +45,16 @@ export function broadcastStrides(shape: readonly number[], to: readonly number[]
   return out;
 }
 
-/** Calls `visit(outputIndex, sourceOffset)` for each element of `shape` in row-major order, the offset moving by `strides`. */
-export function eachOffset(shape: readonly number[], strides: readonly number[], visit: (i: number, offset: number) => void, start = 0): void {
+/**
+ * Calls `visit(outputIndex, sourceOffset)` for each element of `shape` in row-major order, the offset moving by
+ * `strides`.
+ */
+export function eachOffset(
+  shape: readonly number[],
+  strides: readonly number[],
+  visit: (i: number, offset: number) => void,
+  start = 0,
+): void {
   const rank = shape.length;
   const index = new Array<number>(rank).fill(0);
   let offset = start;
@@ -61,17 +71,22 @@ export function eachOffset(shape: readonly number[], strides: readonly number[],
 
 /** The rank must be one of these. */
 export function rankOf(fact: Fact, what: string, ...ranks: number[]): void {
-  if (!ranks.includes(fact.shape.length)) fail('shape_mismatch', `${what} has shape [${fact.shape}]; its rank must be ${ranks.join(' or ')}`);
+  if (!ranks.includes(fact.shape.length))
+    fail('shape_mismatch', `${what} has shape [${fact.shape}]; its rank must be ${ranks.join(' or ')}`);
 }
 
 /** `infer` of an operator whose output is like input `i`. */
-export const sameAs = (i = 0, dtype?: DType) => (call: InferCall): OutFact[] => [{ dtype: dtype ?? call.fact(i).dtype, shape: call.fact(i).shape }];
+export const sameAs =
+  (i = 0, dtype?: DType) =>
+  (call: InferCall): OutFact[] => [{ dtype: dtype ?? call.fact(i).dtype, shape: call.fact(i).shape }];
 
 /** `infer` of a broadcasting operator. */
-export const broadcasting = (dtype?: DType) => (call: InferCall): OutFact[] => {
-  const facts = call.inputs.filter((f): f is Fact => f !== null);
-  return [{ dtype: dtype ?? facts[0]!.dtype, shape: broadcast(...facts.map((f) => f.shape)) }];
-};
+export const broadcasting =
+  (dtype?: DType) =>
+  (call: InferCall): OutFact[] => {
+    const facts = call.inputs.filter((f): f is Fact => f !== null);
+    return [{ dtype: dtype ?? facts[0]!.dtype, shape: broadcast(...facts.map((f) => f.shape)) }];
+  };
 
 /** [batch, channels, inner]: a tensor of images or signals, channels first. */
 export function planes(shape: readonly number[], least = 2): { batch: number; channels: number; inner: number } {
@@ -80,5 +95,6 @@ export function planes(shape: readonly number[], least = 2): { batch: number; ch
 }
 /** @throws shape_mismatch if a fact, where there is one, has another shape */
 export function expectShape(fact: Fact | null | undefined, shape: readonly number[], what: string): void {
-  if (fact && String(fact.shape) !== String(shape)) fail('shape_mismatch', `${what} has shape [${fact.shape}]; it must be [${shape}]`);
+  if (fact && String(fact.shape) !== String(shape))
+    fail('shape_mismatch', `${what} has shape [${fact.shape}]; it must be [${shape}]`);
 }

@@ -26,4 +26,5 @@ export function roundEven(v: number): number {
 /** x Φ(x), Φ the normal distribution's. */
 export const gelu = (v: number): number => 0.5 * v * (1 + erf(v * Math.SQRT1_2));
 /** The tanh approximation of `gelu`. */
-export const geluTanh = (v: number): number => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
+export const geluTanh = (v: number): number =>
+  0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));

@@ -12,7 +12,12 @@ const isWhole = (d: string): boolean => !/^(u?int[24]|float4e2m1)$/.test(d);
 
 /** https://onnx.ai/onnx/operators/onnx__Where.html */
 const where: Op = defineOp({
-  op: 'Where', since: [9, 16], inputs: ['condition: B', 'X: T', 'Y: T'], outputs: ['output: T'], types: { B: ['bool'], T: ALL.filter(isWhole) }, attrs: {},
+  op: 'Where',
+  since: [9, 16],
+  inputs: ['condition: B', 'X: T', 'Y: T'],
+  outputs: ['output: T'],
+  types: { B: ['bool'], T: ALL.filter(isWhole) },
+  attrs: {},
   infer: (call) => [{ dtype: call.fact(1).dtype, shape: broadcast(...[0, 1, 2].map((i) => call.fact(i).shape)) }],
   map: ([c, a, b]) => x.select(c!, a!, b!),
   reference: (call) => {
@@ -22,20 +27,29 @@ const where: Op = defineOp({
     const to = out.data as unknown[];
     const parts = a.dtype.startsWith('complex') ? 2 : 1;
     const given = spread(c.data as Uint8Array, c.shape, shape);
-    const copy = (t: Tensor, when: boolean): void => eachOffset(shape, broadcastStrides(t.shape, shape), (i, o) => {
-      if ((given[i] !== 0) === when) for (let p = 0; p < parts; p++) to[i * parts + p] = t.data[o * parts + p];
-    });
+    const copy = (t: Tensor, when: boolean): void =>
+      eachOffset(shape, broadcastStrides(t.shape, shape), (i, o) => {
+        if ((given[i] !== 0) === when) for (let p = 0; p < parts; p++) to[i * parts + p] = t.data[o * parts + p];
+      });
     copy(a, true);
     copy(b, false);
     return [out];
   },
 });
 
-const scalar = (fact: Fact | null, what: string): void => { if (fact && sizeOf(fact.shape) !== 1) fail('shape_mismatch', `${what} must be one number, not of shape [${fact.shape}]`); };
+const scalar = (fact: Fact | null, what: string): void => {
+  if (fact && sizeOf(fact.shape) !== 1)
+    fail('shape_mismatch', `${what} must be one number, not of shape [${fact.shape}]`);
+};
 
 /** https://onnx.ai/onnx/operators/onnx__Clip.html. The attributes are how opsets below 11 give the bounds. */
 const clip: Op = defineOp({
-  op: 'Clip', since: [1, 6, 11, 12, 13], inputs: ['input: T', 'min: T?', 'max: T?'], outputs: ['output: T'], types: { T: NUMERIC }, attrs: { min: float(), max: float() },
+  op: 'Clip',
+  since: [1, 6, 11, 12, 13],
+  inputs: ['input: T', 'min: T?', 'max: T?'],
+  outputs: ['output: T'],
+  types: { T: NUMERIC },
+  attrs: { min: float(), max: float() },
   normalize: noHints,
   infer: (call) => {
     scalar(call.inputs[1] ?? null, 'min');
@@ -60,7 +74,11 @@ const clip: Op = defineOp({
       }
       return [out];
     }
-    const [from, min, max] = [numbers(t), low ? numbers(low)[0]! : (call.attrs.min ?? -Infinity), high ? numbers(high)[0]! : (call.attrs.max ?? Infinity)];
+    const [from, min, max] = [
+      numbers(t),
+      low ? numbers(low)[0]! : (call.attrs.min ?? -Infinity),
+      high ? numbers(high)[0]! : (call.attrs.max ?? Infinity),
+    ];
     const write = writer(out);
     for (let i = 0; i < from.length; i++) write(i, Math.min(Math.max(from[i]!, min), max));
     return [out];

@@ -1,14 +1,16 @@
 /**
  * Memory planning: where each block goes in a few buffers, so that what is never live together shares bytes.
  *
- * The unit of reuse is a SLAB, one buffer with a planned offset for every block. Two blocks may overlap in a slab if no step
- * finds both live. One slab would do for a CPU. WebGPU refuses a dispatch that binds one buffer both read-only and writable, even
- * where the ranges are disjoint, so there what a step writes and what it reads go to different slabs: packing with colours.
+ * The unit of reuse is a SLAB, one buffer with a planned offset for every block. Two blocks may overlap in a slab if no
+ * step finds both live. One slab would do for a CPU. WebGPU refuses a dispatch that binds one buffer both read-only and
+ * writable, even where the ranges are disjoint, so there what a step writes and what it reads go to different slabs:
+ * packing with colours.
  *
- * Both halves are NP-hard; blocks are placed greedily, one after another, each where it makes the slabs grow least. This is greedy-by-size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
- * (arXiv:2001.03288), with colours. What is searched is the order: several are tried, then the best is perturbed, above all
- * by moving the blocks that end at a slab's top. The search counts evaluations, not time, and draws from a seeded generator: equal
- * inputs give equal plans on every machine.
+ * Both halves are NP-hard; blocks are placed greedily, one after another, each where it makes the slabs grow least.
+ * This is greedy-by-size of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
+ * (arXiv:2001.03288), with colours. What is searched is the order: several are tried, then the best is perturbed, above
+ * all by moving the blocks that end at a slab's top. The search counts evaluations, not time, and draws from a seeded
+ * generator: equal inputs give equal plans on every machine.
  */
 import type { Block } from './lifetimes.ts';
 
@@ -28,41 +30,75 @@ export interface MemoryPlan {
 interface Way {
   readonly order: Int32Array;
   readonly choice: Choice;
-  /** Bytes of all slabs over the lower bound where the order was searched for: plans made this way are not measured by one another. */
+  /**
+   * Bytes of all slabs over the lower bound where the order was searched for: plans made this way are not measured by
+   * one another.
+   */
   readonly ratio: number;
-  /** What came of it, and of what: blocks of the same lifetimes and conflicts keep their slab and who lies under whom. */
+  /**
+   * What came of it, and of what: blocks of the same lifetimes and conflicts keep their slab and who lies under whom.
+   */
   readonly blocks: readonly Block[];
   readonly conflicts: readonly (readonly [number, number])[];
   readonly problem: Problem;
   readonly layout: Layout;
-  /** Blocks from the floors up; of each, from `from[i]` on in `under`, those in its slab that it meets and that lie lower. Made when first asked for. */
+  /**
+   * Blocks from the floors up; of each, from `from[i]` on in `under`, those in its slab that it meets and that lie
+   * lower. Made when first asked for.
+   */
   stack?: { readonly order: Int32Array; readonly from: Int32Array; readonly under: Int32Array };
 }
-export interface Place { readonly slab: number; readonly offset: number }
+export interface Place {
+  readonly slab: number;
+  readonly offset: number;
+}
 
 export interface SlabOptions {
-  /** Numbers of slabs to try; the smallest total wins. Further slabs are opened only where the conflicts or `maxSlabBytes` leave no other way. Default [3, 4]. */
+  /**
+   * Numbers of slabs to try; the smallest total wins. Further slabs are opened only where the conflicts or
+   * `maxSlabBytes` leave no other way. Default [3, 4].
+   */
   readonly slabs?: number | readonly number[];
   /** Of offsets and sizes, in bytes. Default 256, WebGPU's for storage bindings. */
   readonly alignment?: number;
   /** No slab grows past this, except for one block that is larger by itself. */
   readonly maxSlabBytes?: number;
   /**
-   * Where as many blocks went before, with other sizes: blocks of the same lifetimes, and the same conflicts, stay one above another in their slabs;
-   * others are placed in the same order. Either only where that needs at most 1.01 times as much over the lower bound as the search it began with found, or next to nothing.
+   * Where as many blocks went before, with other sizes: blocks of the same lifetimes, and the same conflicts, stay one
+   * above another in their slabs; others are placed in the same order. Either only where that needs at most 1.01 times
+   * as much over the lower bound as the search it began with found, or next to nothing.
    */
   readonly like?: MemoryPlan;
-  /** Orders to evaluate after the first few; the time is linear in it. Default 60, and none for a heap, where no search found better on any of our nets. */
+  /**
+   * Orders to evaluate after the first few; the time is linear in it. Default 60, and none for a heap, where no search
+   * found better on any of our nets.
+   */
   readonly effort?: number;
 }
 
 /** Places blocks in slabs so that the two blocks of a conflict never share one. */
-export function planSlabs(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], options: SlabOptions = {}): MemoryPlan {
-  const counts = typeof options.slabs === 'number' ? [options.slabs] : options.slabs ?? [3, 4];
-  return search(blocks, conflicts, counts, options.alignment ?? 256, options.maxSlabBytes ?? Infinity, options.effort ?? 60, SLAB_SLACK, options.like);
+export function planSlabs(
+  blocks: readonly Block[],
+  conflicts: readonly (readonly [number, number])[],
+  options: SlabOptions = {},
+): MemoryPlan {
+  const counts = typeof options.slabs === 'number' ? [options.slabs] : (options.slabs ?? [3, 4]);
+  return search(
+    blocks,
+    conflicts,
+    counts,
+    options.alignment ?? 256,
+    options.maxSlabBytes ?? Infinity,
+    options.effort ?? 60,
+    SLAB_SLACK,
+    options.like,
+  );
 }
 
-/** What is this much above the lower bound, or this many bytes, is not worth a search: a plan is made for every new set of dims. */
+/**
+ * What is this much above the lower bound, or this many bytes, is not worth a search: a plan is made for every new set
+ * of dims.
+ */
 const HEAP_SLACK = 1.03;
 const SLAB_SLACK = 1.01;
 const FEW_BYTES = 4096;
@@ -70,8 +106,13 @@ const FEW_BYTES = 4096;
 const AS_NEAR = 1.01;
 
 const NONE: readonly (readonly [number, number])[] = [];
-/** Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place. */
-export function planHeap(blocks: readonly Block[], options: Pick<SlabOptions, 'alignment' | 'effort' | 'like'> = {}): MemoryPlan {
+/**
+ * Packs blocks into one region, for memory that kernels address freely: one slab, or none if there is nothing to place.
+ */
+export function planHeap(
+  blocks: readonly Block[],
+  options: Pick<SlabOptions, 'alignment' | 'effort' | 'like'> = {},
+): MemoryPlan {
   return search(blocks, NONE, [1], options.alignment ?? 64, Infinity, options.effort ?? 0, HEAP_SLACK, options.like);
 }
 
@@ -97,27 +138,65 @@ interface Problem {
   readonly rivals: readonly Int32Array[];
   readonly maxSlabBytes: number;
 }
-interface Layout { readonly slabOf: Int32Array; readonly offsetOf: Float64Array; readonly slabs: number[]; readonly total: number }
+interface Layout {
+  readonly slabOf: Int32Array;
+  readonly offsetOf: Float64Array;
+  readonly slabs: number[];
+  readonly total: number;
+}
 
-function search(blocks: readonly Block[], conflicts: readonly (readonly [number, number])[], counts: readonly number[], alignment: number, maxSlabBytes: number, effort: number, slack: number, like?: MemoryPlan): MemoryPlan {
+function search(
+  blocks: readonly Block[],
+  conflicts: readonly (readonly [number, number])[],
+  counts: readonly number[],
+  alignment: number,
+  maxSlabBytes: number,
+  effort: number,
+  slack: number,
+  like?: MemoryPlan,
+): MemoryPlan {
   const size = new Float64Array(blocks.length);
   for (let b = 0; b < size.length; b++) size[b] = align(blocks[b]!.bytes, alignment);
-  const live = liveBytes(blocks, size), lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
-  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES), way = like?.way, limit = Math.max(enough, AS_NEAR * lowerBound * (way?.ratio ?? 0));
+  const live = liveBytes(blocks, size);
+  const lowerBound = live.reduce((most, bytes) => Math.max(most, bytes), 0);
+  const enough = Math.max(lowerBound * slack, lowerBound + FEW_BYTES);
+  const way = like?.way;
+  const limit = Math.max(enough, AS_NEAR * lowerBound * (way?.ratio ?? 0));
   const same = way && sameSpans(way.blocks, blocks) && samePairs(way.conflicts, conflicts);
-  const problem: Problem = same ? { ...way.problem, size, maxSlabBytes } : { size, meets: meetings(blocks), rivals: rivalsOf(blocks.length, conflicts), maxSlabBytes };
-  const finish = (layout: Layout, { order, choice }: Pick<Way, 'order' | 'choice'>, ratio: number, stack?: Way['stack']): MemoryPlan => {
+  const problem: Problem = same
+    ? { ...way.problem, size, maxSlabBytes }
+    : { size, meets: meetings(blocks), rivals: rivalsOf(blocks.length, conflicts), maxSlabBytes };
+  const finish = (
+    layout: Layout,
+    { order, choice }: Pick<Way, 'order' | 'choice'>,
+    ratio: number,
+    stack?: Way['stack'],
+  ): MemoryPlan => {
     const place = new Map<number, Place>();
     for (let b = 0; b < size.length; b++) place.set(b, { slab: layout.slabOf[b]!, offset: layout.offsetOf[b]! });
-    return { slabs: layout.slabs, place, total: layout.total, lowerBound, way: { order, choice, ratio, blocks, conflicts, problem, layout, ...(stack ? { stack } : {}) } };
+    return {
+      slabs: layout.slabs,
+      place,
+      total: layout.total,
+      lowerBound,
+      way: { order, choice, ratio, blocks, conflicts, problem, layout, ...(stack ? { stack } : {}) },
+    };
   };
   if (same) {
-    const stack = (way.stack ??= stackOf(way)), sunk = stacked(way, size, stack);
-    if (sunk.total <= limit && sunk.slabs.every((bytes) => bytes <= maxSlabBytes)) return finish(sunk, way, way.ratio, stack);
+    const stack = (way.stack ??= stackOf(way));
+    const sunk = stacked(way, size, stack);
+    if (sunk.total <= limit && sunk.slabs.every((bytes) => bytes <= maxSlabBytes))
+      return finish(sunk, way, way.ratio, stack);
   }
   const known = way?.order.length === blocks.length ? greedy(problem, way.order, way.choice, limit) : null;
   if (known) return finish(known, way!, way!.ratio);
-  const { best, ...by } = climb(problem, orders(blocks, size, live), counts.flatMap((count) => (count === 1 ? [true] : [true, false]).map((snug) => ({ count, snug }))), effort, enough);
+  const { best, ...by } = climb(
+    problem,
+    orders(blocks, size, live),
+    counts.flatMap((count) => (count === 1 ? [true] : [true, false]).map((snug) => ({ count, snug }))),
+    effort,
+    enough,
+  );
   return finish(best, by, best.total / Math.max(1, lowerBound));
 }
 
@@ -144,21 +223,38 @@ function sameSpans(a: readonly Block[], b: readonly Block[]): boolean {
 
 /** Who lies under whom in a layout. */
 function stackOf({ problem: { meets }, layout: { slabOf, offsetOf } }: Way): NonNullable<Way['stack']> {
-  const order = Int32Array.from(slabOf.keys()).sort((a, b) => offsetOf[a]! - offsetOf[b]!), from = new Int32Array(order.length + 1), under: number[] = [];
+  const order = Int32Array.from(slabOf.keys()).sort((a, b) => offsetOf[a]! - offsetOf[b]!);
+  const from = new Int32Array(order.length + 1);
+  const under: number[] = [];
   order.forEach((b, i) => {
-    for (const other of meets[b]!) if (slabOf[other] === slabOf[b] && offsetOf[other]! < offsetOf[b]!) under.push(other);
+    for (const other of meets[b]!)
+      if (slabOf[other] === slabOf[b] && offsetOf[other]! < offsetOf[b]!) under.push(other);
     from[i + 1] = under.length;
   });
   return { order, from, under: Int32Array.from(under) };
 }
 
-/** The layout with other sizes: each block lies on the highest end of those that lay under it. Blocks that meet stay apart, since one of two lies under the other. */
-function stacked({ layout: { slabOf, slabs: { length } } }: Way, size: Float64Array, { order, from, under }: NonNullable<Way['stack']>): Layout {
-  const offsetOf = new Float64Array(size.length), slabs = new Array<number>(length).fill(0);
+/**
+ * The layout with other sizes: each block lies on the highest end of those that lay under it. Blocks that meet stay
+ * apart, since one of two lies under the other.
+ */
+function stacked(
+  {
+    layout: {
+      slabOf,
+      slabs: { length },
+    },
+  }: Way,
+  size: Float64Array,
+  { order, from, under }: NonNullable<Way['stack']>,
+): Layout {
+  const offsetOf = new Float64Array(size.length);
+  const slabs = new Array<number>(length).fill(0);
   for (let i = 0; i < order.length; i++) {
     let offset = 0;
     for (let j = from[i]!; j < from[i + 1]!; j++) offset = Math.max(offset, offsetOf[under[j]!]! + size[under[j]!]!);
-    const b = order[i]!, slab = slabOf[b]!;
+    const b = order[i]!;
+    const slab = slabOf[b]!;
     offsetOf[b] = offset;
     slabs[slab] = Math.max(slabs[slab]!, offset + size[b]!);
   }
@@ -180,13 +276,21 @@ function meetings(blocks: readonly Block[]): Int32Array[] {
   return meets.map((m) => Int32Array.from(m));
 }
 
-/** Orders to start from: by size, what is live at the fullest step first, by size times lifetime, by lifetime, by time. */
+/**
+ * Orders to start from: by size, what is live at the fullest step first, by size times lifetime, by lifetime, by time.
+ */
 function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array): Int32Array[] {
   const span = (b: number): number => blocks[b]!.last - blocks[b]!.first + 1;
   const bySize = (a: number, b: number): number => size[b]! - size[a]! || blocks[a]!.first - blocks[b]!.first || a - b;
-  const crowd = Float64Array.from(blocks, ({ first, last }) => live.subarray(first, last + 1).reduce((most, bytes) => Math.max(most, bytes), 0));
+  const crowd = Float64Array.from(blocks, ({ first, last }) =>
+    live.subarray(first, last + 1).reduce((most, bytes) => Math.max(most, bytes), 0),
+  );
   const keys: ((a: number, b: number) => number)[] = [
-    () => 0, (a, b) => crowd[b]! - crowd[a]!, (a, b) => size[b]! * span(b) - size[a]! * span(a), (a, b) => span(b) - span(a), (a, b) => blocks[a]!.first - blocks[b]!.first,
+    () => 0,
+    (a, b) => crowd[b]! - crowd[a]!,
+    (a, b) => size[b]! * span(b) - size[a]! * span(a),
+    (a, b) => span(b) - span(a),
+    (a, b) => blocks[a]!.first - blocks[b]!.first,
   ];
   return keys.map((key) => Int32Array.from(blocks.keys()).sort((a, b) => key(a, b) || bySize(a, b)));
 }
@@ -194,11 +298,22 @@ function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array
 /** A list longer than this is not kept sorted by insertion. */
 const LONG = 32;
 
-/** How many slabs to open, and which to take where several need not grow: the tightest gap, or else the largest slab, which keeps the small ones free. */
-interface Choice { readonly count: number; readonly snug: boolean }
+/**
+ * How many slabs to open, and which to take where several need not grow: the tightest gap, or else the largest slab,
+ * which keeps the small ones free.
+ */
+interface Choice {
+  readonly count: number;
+  readonly snug: boolean;
+}
 
 /** Places blocks in this order, in `count` slabs if it can; null as soon as they pass `limit` bytes. */
-function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Array, { count, snug }: Choice, limit: number): Layout | null {
+function greedy(
+  { size, meets, rivals, maxSlabBytes }: Problem,
+  order: Int32Array,
+  { count, snug }: Choice,
+  limit: number,
+): Layout | null {
   const slabOf = new Int32Array(size.length).fill(-1);
   const offsetOf = new Float64Array(size.length);
   const slabs: number[] = [];
@@ -206,11 +321,15 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
   const taken: number[][] = []; // of each slab, the placed blocks that this block meets, by offset
   let total = 0;
   for (let i = 0; i < order.length; i++) {
-    const b = order[i]!, bytes = size[b]!, others = meets[b]!, rival = rivals[b]!;
+    const b = order[i]!;
+    const bytes = size[b]!;
+    const others = meets[b]!;
+    const rival = rivals[b]!;
     for (let k = 0; k < slabs.length; k++) taken[k]!.length = 0;
     for (let j = 0; j < rival.length; j++) if (slabOf[rival[j]!]! >= 0) closedFor[slabOf[rival[j]!]!] = b;
     for (let j = 0; j < others.length; j++) {
-      const other = others[j]!, slab = slabOf[other]!;
+      const other = others[j]!;
+      const slab = slabOf[other]!;
       if (slab < 0 || closedFor[slab] === b) continue;
       const list = taken[slab]!;
       let at = list.push(other) - 1;
@@ -218,25 +337,45 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
       for (; at > 0 && offsetOf[list[at - 1]!]! > offsetOf[other]!; at--) list[at] = list[at - 1]!;
       list[at] = other;
     }
-    for (let k = 0; k < slabs.length; k++) if (taken[k]!.length > LONG) taken[k]!.sort((x, y) => offsetOf[x]! - offsetOf[y]!);
+    for (let k = 0; k < slabs.length; k++)
+      if (taken[k]!.length > LONG) taken[k]!.sort((x, y) => offsetOf[x]! - offsetOf[y]!);
 
-    let best = -1, bestOffset = 0, bestGrowth = Infinity, bestGap = Infinity;
+    let best = -1;
+    let bestOffset = 0;
+    let bestGrowth = Infinity;
+    let bestGap = Infinity;
     for (let k = 0; k < slabs.length; k++) {
       if (closedFor[k] === b) continue;
       const list = taken[k]!;
-      let offset = 0, gap = Infinity, end = 0;
+      let offset = 0;
+      let gap = Infinity;
+      let end = 0;
       for (let j = 0; j < list.length; j++) {
-        const start = offsetOf[list[j]!]!, room = start - end;
-        if (room >= bytes && room < gap) { gap = room; offset = end; }
+        const start = offsetOf[list[j]!]!;
+        const room = start - end;
+        if (room >= bytes && room < gap) {
+          gap = room;
+          offset = end;
+        }
         end = Math.max(end, start + size[list[j]!]!);
       }
-      if (gap === Infinity) { offset = end; gap = Math.max(bytes, slabs[k]! - end); }
+      if (gap === Infinity) {
+        offset = end;
+        gap = Math.max(bytes, slabs[k]! - end);
+      }
       const growth = Math.max(0, offset + bytes - slabs[k]!);
       if (offset > 0 && offset + bytes > maxSlabBytes) continue;
-      if (growth < bestGrowth || (growth === bestGrowth && (snug ? gap < bestGap : slabs[k]! > slabs[best]!))) { best = k; bestOffset = offset; bestGrowth = growth; bestGap = gap; }
+      if (growth < bestGrowth || (growth === bestGrowth && (snug ? gap < bestGap : slabs[k]! > slabs[best]!))) {
+        best = k;
+        bestOffset = offset;
+        bestGrowth = growth;
+        bestGap = gap;
+      }
     }
     if (best < 0 || (slabs.length < count && bytes < bestGrowth)) {
-      best = slabs.push(0) - 1; bestOffset = 0; bestGrowth = bytes;
+      best = slabs.push(0) - 1;
+      bestOffset = 0;
+      bestGrowth = bytes;
       taken.push([]);
       closedFor.push(-1);
     }
@@ -253,13 +392,25 @@ function greedy({ size, meets, rivals, maxSlabBytes }: Problem, order: Int32Arra
 const MANY = 64;
 
 /** The best start, then a walk from order to order that never gets worse, until `enough`. */
-function climb(problem: Problem, starts: readonly Int32Array[], choices: readonly Choice[], effort: number, enough: number): { best: Layout } & Pick<Way, 'order' | 'choice'> {
-  let order = starts[0]!, by = choices[0]!;
+function climb(
+  problem: Problem,
+  starts: readonly Int32Array[],
+  choices: readonly Choice[],
+  effort: number,
+  enough: number,
+): { best: Layout } & Pick<Way, 'order' | 'choice'> {
+  let order = starts[0]!;
+  let by = choices[0]!;
   let best = greedy(problem, order, by, Infinity)!;
-  for (const start of starts) for (const choice of choices) {
-    const found = best.total > enough ? greedy(problem, start, choice, best.total - 1) : null;
-    if (found) { best = found; order = start; by = choice; }
-  }
+  for (const start of starts)
+    for (const choice of choices) {
+      const found = best.total > enough ? greedy(problem, start, choice, best.total - 1) : null;
+      if (found) {
+        best = found;
+        order = start;
+        by = choice;
+      }
+    }
   const n = order.length;
   const random = generator(n);
   const meetings = problem.meets.reduce((sum, m) => sum + m.length, 0);
@@ -273,8 +424,13 @@ function climb(problem: Problem, starts: readonly Int32Array[], choices: readonl
     if (to < from) next.copyWithin(to + 1, to, from);
     else next.copyWithin(from, from + 1, to + 1);
     next[to] = order[from]!;
-    const choice = choices[i % choices.length]!, found = greedy(problem, next, choice, best.total);
-    if (found) { best = found; order = next; by = choice; }
+    const choice = choices[i % choices.length]!;
+    const found = greedy(problem, next, choice, best.total);
+    if (found) {
+      best = found;
+      order = next;
+      by = choice;
+    }
   }
   return { best, order, choice: by };
 }

@@ -15,7 +15,10 @@ import { type Graph, operatorsIn } from './core/graph.ts';
 import type { Plan } from './core/plan.ts';
 
 export interface GraphOptions extends ReadOptions {
-  /** Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and 'reassociates'. */
+  /**
+   * Merge operators and rewrite the graph; a list allows only rewrites of these kinds. Default true: 'exact' and
+   * 'reassociates'.
+   */
   readonly optimize?: boolean | readonly Exactness[];
   /** Operators that Sardonyx does not have, as `defineOperator` of `sardonyx/operators` makes them. */
   readonly operators?: readonly CustomOperator[];
@@ -38,9 +41,20 @@ export interface Loaded {
   settle(): Promise<void>;
 }
 
-/** Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed; `needs` is told which sets of operators it has, as its nodes come, and again when it is parsed. @throws what `openModel` and `parseModel` throw, op_unsupported, aborted */
-export async function loadGraph(source: ModelSource, options: GraphOptions, graphOnly = false, edit: (parsed: Graph) => Graph = (g) => g, needs: (sets: readonly SetName[]) => void = () => undefined): Promise<Loaded> {
-  const tell = (phase: Progress['phase'], loaded: number, total: number | null): void => options.onProgress?.({ phase, loaded, total });
+/**
+ * Reads a model's graph; `graphOnly`: nothing more, whatever it costs later; `edit` changes it as it was parsed;
+ * `needs` is told which sets of operators it has, as its nodes come, and again when it is parsed. @throws what
+ * `openModel` and `parseModel` throw, op_unsupported, aborted
+ */
+export async function loadGraph(
+  source: ModelSource,
+  options: GraphOptions,
+  graphOnly = false,
+  edit: (parsed: Graph) => Graph = (g) => g,
+  needs: (sets: readonly SetName[]) => void = () => undefined,
+): Promise<Loaded> {
+  const tell = (phase: Progress['phase'], loaded: number, total: number | null): void =>
+    options.onProgress?.({ phase, loaded, total });
   const ahead = (from: Uint8Array | Sparse): void => fetchAhead(setsOf(operatorsNamed(from)), options, needs);
   const opened = await openModel(source, options, graphOnly, ahead);
   const { name, bytesRead } = opened;
@@ -53,7 +67,11 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     ahead(opened.from);
     const model = parseModel(opened.from, (file, offset, length) => {
       const bytes = opened.read(file, offset, length);
-      if (loading && plan) Promise.resolve(bytes).then(() => tell('upload', Math.min(read += length, weights()), weights()), () => undefined);
+      if (loading && plan)
+        Promise.resolve(bytes).then(
+          () => tell('upload', Math.min((read += length), weights()), weights()),
+          () => undefined,
+        );
       return bytes;
     });
     tell('parse', 1, 1);
@@ -61,11 +79,18 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
     const sets = setsOf(operatorsIn(parsed));
     needs(sets);
     const [own, rules] = await Promise.all([definitionsOf(sets), rulesFor(options.optimize, sets)]);
-    const definitions = options.operators ? (await import('./custom-operators.ts')).withCustom(own, options.operators) : own;
+    const definitions = options.operators
+      ? (await import('./custom-operators.ts')).withCustom(own, options.operators)
+      : own;
     const normal = normalize(parsed, definitions);
     const graph = sets.includes('rare') ? (await import('./2-optimize/gradient.ts')).expandGradients(normal) : normal;
     return {
-      model: { ...model, graph: rewrite(graph, rules.free, definitions, options.trace) }, name, definitions, sets, rules, bytesRead,
+      model: { ...model, graph: rewrite(graph, rules.free, definitions, options.trace) },
+      name,
+      definitions,
+      sets,
+      rules,
+      bytesRead,
       planned: (made) => {
         if (!loading) return;
         plan = made;
@@ -89,20 +114,35 @@ export async function loadGraph(source: ModelSource, options: GraphOptions, grap
   }
 }
 
-/** Asks for what these operators need, while their model comes and is parsed. What is rare may be a function of the model's own, and what fails is asked for again. */
-function fetchAhead(named: readonly SetName[], { optimize }: GraphOptions, needs: (sets: readonly SetName[]) => void): void {
+/**
+ * Asks for what these operators need, while their model comes and is parsed. What is rare may be a function of the
+ * model's own, and what fails is asked for again.
+ */
+function fetchAhead(
+  named: readonly SetName[],
+  { optimize }: GraphOptions,
+  needs: (sets: readonly SetName[]) => void,
+): void {
   const sets = named.filter((set) => set !== 'rare');
   needs(sets);
   void Promise.all([definitionsOf(sets), rulesFor(optimize, sets)]).catch(() => undefined);
 }
 
 /** What the promise gives, unless the signal comes first; `late` then gets what comes after all. @throws aborted */
-export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined, late: (value: T) => unknown): Promise<T> {
+export function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  late: (value: T) => unknown,
+): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const stop = (): void => {
       promise.then(late, () => undefined);
-      try { fail('aborted', 'loading was aborted'); } catch (e) { reject(e); }
+      try {
+        fail('aborted', 'loading was aborted');
+      } catch (e) {
+        reject(e);
+      }
     };
     if (signal.aborted) return stop();
     signal.addEventListener('abort', stop, { once: true });

@@ -3,4 +3,8 @@ import type { PlanOptions, Preview } from './preview.ts';
 import type { SessionTools } from './session.ts';
 
 /** `planModel` of `preview.ts`, loaded when it is called. */
-export const planModel = async (source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> => (await import('./preview.ts')).planModel(source, options, tools);
+export const planModel = async (
+  source: ModelSource,
+  options: PlanOptions = {},
+  tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {},
+): Promise<Preview> => (await import('./preview.ts')).planModel(source, options, tools);

@@ -16,12 +16,16 @@ export type { PlanOptions, Preview } from './preview.ts';
 export type { ModelSource } from './0-read/open.ts';
 
 /**
- * A model at fixed dims as one file for one kind of device: its plan, its shaders or WASM modules, and its weights as kernels want them.
+ * A model at fixed dims as one file for one kind of device: its plan, its shaders or WASM modules, and its weights as
+ * kernels want them.
  * `sardonyx/run` runs it without parser, optimizer and operators. Made for what every such device offers unless `caps` says more.
  * @param options.device 'webgpu' (default) or 'wasm'
  * @throws what `planModel` throws; not_on_device, with the nodes, if one would run on the host
  */
-export async function compile(model: ModelSource, options: PlanOptions & { readonly device?: 'webgpu' | 'wasm' } = {}): Promise<Uint8Array<ArrayBuffer>> {
+export async function compile(
+  model: ModelSource,
+  options: PlanOptions & { readonly device?: 'webgpu' | 'wasm' } = {},
+): Promise<Uint8Array<ArrayBuffer>> {
   const caps = options.caps ?? (options.device === 'wasm' ? BASE_WASM : BASE_GPU);
   const { plan, constants } = await planModel(model, { ...options, caps, graphOnly: false });
   return writeCompiled({ plan, constants, caps }, packed);

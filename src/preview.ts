@@ -12,7 +12,8 @@ import { loadGraph } from './load.ts';
 import { bindable, draft, segmentRequest } from './runner.ts';
 import type { Dims, SessionOptions, SessionTools } from './session.ts';
 
-export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'operators' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
+export interface PlanOptions
+  extends Pick<SessionOptions, 'optimize' | 'operators' | 'trace' | 'externalData' | 'signal' | 'fetch'> {
   /** Sizes of the free dims, as a session takes them. */
   readonly dims?: Dims;
   /** What to plan for, with what every such device offers. Default 'webgpu'. */
@@ -20,8 +21,8 @@ export interface PlanOptions extends Pick<SessionOptions, 'optimize' | 'operator
   /** The machine to plan for, in place of `device`. */
   readonly caps?: Caps;
   /**
-   * Read no more than the graph, even of a model so small that a session reads it whole: weights then take no part in rewriting, and the plan
-   * may have a few more steps. Default: true for URLs, else false.
+   * Read no more than the graph, even of a model so small that a session reads it whole: weights then take no part in
+   * rewriting, and the plan may have a few more steps. Default: true for URLs, else false.
    */
   readonly graphOnly?: boolean;
   /** Bytes that weights and activations may take together, for `fits`. Default: what the device's limits allow. */
@@ -37,26 +38,62 @@ export interface Preview extends Fit {
   readonly graph: Graph;
   /** Nodes that would leave the device, and why. */
   readonly left: readonly Leaving[];
-  /** Bytes of the source that were read: of a file, a Blob, a URL with ranges or `{ size, read }`, those of the graph without its weights. */
+  /**
+   * Bytes of the source that were read: of a file, a Blob, a URL with ranges or `{ size, read }`, those of the graph
+   * without its weights.
+   */
   readonly bytesRead: number;
 }
 
 /**
- * The plan of a model at these dims, made without any device and without its weights: where every node would run, what it copies, what memory
- * it needs, whether a machine has room for it. Where shapes depend on data it covers the model up to there. `tools.freeDims`: the size of dims that `dims` does not name.
+ * The plan of a model at these dims, made without any device and without its weights: where every node would run, what
+ * it copies, what memory it needs, whether a machine has room for it. Where shapes depend on data it covers the model
+ * up to there. `tools.freeDims`: the size of dims that `dims` does not name.
  * @throws what `Session.load` throws, dimension_unbound, option_invalid
  */
-export async function planModel(source: ModelSource, options: PlanOptions = {}, tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {}): Promise<Preview> {
+export async function planModel(
+  source: ModelSource,
+  options: PlanOptions = {},
+  tools: Pick<SessionTools, 'placed'> & { readonly freeDims?: number } = {},
+): Promise<Preview> {
   const { device = 'webgpu', memory } = options;
-  if (!['webgpu', 'wasm', 'reference'].includes(device)) fail('option_invalid', `a plan is made for 'webgpu', 'wasm' or 'reference', not for ${JSON.stringify(device)}`);
-  if (memory !== undefined && !(memory >= 0)) fail('option_invalid', `memory is a number of bytes, not ${JSON.stringify(memory)}`);
+  if (!['webgpu', 'wasm', 'reference'].includes(device))
+    fail('option_invalid', `a plan is made for 'webgpu', 'wasm' or 'reference', not for ${JSON.stringify(device)}`);
+  if (memory !== undefined && !(memory >= 0))
+    fail('option_invalid', `memory is a number of bytes, not ${JSON.stringify(memory)}`);
   const loaded = await loadGraph(source, options, options.graphOnly ?? isRemote(source));
-  const { model: { graph }, name, definitions, sets, rules } = loaded;
-  const caps = options.caps ?? (device === 'wasm' ? BASE_WASM : device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
+  const {
+    model: { graph },
+    name,
+    definitions,
+    sets,
+    rules,
+  } = loaded;
+  const caps =
+    options.caps ??
+    (device === 'wasm' ? BASE_WASM : device === 'reference' ? { kind: 'reference' as const } : BASE_GPU);
   const ops = equip(definitions, await kernelsFor(caps.kind, sets));
   const facts = inputFacts(graph, options.dims ?? {}, tools.freeDims);
-  const request = await bindable(segmentRequest({ nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs }, ops, rules, caps, options.trace), ops, caps);
+  const request = await bindable(
+    segmentRequest(
+      { nodes: graph.nodes, values: graph.values, facts, opaque: new Set(), outputs: graph.outputs },
+      ops,
+      rules,
+      caps,
+      options.trace,
+    ),
+    ops,
+    caps,
+  );
   const { plan, constants } = draft(request, name, request.ops, caps, tools.placed ? { placed: tools.placed } : {});
   await loaded.settle();
-  return { plan, constants, complete: request.specialized.deferred.length === 0, graph, left: leaving(plan), bytesRead: loaded.bytesRead(), ...fitOf(plan, caps, memory) };
+  return {
+    plan,
+    constants,
+    complete: request.specialized.deferred.length === 0,
+    graph,
+    left: leaving(plan),
+    bytesRead: loaded.bytesRead(),
+    ...fitOf(plan, caps, memory),
+  };
 }

@@ -1,4 +1,6 @@
-/** `sardonyx/run`: runs what `compile` of `sardonyx/plan` wrote. No parser, no optimizer, no operators: a few kilobytes. */
+/**
+ * `sardonyx/run`: runs what `compile` of `sardonyx/plan` wrote. No parser, no optimizer, no operators: a few kilobytes.
+ */
 import type { Backend, Executable, HostWork } from './4-run/executable.ts';
 import { hostHeld } from './4-run/executable.ts';
 import { wasmBackend } from './4-run/wasm/backend.ts';
@@ -33,7 +35,10 @@ export class CompiledModel implements AsyncDisposable {
     this.plan = plan;
     this.#backend = backend;
     this.#executable = executable;
-    const port = (v: number): Port => { const { name, dtype, shape } = plan.values[v]!; return { name, dtype, shape }; };
+    const port = (v: number): Port => {
+      const { name, dtype, shape } = plan.values[v]!;
+      return { name, dtype, shape };
+    };
     this.inputs = plan.inputs.map(port);
     this.outputs = plan.outputs.map(port);
   }
@@ -43,24 +48,46 @@ export class CompiledModel implements AsyncDisposable {
    * @param options.device the caller's GPU device, for a plan on 'webgpu'; default: one of our own
    * @throws model_not_onnx, model_malformed, device_unavailable, device_limit, out_of_memory
    */
-  static async load(source: Uint8Array<ArrayBuffer> | ArrayBuffer | Response, options: { readonly device?: GPUDevice } = {}): Promise<CompiledModel> {
-    const compiled = readCompiled(source instanceof Uint8Array ? source : new Uint8Array(source instanceof ArrayBuffer ? source : await answered(source)));
+  static async load(
+    source: Uint8Array<ArrayBuffer> | ArrayBuffer | Response,
+    options: { readonly device?: GPUDevice } = {},
+  ): Promise<CompiledModel> {
+    const compiled = readCompiled(
+      source instanceof Uint8Array
+        ? source
+        : new Uint8Array(source instanceof ArrayBuffer ? source : await answered(source)),
+    );
     const backend = await open(compiled, options.device);
     try {
-      return new CompiledModel(compiled.plan, backend, await backend.instantiate(compiled.plan, compiled.constants, NO_OPERATORS));
+      return new CompiledModel(
+        compiled.plan,
+        backend,
+        await backend.instantiate(compiled.plan, compiled.constants, NO_OPERATORS),
+      );
     } catch (e) {
       backend.release();
       throw e instanceof SardonyxError ? e.within(`model ${compiled.plan.model}`) : e;
     }
   }
 
-  /** Runs the plan on `feeds`, by input name; shapes are those of `inputs`. @throws input_missing, input_dtype, input_shape, value_invalid, aborted, session_released */
-  run(feeds: Readonly<Record<string, Tensor>>, options: { readonly signal?: AbortSignal } = {}): Promise<Record<string, Tensor>> {
-    if (this.#released) return Promise.reject(new SardonyxError('session_released', 'the model is released; load it again'));
+  /**
+   * Runs the plan on `feeds`, by input name; shapes are those of `inputs`. @throws input_missing, input_dtype,
+   * input_shape, value_invalid, aborted, session_released
+   */
+  run(
+    feeds: Readonly<Record<string, Tensor>>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Record<string, Tensor>> {
+    if (this.#released)
+      return Promise.reject(new SardonyxError('session_released', 'the model is released; load it again'));
     const turn = this.#queue.then(async () => {
       const held = this.inputs.map((port) => {
         const value = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
-        if (value === undefined || !isTensor(value)) return fail('input_missing', `input ${port.name} is not given; the model takes ${this.inputs.map((p) => `${p.name}: ${p.dtype}[${p.shape}]`).join(', ')}`);
+        if (value === undefined || !isTensor(value))
+          return fail(
+            'input_missing',
+            `input ${port.name} is not given; the model takes ${this.inputs.map((p) => `${p.name}: ${p.dtype}[${p.shape}]`).join(', ')}`,
+          );
         checkTensor(port, value);
         return hostHeld(value);
       });
@@ -80,10 +107,15 @@ export class CompiledModel implements AsyncDisposable {
     this.#executable.destroy();
     this.#backend.release();
   }
-  [Symbol.asyncDispose](): Promise<void> { return this.release(); }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release();
+  }
 }
 
-const NO_OPERATORS: HostWork = { run: () => fail('internal', 'a compiled plan has no host steps'), pack: () => fail('internal', 'a compiled plan is packed') };
+const NO_OPERATORS: HostWork = {
+  run: () => fail('internal', 'a compiled plan has no host steps'),
+  pack: () => fail('internal', 'a compiled plan is packed'),
+};
 
 async function answered(response: Response): Promise<ArrayBuffer> {
   if (!response.ok) fail('model_not_onnx', `${response.url} answered ${response.status} ${response.statusText}`);
@@ -93,16 +125,24 @@ async function answered(response: Response): Promise<ArrayBuffer> {
 async function open({ caps, plan }: Compiled, device: GPUDevice | undefined): Promise<Backend> {
   if (caps.kind === 'wasm') {
     const engine = await openEngine({ threads: caps.threads });
-    const lacking = caps.fma && !engine.caps.fma ? 'relaxed SIMD' : caps.shared !== engine.caps.shared ? 'shared memory' : null;
+    const lacking =
+      caps.fma && !engine.caps.fma ? 'relaxed SIMD' : caps.shared !== engine.caps.shared ? 'shared memory' : null;
     if (lacking === null) return wasmBackend(engine);
     engine.close();
-    fail('device_unavailable', `the plan uses ${lacking}, which this engine does not have; compile the model without it`);
+    fail(
+      'device_unavailable',
+      `the plan uses ${lacking}, which this engine does not have; compile the model without it`,
+    );
   }
   const backend = await webgpuBackend(device);
   const why = lacks(caps, backend.caps);
   if (why === null) return backend;
   backend.release();
-  return fail('device_limit', `the plan was compiled for a GPU with ${why}; compile the model for this one, or for every GPU by leaving caps out`, [`model ${plan.model}`]);
+  return fail(
+    'device_limit',
+    `the plan was compiled for a GPU with ${why}; compile the model for this one, or for every GPU by leaving caps out`,
+    [`model ${plan.model}`],
+  );
 }
 
 /** The first thing that a plan for `wanted` may use and a device with `caps` has not; null: nothing. */
@@ -111,7 +151,10 @@ function lacks(wanted: Caps, caps: Caps): string | null {
   const feature = need.features.find((f) => !has.features.includes(f));
   if (feature !== undefined) return `the feature ${feature}`;
   if (need.dot4 && !has.dot4) return 'packed dot products in WGSL';
-  if (need.subgroupSizes && need.subgroupSizes[1] !== has.subgroupSizes?.[1]) return `subgroups of up to ${need.subgroupSizes[1]}`;
-  const limit = (Object.keys(need.limits) as (keyof GpuCaps['limits'])[]).find((l) => (l.startsWith('min') ? has.limits[l] > need.limits[l] : has.limits[l] < need.limits[l]));
+  if (need.subgroupSizes && need.subgroupSizes[1] !== has.subgroupSizes?.[1])
+    return `subgroups of up to ${need.subgroupSizes[1]}`;
+  const limit = (Object.keys(need.limits) as (keyof GpuCaps['limits'])[]).find((l) =>
+    l.startsWith('min') ? has.limits[l] > need.limits[l] : has.limits[l] < need.limits[l],
+  );
   return limit === undefined ? null : `${limit} ${need.limits[limit]}, where this one has ${has.limits[limit]}`;
 }

@@ -1,7 +1,7 @@
 /**
- * Runs a graph as a chain of plans. A plan covers all that is known once its inputs' shapes are; where a shape depends on data, the
- * runner looks at the values that decide it, runs what only the host can run, and goes on with a plan for the rest. Plans are kept in a
- * tree keyed by what was seen, so that a second run with the same dims plans nothing.
+ * Runs a graph as a chain of plans. A plan covers all that is known once its inputs' shapes are; where a shape depends
+ * on data, the runner looks at the values that decide it, runs what only the host can run, and goes on with a plan for
+ * the rest. Plans are kept in a tree keyed by what was seen, so that a second run with the same dims plans nothing.
  */
 import { type Op, refCall } from '../kernels/define.ts';
 import { specialize, type Specialized, type Work } from './2-optimize/specialize.ts';
@@ -51,7 +51,10 @@ interface Segment {
 export type Target = (output: number, fact: Fact) => Held | null;
 
 export interface Runner {
-  /** Runs the graph. `feeds` has every input and capture. `target` tells where output i of the graph, of that type and shape, should be made; where it was is in the results. */
+  /**
+   * Runs the graph. `feeds` has every input and capture. `target` tells where output i of the graph, of that type and
+   * shape, should be made; where it was is in the results.
+   */
   run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal, target?: Target): Promise<readonly Held[]>;
   /** Makes the first plan for inputs of these facts, as a run of them would. */
   prepare(inputs: ReadonlyMap<ValueId, Fact>): Promise<void>;
@@ -64,7 +67,13 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   const bodies = new Map<Graph, Runner>();
 
   const recipes: Recipe[] = [];
-  const whole: Work = { nodes: graph.nodes, values: graph.values, facts: new Map(), opaque: new Set(), outputs: graph.outputs };
+  const whole: Work = {
+    nodes: graph.nodes,
+    values: graph.values,
+    facts: new Map(),
+    opaque: new Set(),
+    outputs: graph.outputs,
+  };
 
   /** Facts of what was fed last: those that say the same stay the same, so that nothing is learned from them again. */
   const fed = new Map<ValueId, Fact>();
@@ -89,7 +98,11 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
     await segmentOf(roots, [...inputs].map(([v, fact]) => keyOf(v, fact)).join(' '), { ...whole, facts: inputs });
   }
 
-  async function run(feeds: ReadonlyMap<ValueId, Held>, signal?: AbortSignal, target?: Target): Promise<readonly Held[]> {
+  async function run(
+    feeds: ReadonlyMap<ValueId, Held>,
+    signal?: AbortSignal,
+    target?: Target,
+  ): Promise<readonly Held[]> {
     const env = new Map<ValueId, Held>(feeds);
     let work = whole;
     let level = roots;
@@ -115,30 +128,58 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       if (segment.executable !== null) {
         // What comes behind a plan may read what the run was given: only the last one writes where it is told.
         const targets = target && segment.specialized.deferred.length === 0 ? targetsOf(segment, target) : undefined;
-        const results = await segment.executable.run(segment.inputs.map((v) => env.get(v)!), signal, undefined, targets);
+        const results = await segment.executable.run(
+          segment.inputs.map((v) => env.get(v)!),
+          signal,
+          undefined,
+          targets,
+        );
         segment.outputs.forEach((v, i) => env.set(v, results[i]!));
       }
       known = segment.specialized.facts;
       for (const node of segment.hostNodes) await runOnHost(node);
-      if (segment.specialized.deferred.length === 0) return Promise.all(graph.outputs.map(async (v) => env.get(v) ?? hostHeld(await hostValue(v))));
+      if (segment.specialized.deferred.length === 0)
+        return Promise.all(graph.outputs.map(async (v) => env.get(v) ?? hostHeld(await hostValue(v))));
 
       const ran = new Set(segment.hostNodes);
       demanded = segment.specialized.demands;
-      seen = [...demanded, ...segment.hostNodes.flatMap((n) => n.outputs).filter((v): v is ValueId => v !== null && env.has(v))];
-      if (seen.length === 0 && ran.size === 0) fail('internal', `nothing can go on: ${segment.specialized.deferred.slice(0, 3).map((n) => n.name).join(', ')} wait for values that no one makes`);
-      work = { nodes: segment.specialized.deferred.filter((n) => !ran.has(n)), values: segment.specialized.values, facts: new Map(), known, opaque, outputs: graph.outputs };
+      seen = [
+        ...demanded,
+        ...segment.hostNodes.flatMap((n) => n.outputs).filter((v): v is ValueId => v !== null && env.has(v)),
+      ];
+      if (seen.length === 0 && ran.size === 0)
+        fail(
+          'internal',
+          `nothing can go on: ${segment.specialized.deferred
+            .slice(0, 3)
+            .map((n) => n.name)
+            .join(', ')} wait for values that no one makes`,
+        );
+      work = {
+        nodes: segment.specialized.deferred.filter((n) => !ran.has(n)),
+        values: segment.specialized.values,
+        facts: new Map(),
+        known,
+        opaque,
+        outputs: graph.outputs,
+      };
       level = segment.next;
 
       function targetsOf({ outputs, specialized: { facts } }: Segment, target: Target): Targets {
         return {
           outputs: outputs.map((v) => (graph.outputs.includes(v) ? target(graph.outputs.indexOf(v), facts[v]!) : null)),
-          kept: graph.outputs.flatMap((v) => { const held = outputs.includes(v) ? undefined : env.get(v); return held?.on === 'device' ? [held] : []; }),
+          kept: graph.outputs.flatMap((v) => {
+            const held = outputs.includes(v) ? undefined : env.get(v);
+            return held?.on === 'device' ? [held] : [];
+          }),
         };
       }
       async function runOnHost(node: Node): Promise<void> {
         const op = ops.get(node.op)!;
         const inputs = await Promise.all(node.inputs.map((v) => (v === null ? null : hostValue(v))));
-        const outputs = await withinAsync(`node ${node.name} (${node.op})`, async () => op.reference(refCall(inputs, node.attrs, node.outputs.length, runBody, around.random)));
+        const outputs = await withinAsync(`node ${node.name} (${node.op})`, async () =>
+          op.reference(refCall(inputs, node.attrs, node.outputs.length, runBody, around.random)),
+        );
         node.outputs.forEach((v, i) => {
           const value = outputs[i];
           if (v !== null && value != null) env.set(v, hostHeld(value));
@@ -147,7 +188,8 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
       async function runBody(body: Graph, inputs: readonly Value[]): Promise<readonly Value[]> {
         let runner = bodies.get(body);
         if (runner === undefined) bodies.set(body, (runner = makeRunner(body, around)));
-        if (inputs.length !== body.inputs.length) fail('shape_mismatch', `a body takes ${body.inputs.length} inputs and is given ${inputs.length}`);
+        if (inputs.length !== body.inputs.length)
+          fail('shape_mismatch', `a body takes ${body.inputs.length} inputs and is given ${inputs.length}`);
         const inner = new Map<ValueId, Held>();
         body.inputs.forEach((v, i) => inner.set(v, hostHeld(inputs[i]!)));
         for (const [to, from] of body.captures) inner.set(to, env.get(from) ?? hostHeld(await hostValue(from)));
@@ -169,14 +211,36 @@ export function makeRunner(graph: Graph, around: Surroundings): Runner {
   }
 
   async function makeSegment(work: Work): Promise<Segment> {
-    const request = await bindable(segmentRequest(work, ops, around.rules, backend.caps, around.trace, recipes), ops, backend.caps);
+    const request = await bindable(
+      segmentRequest(work, ops, around.rules, backend.caps, around.trace, recipes),
+      ops,
+      backend.caps,
+    );
     const { plan, constants } = draft(request, around.model, request.ops, backend.caps, around.planning);
     around.planned(plan);
-    const executable = plan.steps.length === 0 && request.outputs.length === 0 ? null : await backend.instantiate(plan, constants, around.work);
-    return { specialized: request.specialized, executable, inputs: request.inputs, outputs: request.outputs, hostNodes: request.hostNodes, next: new Map() };
+    const executable =
+      plan.steps.length === 0 && request.outputs.length === 0
+        ? null
+        : await backend.instantiate(plan, constants, around.work);
+    return {
+      specialized: request.specialized,
+      executable,
+      inputs: request.inputs,
+      outputs: request.outputs,
+      hostNodes: request.hostNodes,
+      next: new Map(),
+    };
   }
 
-  return { run, prepare, release: () => { for (const s of roots.values()) destroy(s); roots.clear(); for (const r of bodies.values()) r.release(); } };
+  return {
+    run,
+    prepare,
+    release: () => {
+      for (const s of roots.values()) destroy(s);
+      roots.clear();
+      for (const r of bodies.values()) r.release();
+    },
+  };
 }
 
 export interface SegmentRequest {
@@ -194,58 +258,117 @@ export interface SegmentRequest {
 /** Graphs with quantised layers as products of bytes, which the CPU has kernels for, by the nodes they were made of. */
 const BYTES = new WeakMap<readonly Node[], Pick<Work, 'nodes' | 'values'>>();
 function inBytes(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer): Work {
-  if (caps.kind !== 'wasm' || rules.bytes.length === 0 || !work.nodes.some((n) => n.op.endsWith('QuantizeLinear'))) return work;
+  if (caps.kind !== 'wasm' || rules.bytes.length === 0 || !work.nodes.some((n) => n.op.endsWith('QuantizeLinear')))
+    return work;
   let made = BYTES.get(work.nodes);
-  if (made === undefined) BYTES.set(work.nodes, (made = rewriteNodes<Pick<Work, 'nodes' | 'values'>>(work, new Set(work.outputs), rules.bytes, ops, trace)));
+  if (made === undefined)
+    BYTES.set(
+      work.nodes,
+      (made = rewriteNodes<Pick<Work, 'nodes' | 'values'>>(work, new Set(work.outputs), rules.bytes, ops, trace)),
+    );
   return { ...work, nodes: made.nodes, values: made.values };
 }
 
 /** Binds, fuses, and says what the plan of this part reads and makes. */
-export function segmentRequest(work: Work, ops: ReadonlyMap<string, Op>, rules: Rules, caps: Caps, trace?: Tracer, recipes?: Recipe[]): SegmentRequest {
+export function segmentRequest(
+  work: Work,
+  ops: ReadonlyMap<string, Op>,
+  rules: Rules,
+  caps: Caps,
+  trace?: Tracer,
+  recipes?: Recipe[],
+): SegmentRequest {
   const specialized = specialize(inBytes(work, ops, rules, caps, trace), ops);
   const wanted = new Set<ValueId>([...work.outputs, ...specialized.demands, ...specialized.deferred.flatMap(readsOf)]);
   const { nodes, facts, values, recipe } = optimize(specialized, wanted, ops, rules, caps, trace, recipes);
-  const met = new Uint8Array(values.length), inputs: ValueId[] = []; // 1: made, 2: read from outside
+  const met = new Uint8Array(values.length);
+  const inputs: ValueId[] = []; // 1: made, 2: read from outside
   for (const node of nodes) for (const v of node.outputs) if (v !== null) met[v] = 1;
-  for (const node of nodes) for (const v of readsOf(node)) {
-    if (met[v] !== 0) continue;
-    met[v] = 2;
-    if (facts[v]?.constant === undefined) inputs.push(v);
-  }
+  for (const node of nodes)
+    for (const v of readsOf(node)) {
+      if (met[v] !== 0) continue;
+      met[v] = 2;
+      if (facts[v]?.constant === undefined) inputs.push(v);
+    }
   const outputs = [...wanted].filter((v) => met[v] === 1);
-  return { specialized, nodes, facts, inputs, outputs, hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)), nameOf: (v) => values[v]?.name ?? `value ${v}`, ...(recipe ? { recipe } : {}) };
+  return {
+    specialized,
+    nodes,
+    facts,
+    inputs,
+    outputs,
+    hostNodes: specialized.deferred.filter((n) => specialized.dynamic.has(n)),
+    nameOf: (v) => values[v]?.name ?? `value ${v}`,
+    ...(recipe ? { recipe } : {}),
+  };
 }
 
 /** The request with what this device cannot bind at once in shards, and the operators that run it. */
-export async function bindable(request: SegmentRequest, ops: ReadonlyMap<string, Op>, caps: Caps): Promise<SegmentRequest & { readonly ops: ReadonlyMap<string, Op> }> {
-  const { nodes, facts } = request, most = caps.kind === 'webgpu' ? caps.limits.maxStorageBufferBindingSize : Infinity;
+export async function bindable(
+  request: SegmentRequest,
+  ops: ReadonlyMap<string, Op>,
+  caps: Caps,
+): Promise<SegmentRequest & { readonly ops: ReadonlyMap<string, Op> }> {
+  const { nodes, facts } = request;
+  const most = caps.kind === 'webgpu' ? caps.limits.maxStorageBufferBindingSize : Infinity;
   const isWide = (v: ValueId | null): boolean => v !== null && byteLength(facts[v]!) > most;
-  if (most === Infinity || !nodes.some((n) => n.inputs.some(isWide) || n.outputs.some(isWide))) return { ...request, ops };
+  if (most === Infinity || !nodes.some((n) => n.inputs.some(isWide) || n.outputs.some(isWide)))
+    return { ...request, ops };
   const { inShards, withShards } = await shards();
   return { ...inShards(request, ops, most), ops: withShards(ops) };
 }
 
-export function draft(request: SegmentRequest, model: string, ops: ReadonlyMap<string, Op>, caps: Caps, planning: Planning = {}): Planned {
-  return within(`model ${model}`, () => makePlan({ model, caps, nodes: request.nodes, facts: request.facts, nameOf: request.nameOf, after: request.hostNodes, inputs: request.inputs, outputs: request.outputs, ...planning, ...(request.recipe ? { memory: memoryOf(request.recipe) } : {}) }, ops));
+export function draft(
+  request: SegmentRequest,
+  model: string,
+  ops: ReadonlyMap<string, Op>,
+  caps: Caps,
+  planning: Planning = {},
+): Planned {
+  return within(`model ${model}`, () =>
+    makePlan(
+      {
+        model,
+        caps,
+        nodes: request.nodes,
+        facts: request.facts,
+        nameOf: request.nameOf,
+        after: request.hostNodes,
+        inputs: request.inputs,
+        outputs: request.outputs,
+        ...planning,
+        ...(request.recipe ? { memory: memoryOf(request.recipe) } : {}),
+      },
+      ops,
+    ),
+  );
 }
 
 /** What the last plan of each recipe learned of its kernels, and what plans of one graph do alike. */
-const MEMORIES = new WeakMap<Recipe, PlanMemory>(), HABITS = new WeakMap<object, PlanMemory['habit']>();
+const MEMORIES = new WeakMap<Recipe, PlanMemory>();
+const HABITS = new WeakMap<object, PlanMemory['habit']>();
 function memoryOf(recipe: Recipe): PlanMemory {
-  let memory = MEMORIES.get(recipe), habit = HABITS.get(recipe.family);
+  let memory = MEMORIES.get(recipe);
+  let habit = HABITS.get(recipe.family);
   if (habit === undefined) HABITS.set(recipe.family, (habit = {}));
   if (memory === undefined) MEMORIES.set(recipe, (memory = { made: new Map(), habit }));
   return memory;
 }
 
 const factOfHeld = (held: Held): Fact | null =>
-  held.on === 'device' ? { dtype: held.dtype, shape: held.shape } : isTensor(held.value) ? { dtype: held.value.dtype, shape: held.value.shape } : null;
+  held.on === 'device'
+    ? { dtype: held.dtype, shape: held.shape }
+    : isTensor(held.value)
+      ? { dtype: held.value.dtype, shape: held.value.shape }
+      : null;
 
 /** What a plan depends on in a value: nothing but its type and shape. */
-const keyOf = (v: ValueId, fact: Fact | null): string => (fact === null ? `${v}:-` : `${v}:${fact.dtype}[${fact.shape}]`);
+const keyOf = (v: ValueId, fact: Fact | null): string =>
+  fact === null ? `${v}:-` : `${v}:${fact.dtype}[${fact.shape}]`;
 
 /** The contents of a demanded value, as part of a key. */
-const content = (t: Tensor): string => `=${t.dtype === 'string' ? JSON.stringify(t.data) : Array.from(bytesOfTensor(t), (b) => String.fromCharCode(b)).join('')}`;
+const content = (t: Tensor): string =>
+  `=${t.dtype === 'string' ? JSON.stringify(t.data) : Array.from(bytesOfTensor(t), (b) => String.fromCharCode(b)).join('')}`;
 
 function evict(level: Map<string, Segment>): void {
   const [oldest] = level.keys();

@@ -9,13 +9,37 @@ const root = resolve(import.meta.dirname, '..');
 const SIZE = 128;
 const LENGTH = 100;
 const chain = encode({
-  input: [port('x', [SIZE, SIZE])], output: [port('y', [SIZE, SIZE])],
-  initializer: [initializer('W', tensor('float32', [SIZE, SIZE], noise(SIZE * SIZE).map((v) => v / 8)))],
-  node: Array.from({ length: LENGTH }, (_, i) => node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === LENGTH - 1 ? 'y' : `m${i + 1}`])),
+  input: [port('x', [SIZE, SIZE])],
+  output: [port('y', [SIZE, SIZE])],
+  initializer: [
+    initializer(
+      'W',
+      tensor(
+        'float32',
+        [SIZE, SIZE],
+        noise(SIZE * SIZE).map((v) => v / 8),
+      ),
+    ),
+  ],
+  node: Array.from({ length: LENGTH }, (_, i) =>
+    node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === LENGTH - 1 ? 'y' : `m${i + 1}`]),
+  ),
 });
 
-type Answer<T> = { readonly value: T; readonly error?: undefined } | { readonly value?: undefined; readonly error: string };
-interface Long { readonly took: number; readonly longest: number; readonly sliced: number; readonly same: readonly number[]; readonly code: string; readonly rejected: number; readonly stopped: number; readonly renewed: boolean; readonly fed: number }
+type Answer<T> =
+  | { readonly value: T; readonly error?: undefined }
+  | { readonly value?: undefined; readonly error: string };
+interface Long {
+  readonly took: number;
+  readonly longest: number;
+  readonly sliced: number;
+  readonly same: readonly number[];
+  readonly code: string;
+  readonly rejected: number;
+  readonly stopped: number;
+  readonly renewed: boolean;
+  readonly fed: number;
+}
 declare const sardonyx: {
   images(url: string): Promise<Answer<Readonly<Record<string, readonly [gpu: number, cpu: number]>>>>;
   drawn(url: string): Promise<Answer<readonly number[]>>;
@@ -31,7 +55,10 @@ let browser: Browser;
 let page: Page;
 beforeAll(async () => {
   built(resolve(root, 'dist/index.js'));
-  site = await serve({ test: resolve(root, 'test/browser'), dist: resolve(root, 'dist') }, new Map([['/chain.onnx', chain]]));
+  site = await serve(
+    { test: resolve(root, 'test/browser'), dist: resolve(root, 'dist') },
+    new Map([['/chain.onnx', chain]]),
+  );
   browser = await launch();
   page = await browser.newPage();
   const errors: string[] = [];
@@ -48,9 +75,17 @@ afterAll(async () => {
 describe('in a page', () => {
   it('every kind of image becomes the tensor that its pixels make', async () => {
     const far = valueOf(await page.evaluate(() => sardonyx.images('/chain.onnx')));
-    expect(Object.keys(far)).toEqual(['ImageData', 'ImageBitmap', 'OffscreenCanvas', 'HTMLCanvasElement', 'VideoFrame', 'HTMLVideoElement']);
+    expect(Object.keys(far)).toEqual([
+      'ImageData',
+      'ImageBitmap',
+      'OffscreenCanvas',
+      'HTMLCanvasElement',
+      'VideoFrame',
+      'HTMLVideoElement',
+    ]);
     for (const [name, [gpu, cpu]] of Object.entries(far)) {
-      const tolerance = name.includes('Video') ? 0.03 : 1e-4; // a frame may be kept in another colour space: 1 or 2 of 255, over std
+      // a frame may be kept in another colour space: 1 or 2 of 255, over std
+      const tolerance = name.includes('Video') ? 0.03 : 1e-4;
       expect(gpu, `${name} on the GPU`).toBeLessThan(tolerance);
       expect(cpu, `${name} on the CPU`).toBeLessThan(tolerance);
     }
@@ -60,7 +95,9 @@ describe('in a page', () => {
     expect(valueOf(await page.evaluate(() => sardonyx.drawn('/chain.onnx')))).toEqual([0, 40, 24, 0, 40, 24]);
   });
 
-  it('a long run leaves the page its turns, is aborted in 100 ms, and survives the loss of the device', { timeout: 120_000 }, async () => {
+  it('a long run leaves the page its turns, is aborted in 100 ms, and survives the loss of the device', {
+    timeout: 120_000,
+  }, async () => {
     const long = valueOf(await page.evaluate((size) => sardonyx.long('/chain.onnx', size), SIZE));
     expect(long.same).toEqual([0, 0]);
     expect(long.sliced).toBeGreaterThan(long.took / 100);

@@ -13,29 +13,80 @@ import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const data = resolve(root, '../shared/data/models');
-const MODELS = ['mnist-8', 'silero-vad-v5', 'ppocr-cls', 'gtcrn'].filter((name) => existsSync(resolve(data, name, 'model.onnx')));
+const MODELS = ['mnist-8', 'silero-vad-v5', 'ppocr-cls', 'gtcrn'].filter((name) =>
+  existsSync(resolve(data, name, 'model.onnx')),
+);
 const DEVICES = ['wasm', 'webgpu'] as const;
 
 /** y = softmax(relu(conv(x))) with a residual matmul: a convolution, a product, a row kernel and a map. */
 const small = encode({
-  input: [port('x', ['batch', 2, 8, 8])], output: [port('y', ['batch', 8])],
-  initializer: [initializer('K', tensor('float32', [4, 2, 3, 3], noise(72))), initializer('W', tensor('float32', [256, 8], noise(2048, 2))), initializer('b', tensor('float32', [8], noise(8, 3)))],
-  node: [node('Conv', ['x', 'K'], ['c'], { pads: [1, 1, 1, 1] }), node('Relu', ['c'], ['r']), node('Flatten', ['r'], ['f']), node('Gemm', ['f', 'W', 'b'], ['g']), node('Softmax', ['g'], ['y'])],
+  input: [port('x', ['batch', 2, 8, 8])],
+  output: [port('y', ['batch', 8])],
+  initializer: [
+    initializer('K', tensor('float32', [4, 2, 3, 3], noise(72))),
+    initializer('W', tensor('float32', [256, 8], noise(2048, 2))),
+    initializer('b', tensor('float32', [8], noise(8, 3))),
+  ],
+  node: [
+    node('Conv', ['x', 'K'], ['c'], { pads: [1, 1, 1, 1] }),
+    node('Relu', ['c'], ['r']),
+    node('Flatten', ['r'], ['f']),
+    node('Gemm', ['f', 'W', 'b'], ['g']),
+    node('Softmax', ['g'], ['y']),
+  ],
 });
-const feed = (batch: number, seed: number): Feeds => ({ x: tensor('float32', [batch, 2, 8, 8], noise(batch * 128, seed)) });
+const feed = (batch: number, seed: number): Feeds => ({
+  x: tensor('float32', [batch, 2, 8, 8], noise(batch * 128, seed)),
+});
 
-interface Sent { readonly dtype: DType; readonly shape: readonly number[]; readonly base64: string }
-interface Held { readonly bytes: number; readonly made: Readonly<Record<string, number>> }
-interface Checked {
-  readonly device: string; readonly results: readonly Record<string, Sent>[]; readonly together: readonly Record<string, Sent>[];
-  readonly before: Held; readonly after: Held; readonly plans: readonly Plan[]; readonly released: number;
+interface Sent {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly base64: string;
 }
-interface Request { readonly url: string; readonly device: string; readonly feeds: readonly Feeds[]; readonly sessions?: number; readonly again?: number }
-type Answer<T> = { readonly value: T; readonly error?: undefined } | { readonly value?: undefined; readonly error: { readonly code?: string; readonly message: string } };
+interface Held {
+  readonly bytes: number;
+  readonly made: Readonly<Record<string, number>>;
+}
+interface Checked {
+  readonly device: string;
+  readonly results: readonly Record<string, Sent>[];
+  readonly together: readonly Record<string, Sent>[];
+  readonly before: Held;
+  readonly after: Held;
+  readonly plans: readonly Plan[];
+  readonly released: number;
+}
+interface Request {
+  readonly url: string;
+  readonly device: string;
+  readonly feeds: readonly Feeds[];
+  readonly sessions?: number;
+  readonly again?: number;
+}
+type Answer<T> =
+  | { readonly value: T; readonly error?: undefined }
+  | { readonly value?: undefined; readonly error: { readonly code?: string; readonly message: string } };
 declare const sardonyx: { check(request: object): Promise<Answer<Checked>>; adapter(): Promise<Answer<string | null>> };
 
-const send = (feeds: Feeds): Record<string, Sent> => Object.fromEntries(Object.entries(feeds).map(([name, v]) => [name, { dtype: (v as Tensor).dtype, shape: (v as Tensor).shape, base64: Buffer.from(bytesOfTensor(v as Tensor)).toString('base64') }]));
-const receive = (sent: Record<string, Sent>): Results => Object.fromEntries(Object.entries(sent).map(([name, { dtype, shape, base64 }]) => [name, tensorOver(dtype, shape, new Uint8Array(Buffer.from(base64, 'base64')))]));
+const send = (feeds: Feeds): Record<string, Sent> =>
+  Object.fromEntries(
+    Object.entries(feeds).map(([name, v]) => [
+      name,
+      {
+        dtype: (v as Tensor).dtype,
+        shape: (v as Tensor).shape,
+        base64: Buffer.from(bytesOfTensor(v as Tensor)).toString('base64'),
+      },
+    ]),
+  );
+const receive = (sent: Record<string, Sent>): Results =>
+  Object.fromEntries(
+    Object.entries(sent).map(([name, { dtype, shape, base64 }]) => [
+      name,
+      tensorOver(dtype, shape, new Uint8Array(Buffer.from(base64, 'base64'))),
+    ]),
+  );
 function same(got: Record<string, Sent>, want: Results, tolerance = MODEL_TOLERANCE): void {
   const results = receive(got);
   expect(Object.keys(results)).toEqual(Object.keys(want));
@@ -45,7 +96,11 @@ function same(got: Record<string, Sent>, want: Results, tolerance = MODEL_TOLERA
   }
 }
 /** What Node makes of it: the results, and the nodes that left the device. */
-async function inNode(model: string | Uint8Array, device: 'wasm' | 'webgpu', feeds: readonly Feeds[]): Promise<{ results: Results[]; strays: string[] }> {
+async function inNode(
+  model: string | Uint8Array,
+  device: 'wasm' | 'webgpu',
+  feeds: readonly Feeds[],
+): Promise<{ results: Results[]; strays: string[] }> {
   const session = await Session.load(model, { device });
   try {
     const results: Results[] = [];
@@ -55,7 +110,10 @@ async function inNode(model: string | Uint8Array, device: 'wasm' | 'webgpu', fee
     await session.release();
   }
 }
-const strayNodes = (plans: readonly Plan[]): string[] => strays(plans).map((p) => `${p.node} (${p.op}): ${p.why}`).sort();
+const strayNodes = (plans: readonly Plan[]): string[] =>
+  strays(plans)
+    .map((p) => `${p.node} (${p.op}): ${p.why}`)
+    .sort();
 
 let site: Site;
 let browser: Browser;
@@ -80,7 +138,10 @@ async function check(page: Page, request: Request): Promise<Checked> {
 
 beforeAll(async () => {
   built(resolve(root, 'dist/index.js'));
-  site = await serve({ test: resolve(root, 'test/browser'), dist: resolve(root, 'dist'), models: data }, new Map([['/small.onnx', small]]));
+  site = await serve(
+    { test: resolve(root, 'test/browser'), dist: resolve(root, 'dist'), models: data },
+    new Map([['/small.onnx', small]]),
+  );
   browser = await launch();
 }, 120_000);
 afterAll(async () => {
@@ -90,7 +151,9 @@ afterAll(async () => {
 
 describe('a page', () => {
   let page: Page;
-  beforeAll(async () => { page = await open(); });
+  beforeAll(async () => {
+    page = await open();
+  });
 
   it.each(DEVICES)('runs a model on %s as Node does, many at once, and grows no further', async (device) => {
     const feeds = [feed(2, 5), feed(2, 6), feed(3, 7)];
@@ -108,19 +171,21 @@ describe('a page', () => {
     expect(got.released).toBe(0);
   });
 
-  for (const device of DEVICES) for (const name of MODELS) it(`runs ${name} on ${device} as Node does`, async () => {
-    const [one] = findCases(resolve(data, name));
-    const types = parseModel(readFileSync(one!.model));
-    const session = await Session.load(one!.model, { device: 'reference' });
-    const feeds = [await recordedFeeds(session, one!.sets[0]!, types)];
-    await session.release();
-    const node = await inNode(one!.model, device, feeds);
-    const got = await check(page, { url: `/models/${name}/model.onnx`, device, feeds });
-    expect(got.device).toBe(device);
-    expect(got.plans.some((p) => p.device === device && p.steps.length > 0)).toBe(true);
-    same(got.results[0]!, node.results[0]!);
-    expect(strayNodes(got.plans)).toEqual(node.strays);
-  }, 120_000);
+  for (const device of DEVICES)
+    for (const name of MODELS)
+      it(`runs ${name} on ${device} as Node does`, async () => {
+        const [one] = findCases(resolve(data, name));
+        const types = parseModel(readFileSync(one!.model));
+        const session = await Session.load(one!.model, { device: 'reference' });
+        const feeds = [await recordedFeeds(session, one!.sets[0]!, types)];
+        await session.release();
+        const node = await inNode(one!.model, device, feeds);
+        const got = await check(page, { url: `/models/${name}/model.onnx`, device, feeds });
+        expect(got.device).toBe(device);
+        expect(got.plans.some((p) => p.device === device && p.steps.length > 0)).toBe(true);
+        same(got.results[0]!, node.results[0]!);
+        expect(strayNodes(got.plans)).toEqual(node.strays);
+      }, 120_000);
 
   it('has a software adapter, which auto passes over', async () => {
     expect(await page.evaluate(() => sardonyx.adapter())).toEqual({ value: 'google/swiftshader' });
@@ -141,7 +206,8 @@ describe('a page of another kind', () => {
     await page.close();
     return { ...answer, isolated };
   };
-  const csp = (...more: string[]): string => `?csp=${encodeURIComponent(["default-src 'self'", 'img-src data:', ["script-src 'self'", ...more].join(' ')].join('; '))}`;
+  const csp = (...more: string[]): string =>
+    `?csp=${encodeURIComponent(["default-src 'self'", 'img-src data:', ["script-src 'self'", ...more].join(' ')].join('; '))}`;
   it.each([
     ['isolated', '?isolated', DEVICES, true],
     ['with script-src self', csp(), ['webgpu'], false],

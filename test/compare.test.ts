@@ -28,18 +28,50 @@ afterEach(() => {
   kept.clear();
 });
 
-const node = (op: string, name: string, inputs: string[], output: string, attrs: NodeText['attrs'] = []): NodeText => ({ op, name, inputs, outputs: [output], attrs });
+const node = (op: string, name: string, inputs: string[], output: string, attrs: NodeText['attrs'] = []): NodeText => ({
+  op,
+  name,
+  inputs,
+  outputs: [output],
+  attrs,
+});
 const axis = { name: 'axis', kind: 'int', value: -1 } as const;
 /** Forty products and softmaxes, then a log-softmax and two more; a branch from the middle joins at the end. */
 const chain: NodeText[] = [];
 for (let i = 0, at = 'x'; i < 40; i++) {
-  chain.push(node('MatMul', `mm${i}`, [at, 'w'], `p${i}`), node('Softmax', `sm${i}`, [`p${i}`], (at = `s${i}`), [axis]));
-  if (i === 39) chain.push(node('LogSoftmax', 'log', [at], 'l', [axis]), node('MatMul', 'after', ['l', 'w'], 'm'), node('Add', 'join', ['m', 's17'], 'y'));
+  chain.push(
+    node('MatMul', `mm${i}`, [at, 'w'], `p${i}`),
+    node('Softmax', `sm${i}`, [`p${i}`], (at = `s${i}`), [axis]),
+  );
+  if (i === 39)
+    chain.push(
+      node('LogSoftmax', 'log', [at], 'l', [axis]),
+      node('MatMul', 'after', ['l', 'w'], 'm'),
+      node('Add', 'join', ['m', 's17'], 'y'),
+    );
 }
 const shape = [5, 12];
 const file = join(folder, 'chain.onnx');
-writeFileSync(file, encodeModel({ inputs: [{ name: 'x', dtype: 'float32', shape }], outputs: [{ name: 'y', dtype: 'float32', shape }], weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }], nodes: chain }, { '': 17 }));
-const find = (source = file): Promise<Difference> => firstDifference({ source, devices: ['wasm', 'reference'], tolerance: MODEL_TOLERANCE, options: { threads: 1 }, feeds: async () => ({ x: awkward('float32', shape, 2) }) });
+writeFileSync(
+  file,
+  encodeModel(
+    {
+      inputs: [{ name: 'x', dtype: 'float32', shape }],
+      outputs: [{ name: 'y', dtype: 'float32', shape }],
+      weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }],
+      nodes: chain,
+    },
+    { '': 17 },
+  ),
+);
+const find = (source = file): Promise<Difference> =>
+  firstDifference({
+    source,
+    devices: ['wasm', 'reference'],
+    tolerance: MODEL_TOLERANCE,
+    options: { threads: 1 },
+    feeds: async () => ({ x: awkward('float32', shape, 2) }),
+  });
 
 describe('the first difference', () => {
   it('is none where the devices agree', async () => {
@@ -62,18 +94,72 @@ describe('the first difference', () => {
     // Only shapes [7, 12] go wrong, and only the branch has them.
     const wide = join(folder, 'branch.onnx');
     const nodes = [
-      node('MatMul', 'a0', ['x', 'w'], 'a'), node('Softmax', 'b0', ['v'], 'b', [axis]), node('Softmax', 'a1', ['a'], 'c', [axis]), node('MatMul', 'b1', ['u', 'b'], 'd'), node('MatMul', 'a2', ['c', 'w'], 'e'), node('Add', 'end', ['e', 'd'], 'y'),
+      node('MatMul', 'a0', ['x', 'w'], 'a'),
+      node('Softmax', 'b0', ['v'], 'b', [axis]),
+      node('Softmax', 'a1', ['a'], 'c', [axis]),
+      node('MatMul', 'b1', ['u', 'b'], 'd'),
+      node('MatMul', 'a2', ['c', 'w'], 'e'),
+      node('Add', 'end', ['e', 'd'], 'y'),
     ];
-    writeFileSync(wide, encodeModel({ inputs: [{ name: 'x', dtype: 'float32', shape }, { name: 'v', dtype: 'float32', shape: [7, 12] }, { name: 'u', dtype: 'float32', shape: [5, 7] }], outputs: [{ name: 'y', dtype: 'float32', shape }], weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }], nodes }, { '': 17 }));
+    writeFileSync(
+      wide,
+      encodeModel(
+        {
+          inputs: [
+            { name: 'x', dtype: 'float32', shape },
+            { name: 'v', dtype: 'float32', shape: [7, 12] },
+            { name: 'u', dtype: 'float32', shape: [5, 7] },
+          ],
+          outputs: [{ name: 'y', dtype: 'float32', shape }],
+          weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }],
+          nodes,
+        },
+        { '': 17 },
+      ),
+    );
     const wrong = table['LogSoftmax']!;
-    inject('Softmax', (own) => own.map((k, i): WasmKernel => ({ ...k, launch: (call, caps) => (call.inputs[0]!.shape[0] === 7 ? wrong[i]! : k).launch(call, caps) })));
-    const found = await firstDifference({ source: wide, devices: ['wasm', 'reference'], tolerance: MODEL_TOLERANCE, options: { threads: 1 }, feeds: async () => ({ x: awkward('float32', shape, 2), v: awkward('float32', [7, 12], 3), u: awkward('float32', [5, 7], 4) }) });
+    inject('Softmax', (own) =>
+      own.map(
+        (k, i): WasmKernel => ({
+          ...k,
+          launch: (call, caps) => (call.inputs[0]!.shape[0] === 7 ? wrong[i]! : k).launch(call, caps),
+        }),
+      ),
+    );
+    const found = await firstDifference({
+      source: wide,
+      devices: ['wasm', 'reference'],
+      tolerance: MODEL_TOLERANCE,
+      options: { threads: 1 },
+      feeds: async () => ({
+        x: awkward('float32', shape, 2),
+        v: awkward('float32', [7, 12], 3),
+        u: awkward('float32', [5, 7], 4),
+      }),
+    });
     expect(found.first).toMatchObject({ node: 'b0' });
   });
   it('is two nodes where they differ only merged', async () => {
     const fused = join(folder, 'fused.onnx');
-    writeFileSync(fused, encodeModel({ inputs: [{ name: 'x', dtype: 'float32', shape }], outputs: [{ name: 'y', dtype: 'float32', shape }], weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }], nodes: [node('MatMul', 'mm', ['x', 'w'], 'p'), node('Relu', 'relu', ['p'], 'q'), node('Softmax', 'sm', ['q'], 'y', [axis])] }, { '': 17 }));
-    inject('MatMul', (own) => own.map((k): WasmKernel => ({ ...k, launch: ({ epilogue: _, ...call }, caps) => k.launch(call, caps) }))); // forgets the Relu
+    writeFileSync(
+      fused,
+      encodeModel(
+        {
+          inputs: [{ name: 'x', dtype: 'float32', shape }],
+          outputs: [{ name: 'y', dtype: 'float32', shape }],
+          weights: [{ name: 'w', tensor: awkward('float32', [12, 12], 1) }],
+          nodes: [
+            node('MatMul', 'mm', ['x', 'w'], 'p'),
+            node('Relu', 'relu', ['p'], 'q'),
+            node('Softmax', 'sm', ['q'], 'y', [axis]),
+          ],
+        },
+        { '': 17 },
+      ),
+    );
+    inject('MatMul', (own) =>
+      own.map((k): WasmKernel => ({ ...k, launch: ({ epilogue: _, ...call }, caps) => k.launch(call, caps) })),
+    ); // forgets the Relu
     const found = await find(fused);
     expect(found.first).toMatchObject({ node: 'relu' });
     expect(found).toMatchObject({ merged: true });
@@ -84,9 +170,15 @@ describe('the first difference', () => {
 describe('sardonyx compare', () => {
   const run = async (...args: string[]): Promise<{ code: number; out: string }> => {
     let out = '';
-    const spy = vi.spyOn(process.stdout, 'write').mockImplementation((text) => { out += String(text); return true; });
+    const spy = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+      out += String(text);
+      return true;
+    });
     try {
-      return { code: await runCommand(compareCommand, [file, '--devices', 'wasm,reference', '--tuning', 'off', ...args]), out };
+      return {
+        code: await runCommand(compareCommand, [file, '--devices', 'wasm,reference', '--tuning', 'off', ...args]),
+        out,
+      };
     } finally {
       spy.mockRestore();
     }
@@ -101,7 +193,11 @@ describe('sardonyx compare', () => {
     const repro = join(folder, 'repro');
     const { code, out } = await run('--repro', repro, '--json');
     expect(code).toBe(1);
-    expect(JSON.parse(out)).toMatchObject({ first: { node: 'log', op: 'LogSoftmax', agrees: false }, nodes: [{ node: 'log', op: 'LogSoftmax' }], merged: false });
+    expect(JSON.parse(out)).toMatchObject({
+      first: { node: 'log', op: 'LogSoftmax', agrees: false },
+      nodes: [{ node: 'log', op: 'LogSoftmax' }],
+      merged: false,
+    });
     const [one] = findCases(repro);
     expect(await verifyCase(one!, { device: 'wasm' })).toMatchObject({ status: 'failed' });
     expect(await verifyCase(one!, { device: 'reference' })).toMatchObject({ status: 'passed' });

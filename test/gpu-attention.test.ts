@@ -6,13 +6,21 @@ import { check, chosen, describeCase, validate } from './gpu-case.ts';
 import { ATTENTION } from './gpu-cases-attention.ts';
 
 let gpu: Gpu;
-beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
-
-for (const [name, cases] of Object.entries(ATTENTION)) describe(name, () => {
-  for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype))) test(dtype, async () => {
-    for (const c of cases) if (c.inputs[0]!.dtype === dtype) await check(gpu, c).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
-  });
+beforeAll(async () => {
+  gpu = await requestGpuDevice({ allowSoftware: true });
 });
+
+for (const [name, cases] of Object.entries(ATTENTION))
+  describe(name, () => {
+    for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype)))
+      test(dtype, async () => {
+        for (const c of cases)
+          if (c.inputs[0]!.dtype === dtype)
+            await check(gpu, c).catch((e: Error) => {
+              throw new Error(`${describeCase(c)}\n${e.message}`);
+            });
+      });
+  });
 
 test('tiles and splits are taken where they pay', async () => {
   const [causal, decode] = ATTENTION['attention in tiles']!;
@@ -26,6 +34,11 @@ test('tiles and splits are taken where they pay', async () => {
 describe('shaders for other adapters', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16'])); });
-  for (const [name, cases] of Object.entries(ATTENTION)) test(name, async () => { for (const c of cases) await validate(device, caps, c); });
+  beforeAll(async () => {
+    ({ device, caps } = await openNullDevice(['shader-f16']));
+  });
+  for (const [name, cases] of Object.entries(ATTENTION))
+    test(name, async () => {
+      for (const c of cases) await validate(device, caps, c);
+    });
 });

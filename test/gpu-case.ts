@@ -26,15 +26,26 @@ export interface Case {
 /** Numbers that repeat late and are exact in every type: -30 .. 30, or 0 .. 60 for unsigned types, 0 and 1 for bool. */
 export function counted(dtype: DType, shape: readonly number[], scale = 1): Tensor {
   const low = dtype.startsWith('u') || dtype === 'bool' ? 0 : -30;
-  return fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, (_, i) => (dtype === 'bool' ? (i * 7) % 3 % 2 : (((i * 37) % 61) + low) * scale)));
+  return fromNumbers(
+    dtype,
+    shape,
+    Array.from({ length: sizeOf(shape) }, (_, i) =>
+      dtype === 'bool' ? ((i * 7) % 3) % 2 : (((i * 37) % 61) + low) * scale,
+    ),
+  );
 }
-export const int64 = (shape: readonly number[], values: readonly number[]): Tensor => fromNumbers('int64', shape, values);
+export const int64 = (shape: readonly number[], values: readonly number[]): Tensor =>
+  fromNumbers('int64', shape, values);
 /** A list of int64. */
 export const list = (...values: number[]): Tensor => int64([values.length], values);
 
 const VARIANTS: readonly Partial<GpuCaps>[] = [{}, { software: false }];
 
-interface Ready { readonly call: Call; readonly expected: readonly (Tensor | null)[]; readonly kernels: readonly GpuKernel[] }
+interface Ready {
+  readonly call: Call;
+  readonly expected: readonly (Tensor | null)[];
+  readonly kernels: readonly GpuKernel[];
+}
 async function ready(c: Case): Promise<Ready> {
   const op = ops.get(c.op);
   if (op === undefined) throw new Error(`${c.op} is not registered`);
@@ -43,19 +54,27 @@ async function ready(c: Case): Promise<Ready> {
   return { call: callWith(c.inputs, expected, attrs, c.known ?? []), expected, kernels: op.webgpu ?? [] };
 }
 
-/** Every kernel of the operator that accepts the case under some caps, once for each text that it has. At least one must. */
+/**
+ * Every kernel of the operator that accepts the case under some caps, once for each text that it has. At least one
+ * must.
+ */
 export async function check(gpu: Gpu, c: Case): Promise<void> {
   const { call, expected, kernels } = await ready(c);
   const seen = new Set<string>();
-  for (const kernel of kernels) for (const change of c.caps ?? VARIANTS) {
-    const caps = { ...gpu.caps, ...change };
-    if (kernel.accepts && !kernel.accepts(call, caps)) continue;
-    const key = JSON.stringify(shadersOf(kernel, call, caps).map(({ shader, launch }) => [shader.code, launch.uniforms, launch.workgroups]));
-    if (seen.has(key)) continue;
-    seen.add(key);
-    const got = await runGpuKernel(gpu.device, caps, kernel, call, c.inputs, [], {}, (made, t) => packed(t, made));
-    expected.forEach((e, n) => { if (e !== null) compare(got[n]!, e, c.rtol ?? 1e-6, c.atol ?? 0, `${kernel.name} output ${n}`); });
-  }
+  for (const kernel of kernels)
+    for (const change of c.caps ?? VARIANTS) {
+      const caps = { ...gpu.caps, ...change };
+      if (kernel.accepts && !kernel.accepts(call, caps)) continue;
+      const key = JSON.stringify(
+        shadersOf(kernel, call, caps).map(({ shader, launch }) => [shader.code, launch.uniforms, launch.workgroups]),
+      );
+      if (seen.has(key)) continue;
+      seen.add(key);
+      const got = await runGpuKernel(gpu.device, caps, kernel, call, c.inputs, [], {}, (made, t) => packed(t, made));
+      expected.forEach((e, n) => {
+        if (e !== null) compare(got[n]!, e, c.rtol ?? 1e-6, c.atol ?? 0, `${kernel.name} output ${n}`);
+      });
+    }
   if (seen.size === 0) throw new Error(`no kernel of ${c.op} accepts ${describeCase(c)}`);
 }
 
@@ -68,7 +87,9 @@ export async function chosen(c: Case, caps: GpuCaps): Promise<string | null> {
 /** Compiles the shaders of the case as a device of `caps` would get them, without running them. */
 export async function validate(device: GPUDevice, caps: GpuCaps, c: Case): Promise<void> {
   const { call, kernels } = await ready(c);
-  for (const kernel of kernels) if (!kernel.accepts || kernel.accepts(call, caps)) for (const { shader } of shadersOf(kernel, call, caps)) await pipelineOf(device, shader);
+  for (const kernel of kernels)
+    if (!kernel.accepts || kernel.accepts(call, caps))
+      for (const { shader } of shadersOf(kernel, call, caps)) await pipelineOf(device, shader);
 }
 
 export function compare(got: Tensor, expected: Tensor, rtol: number, atol: number, what: string): void {
@@ -83,7 +104,8 @@ export function compare(got: Tensor, expected: Tensor, rtol: number, atol: numbe
   const unit = got.dtype === 'float16' ? 2 ** -10 : got.dtype === 'bfloat16' ? 2 ** -7 : 0;
   for (let i = 0; i < b.length; i++) {
     if (Object.is(a[i], b[i]) || a[i] === b[i]) continue;
-    if (!(Math.abs(a[i]! - b[i]!) <= atol + Math.max(rtol, unit) * Math.abs(b[i]!))) expect.fail(`${what}[${i}] = ${a[i]}, not ${b[i]}`);
+    if (!(Math.abs(a[i]! - b[i]!) <= atol + Math.max(rtol, unit) * Math.abs(b[i]!)))
+      expect.fail(`${what}[${i}] = ${a[i]}, not ${b[i]}`);
   }
 }
 

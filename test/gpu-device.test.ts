@@ -8,12 +8,14 @@ const request = { allowSoftware: true } as const;
 
 /** Doubles numbers on the device and reads them back. */
 async function doubled({ device }: Gpu, numbers: Float32Array<ArrayBuffer>): Promise<Float32Array> {
-  const module = device.createShaderModule({ code: `
+  const module = device.createShaderModule({
+    code: `
     @group(0) @binding(0) var<storage, read> x: array<f32>;
     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
     @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
       if (id.x < arrayLength(&x)) { y[id.x] = 2 * x[id.x]; }
-    }` });
+    }`,
+  });
   const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
   const buffer = (usage: number): GPUBuffer => device.createBuffer({ size: numbers.byteLength, usage });
   const x = buffer(GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST);
@@ -23,7 +25,13 @@ async function doubled({ device }: Gpu, numbers: Float32Array<ArrayBuffer>): Pro
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   pass.setPipeline(pipeline);
-  pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: [x, y].map((b, binding) => ({ binding, resource: { buffer: b } })) }));
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [x, y].map((b, binding) => ({ binding, resource: { buffer: b } })),
+    }),
+  );
   pass.dispatchWorkgroups(Math.ceil(numbers.length / 64));
   pass.end();
   encoder.copyBufferToBuffer(y, 0, staging, 0, numbers.byteLength);
@@ -33,9 +41,14 @@ async function doubled({ device }: Gpu, numbers: Float32Array<ArrayBuffer>): Pro
   for (const b of [x, y, staging]) b.destroy();
   return result;
 }
-/** Milliseconds of processor time that this process's main thread has used: fields 14 and 15 of proc(5)'s stat, in hundredths of a second. */
+/**
+ * Milliseconds of processor time that this process's main thread has used: fields 14 and 15 of proc(5)'s stat, in
+ * hundredths of a second.
+ */
 const mainThread = (): number => {
-  const fields = readFileSync(`/proc/self/task/${process.pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+  const fields = readFileSync(`/proc/self/task/${process.pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ');
   return 10 * (Number(fields[11]) + Number(fields[12]));
 };
 const numbers = Float32Array.from({ length: 1000 }, (_, i) => i - 500);
@@ -58,11 +71,21 @@ describe('a WebGPU device in Node', () => {
   });
   test.runIf(process.env['SARDONYX_SOFTWARE_GPU'])('on SwiftShader', async () => {
     const { caps } = await requestGpuDevice(request);
-    expect(caps).toMatchObject({ kind: 'webgpu', vendor: 'google', architecture: 'swiftshader', software: true, f16: false, subgroups: true });
+    expect(caps).toMatchObject({
+      kind: 'webgpu',
+      vendor: 'google',
+      architecture: 'swiftshader',
+      software: true,
+      f16: false,
+      subgroups: true,
+    });
     expect(caps.features).toContain('timestamp-query');
     expect(caps.limits.maxBufferSize).toBe(2 ** 30);
     expect(caps.limits.maxStorageBuffersPerShaderStage).toBeGreaterThan(8);
-    await expect(requestGpuDevice({ allowSoftware: false })).rejects.toMatchObject({ code: 'device_unavailable', message: expect.stringContaining('swiftshader') });
+    await expect(requestGpuDevice({ allowSoftware: false })).rejects.toMatchObject({
+      code: 'device_unavailable',
+      message: expect.stringContaining('swiftshader'),
+    });
   });
   test('can be held to what every user has', async () => {
     const gpu = await requestGpuDevice({ ...request, base: true });
@@ -83,28 +106,39 @@ describe('a WebGPU device in Node', () => {
     expect(next.device).not.toBe(first.device);
     expect(await doubled(next, numbers)).toEqual(numbers.map((x) => 2 * x));
   });
-  test.runIf(process.platform === 'linux' && process.env['SARDONYX_SOFTWARE_GPU'])('leaves the processor to others while it waits', async () => {
-    const { device } = await requestGpuDevice(request);
-    const module = device.createShaderModule({ code: `
+  test.runIf(process.platform === 'linux' && process.env['SARDONYX_SOFTWARE_GPU'])(
+    'leaves the processor to others while it waits',
+    async () => {
+      const { device } = await requestGpuDevice(request);
+      const module = device.createShaderModule({
+        code: `
       @group(0) @binding(0) var<storage, read_write> y: array<u32>;
-      @compute @workgroup_size(1) fn main() { var a = y[0]; for (var i = 0u; i < 60000000u; i++) { a = a * 1664525u + 1013904223u; } y[0] = a; }` });
-    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
-    const y = device.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: [{ binding: 0, resource: { buffer: y } }] }));
-    pass.dispatchWorkgroups(1);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    const start = performance.now();
-    const busy = mainThread();
-    await device.queue.onSubmittedWorkDone();
-    const waited = performance.now() - start;
-    expect(waited, 'long enough to tell').toBeGreaterThan(100);
-    expect(mainThread() - busy, `ms of processor time while waiting ${waited} ms`).toBeLessThan(waited / 4);
-    y.destroy();
-  });
+      @compute @workgroup_size(1) fn main() { var a = y[0]; for (var i = 0u; i < 60000000u; i++) { a = a * 1664525u + 1013904223u; } y[0] = a; }`,
+      });
+      const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
+      const y = device.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(
+        0,
+        device.createBindGroup({
+          layout: pipeline.getBindGroupLayout(0),
+          entries: [{ binding: 0, resource: { buffer: y } }],
+        }),
+      );
+      pass.dispatchWorkgroups(1);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      const start = performance.now();
+      const busy = mainThread();
+      await device.queue.onSubmittedWorkDone();
+      const waited = performance.now() - start;
+      expect(waited, 'long enough to tell').toBeGreaterThan(100);
+      expect(mainThread() - busy, `ms of processor time while waiting ${waited} ms`).toBeLessThan(waited / 4);
+      y.destroy();
+    },
+  );
 });
 
 test('software adapters are told from hardware', () => {
@@ -130,7 +164,10 @@ describe.runIf(process.env['SARDONYX_SOFTWARE_GPU'])('a command that finds no ad
   const command = (more: Record<string, string>): { status: number | null; stdout: string } => {
     const { VK_ICD_FILENAMES, VK_DRIVER_FILES, LD_LIBRARY_PATH, SARDONYX_SOFTWARE_GPU, ...env } = process.env;
     const none = { VK_ICD_FILENAMES: '/none.json', VK_DRIVER_FILES: '/none.json' };
-    return spawnSync(process.execPath, ['--input-type=module', '-e', script, 'one', 'two'], { encoding: 'utf8', env: { ...env, ...none, ...more } });
+    return spawnSync(process.execPath, ['--input-type=module', '-e', script, 'one', 'two'], {
+      encoding: 'utf8',
+      env: { ...env, ...none, ...more },
+    });
   };
   test('runs again with SwiftShader, with its arguments, and ends with that status', () => {
     const { status, stdout } = command({});

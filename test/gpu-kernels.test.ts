@@ -10,13 +10,21 @@ import { ROWS } from './gpu-cases-rows.ts';
 const FAMILIES = { ...MOVES, ...ROWS };
 
 let gpu: Gpu;
-beforeAll(async () => { gpu = await requestGpuDevice({ allowSoftware: true }); });
-
-for (const [name, cases] of Object.entries(FAMILIES)) describe(name, () => {
-  for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype))) test(dtype, async () => {
-    for (const c of cases) if (c.inputs[0]!.dtype === dtype) await check(gpu, c).catch((e: Error) => { throw new Error(`${describeCase(c)}\n${e.message}`); });
-  });
+beforeAll(async () => {
+  gpu = await requestGpuDevice({ allowSoftware: true });
 });
+
+for (const [name, cases] of Object.entries(FAMILIES))
+  describe(name, () => {
+    for (const dtype of new Set(cases.map((c) => c.inputs[0]!.dtype)))
+      test(dtype, async () => {
+        for (const c of cases)
+          if (c.inputs[0]!.dtype === dtype)
+            await check(gpu, c).catch((e: Error) => {
+              throw new Error(`${describeCase(c)}\n${e.message}`);
+            });
+      });
+  });
 
 test('an index out of range is a fault', async () => {
   for (const at of [5, -6, 2 ** 31, -(2 ** 40)]) {
@@ -30,9 +38,12 @@ test('an index out of range is a fault', async () => {
 describe('shaders for other adapters', () => {
   let device: GPUDevice;
   let caps: GpuCaps;
-  beforeAll(async () => { ({ device, caps } = await openNullDevice(['shader-f16', 'subgroups'])); });
-  test('have f16 and subgroups', () => expect([caps.f16, caps.subgroups]).toEqual([true, true]));
-  for (const [name, cases] of Object.entries(FAMILIES)) test(name, async () => {
-    for (const c of cases) await validate(device, caps, c);
+  beforeAll(async () => {
+    ({ device, caps } = await openNullDevice(['shader-f16', 'subgroups']));
   });
+  test('have f16 and subgroups', () => expect([caps.f16, caps.subgroups]).toEqual([true, true]));
+  for (const [name, cases] of Object.entries(FAMILIES))
+    test(name, async () => {
+      for (const c of cases) await validate(device, caps, c);
+    });
 });

@@ -6,9 +6,24 @@ import { encode, initializer, node, noise, port } from './onnx-model.ts';
 const SIZE = 128;
 /** A chain of products, long enough to be cut off in, with noise from the host at its end. */
 const chain = encode({
-  input: [port('x', ['n', SIZE])], output: [port('y', ['n', SIZE]), port('r', ['n', SIZE])],
-  initializer: [initializer('W', tensor('float32', [SIZE, SIZE], noise(SIZE * SIZE).map((v) => v / 8)))],
-  node: [...Array.from({ length: 60 }, (_, i) => node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === 59 ? 'y' : `m${i + 1}`])), node('RandomNormalLike', ['x'], ['r'])],
+  input: [port('x', ['n', SIZE])],
+  output: [port('y', ['n', SIZE]), port('r', ['n', SIZE])],
+  initializer: [
+    initializer(
+      'W',
+      tensor(
+        'float32',
+        [SIZE, SIZE],
+        noise(SIZE * SIZE).map((v) => v / 8),
+      ),
+    ),
+  ],
+  node: [
+    ...Array.from({ length: 60 }, (_, i) =>
+      node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === 59 ? 'y' : `m${i + 1}`]),
+    ),
+    node('RandomNormalLike', ['x'], ['r']),
+  ],
 });
 const feed = (n: number): { x: Tensor } => ({ x: tensor('float32', [n, SIZE], noise(n * SIZE, n)) });
 async function errorOf(f: () => Promise<unknown>): Promise<SardonyxError> {
@@ -70,7 +85,7 @@ describe('a session whose GPU is lost', () => {
     for (const t of Object.values(again) as GpuTensor[]) t.dispose();
   });
 
-  it('that was the caller\'s says what to do, in a run and after it', async () => {
+  it("that was the caller's says what to do, in a run and after it", async () => {
     const { device } = await requestGpuDevice({ allowSoftware: true, own: true });
     await using session = await Session.load(chain, { device, slice: 4 });
     await session.run(feed(3));

@@ -6,16 +6,31 @@ import { type SardonyxError, Session, type Tensor, tensor, type Value } from '..
 import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 /** A chain of products: each a dispatch of some milliseconds where the GPU is software. */
-const chain = (length: number, size: number): Uint8Array => encode({
-  input: [port('x', [size, size])], output: [port('y', [size, size])],
-  initializer: [initializer('W', tensor('float32', [size, size], noise(size * size).map((v) => v / Math.sqrt(size))))],
-  node: Array.from({ length }, (_, i) => node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === length - 1 ? 'y' : `m${i + 1}`])),
-});
+const chain = (length: number, size: number): Uint8Array =>
+  encode({
+    input: [port('x', [size, size])],
+    output: [port('y', [size, size])],
+    initializer: [
+      initializer(
+        'W',
+        tensor(
+          'float32',
+          [size, size],
+          noise(size * size).map((v) => v / Math.sqrt(size)),
+        ),
+      ),
+    ],
+    node: Array.from({ length }, (_, i) =>
+      node('MatMul', [i === 0 ? 'x' : `m${i}`, 'W'], [i === length - 1 ? 'y' : `m${i + 1}`]),
+    ),
+  });
 const feed = (size: number): { x: Tensor } => ({ x: tensor('float32', [size, size], noise(size * size, 5)) });
 const values = (v: Value | undefined): number[] => Array.from(numbers(v as Tensor) as Float64Array);
 
 let device: GPUDevice;
-beforeAll(async () => { ({ device } = await requestGpuDevice({ allowSoftware: true })); });
+beforeAll(async () => {
+  ({ device } = await requestGpuDevice({ allowSoftware: true }));
+});
 /** Submits while `f` runs. */
 async function submits(f: () => Promise<unknown>): Promise<number> {
   const { submit } = device.queue;
@@ -56,10 +71,15 @@ describe('submits', () => {
   });
 
   it('of two sessions take turns', async () => {
-    const [long, short] = await Promise.all([Session.load(chain(80, 160), { device, slice: 4 }), Session.load(chain(3, 64), { device, slice: 4 })]);
+    const [long, short] = await Promise.all([
+      Session.load(chain(80, 160), { device, slice: 4 }),
+      Session.load(chain(3, 64), { device, slice: 4 }),
+    ]);
     for (let i = 0; i < 2; i++) await Promise.all([long.run(feed(160)), short.run(feed(64))]);
     let done = false;
-    const running = long.run(feed(160)).then(() => { done = true; });
+    const running = long.run(feed(160)).then(() => {
+      done = true;
+    });
     let between = 0;
     while (!done) {
       await short.run(feed(64));
@@ -77,7 +97,10 @@ describe('submits', () => {
     await session.run(feed(160));
     const whole = performance.now() - begin;
     const stop = new AbortController();
-    const run = session.run(feed(160), { signal: stop.signal }).then(() => 'done', (e: unknown) => (e as SardonyxError).code);
+    const run = session.run(feed(160), { signal: stop.signal }).then(
+      () => 'done',
+      (e: unknown) => (e as SardonyxError).code,
+    );
     await new Promise((resolve) => setTimeout(resolve, whole / 8));
     const start = performance.now();
     stop.abort();
@@ -98,7 +121,15 @@ describe('submits', () => {
 
 it('costs of dispatches are learned from their slices', async () => {
   const done: (() => void)[] = [];
-  const fake = { lost: new Promise(() => undefined), queue: { onSubmittedWorkDone: () => new Promise<void>((resolve) => { done.push(resolve); }) } } as unknown as GPUDevice;
+  const fake = {
+    lost: new Promise(() => undefined),
+    queue: {
+      onSubmittedWorkDone: () =>
+        new Promise<void>((resolve) => {
+          done.push(resolve);
+        }),
+    },
+  } as unknown as GPUDevice;
   const costs = makeCosts(fake, [10, 10, 0, 30]);
   const guess = costs.of(0);
   expect([costs.of(1), costs.of(2), costs.of(3)]).toEqual([guess, 0, 3 * guess]);

@@ -3,12 +3,22 @@ import { resolve } from 'node:path';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { requestGpuDevice } from '../src/4-run/webgpu/device.ts';
 import { numbers } from '../src/core/numbers.ts';
-import { type Feeds, type GpuTensor, gpuTensor, SardonyxError, Session, type Tensor, tensor, type Value } from '../src/index.ts';
+import {
+  type Feeds,
+  type GpuTensor,
+  gpuTensor,
+  SardonyxError,
+  Session,
+  type Tensor,
+  tensor,
+  type Value,
+} from '../src/index.ts';
 import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 /** y = softmax(x * W), s = x + x: two outputs of a size that is no multiple of 16 bytes. */
 const small = encode({
-  input: [port('x', ['batch', 7])], output: [port('y', ['batch', 7]), port('s', ['batch', 7])],
+  input: [port('x', ['batch', 7])],
+  output: [port('y', ['batch', 7]), port('s', ['batch', 7])],
   initializer: [initializer('W', tensor('float32', [7, 7], noise(49)))],
   node: [node('MatMul', ['x', 'W'], ['m']), node('Softmax', ['m'], ['y']), node('Add', ['x', 'x'], ['s'])],
 });
@@ -33,10 +43,14 @@ async function bytesRead(f: () => Promise<unknown>): Promise<number> {
     spy.mockRestore();
   }
 }
-const STORAGE = 0x80; const COPY_SRC = 4; const COPY_DST = 8;
+const STORAGE = 0x80;
+const COPY_SRC = 4;
+const COPY_DST = 8;
 
 let device: GPUDevice;
-beforeAll(async () => { ({ device } = await requestGpuDevice({ allowSoftware: true })); });
+beforeAll(async () => {
+  ({ device } = await requestGpuDevice({ allowSoftware: true }));
+});
 /** A buffer of the caller's with `data` from `offset` on. */
 function bufferOf(data: Float32Array, offset = 0, usage = STORAGE | COPY_SRC | COPY_DST): GPUBuffer {
   const buffer = device.createBuffer({ size: offset + data.byteLength, usage });
@@ -57,17 +71,23 @@ describe('tensors on the GPU', () => {
   });
 
   it('go from session to session without a readback', async () => {
-    const second = encode({ input: [port('y', ['n', 7]), port('s', ['n', 7])], output: [port('z', ['n', 7])], node: [node('Mul', ['y', 's'], ['m']), node('Neg', ['m'], ['z'])] });
+    const second = encode({
+      input: [port('y', ['n', 7]), port('s', ['n', 7])],
+      output: [port('z', ['n', 7])],
+      node: [node('Mul', ['y', 's'], ['m']), node('Neg', ['m'], ['z'])],
+    });
     await using a = await Session.load(small, { device });
     await using b = await Session.load(second, { device });
     const host = await b.run(await a.run(feed(5)));
     let got: GpuTensor | undefined;
-    expect(await bytesRead(async () => {
-      const between = await a.run(feed(5), { outputs: 'gpu' });
-      const run = b.run(between, { outputs: 'gpu' });
-      for (const t of Object.values(between)) t.dispose(); // the run has them until it took them
-      got = (await run).z;
-    })).toBe(0);
+    expect(
+      await bytesRead(async () => {
+        const between = await a.run(feed(5), { outputs: 'gpu' });
+        const run = b.run(between, { outputs: 'gpu' });
+        for (const t of Object.values(between)) t.dispose(); // the run has them until it took them
+        got = (await run).z;
+      }),
+    ).toBe(0);
     expect(await got!.read()).toEqual(host.z);
   });
 
@@ -79,7 +99,8 @@ describe('tensors on the GPU', () => {
     for (const k of kept) for (const t of Object.values(k)) t.dispose();
     const { runs: _, ...before } = session.made;
     const bytes = session.bytes;
-    for (let i = 0; i < 20; i++) for (const t of Object.values(await session.run(feed(4, i), { outputs: 'gpu' }))) t.dispose();
+    for (let i = 0; i < 20; i++)
+      for (const t of Object.values(await session.run(feed(4, i), { outputs: 'gpu' }))) t.dispose();
     const { runs: __, ...after } = session.made;
     expect(after).toEqual(before);
     expect(session.bytes).toBe(bytes);
@@ -108,18 +129,30 @@ describe('tensors on the GPU', () => {
   });
 
   it('are read by the host where the plan needs their values', async () => {
-    const model = encode({ input: [port('x', ['n']), port('shape', [2], 'int64')], output: [port('y', ['a', 'b'])], node: [node('Reshape', ['x', 'shape'], ['r']), node('Neg', ['r'], ['y'])] });
+    const model = encode({
+      input: [port('x', ['n']), port('shape', [2], 'int64')],
+      output: [port('y', ['a', 'b'])],
+      node: [node('Reshape', ['x', 'shape'], ['r']), node('Neg', ['r'], ['y'])],
+    });
     await using session = await Session.load(model, { device: 'webgpu' });
     const buffer = device.createBuffer({ size: 16, usage: COPY_SRC | COPY_DST });
     device.queue.writeBuffer(buffer, 0, new BigInt64Array([3n, 2n]));
-    const { y } = await session.run({ x: tensor('float32', [6], noise(6)), shape: gpuTensor('int64', [2], buffer, { device }) });
+    const { y } = await session.run({
+      x: tensor('float32', [6], noise(6)),
+      shape: gpuTensor('int64', [2], buffer, { device }),
+    });
     expect((y as Tensor).shape).toEqual([3, 2]);
   });
 
   it('report a bad value when they are read', async () => {
-    const model = encode({ input: [port('x', [4, 2]), port('i', ['n'], 'int64')], output: [port('y', ['n', 2])], node: [node('Gather', ['x', 'i'], ['y'])] });
+    const model = encode({
+      input: [port('x', [4, 2]), port('i', ['n'], 'int64')],
+      output: [port('y', ['n', 2])],
+      node: [node('Gather', ['x', 'i'], ['y'])],
+    });
     await using session = await Session.load(model, { device: 'webgpu' });
-    const run = (i: number): Promise<Record<string, GpuTensor>> => session.run({ x: tensor('float32', [4, 2], noise(8)), i: tensor('int64', [2], [1, i]) }, { outputs: 'gpu' });
+    const run = (i: number): Promise<Record<string, GpuTensor>> =>
+      session.run({ x: tensor('float32', [4, 2], noise(8)), i: tensor('int64', [2], [1, i]) }, { outputs: 'gpu' });
     const bad = await run(9);
     const good = await run(2);
     expect(await codeOf(() => bad.y!.read())).toBe('value_invalid');
@@ -130,7 +163,10 @@ describe('tensors on the GPU', () => {
     await using session = await Session.load(small, { device: 'webgpu' });
     await using wasm = await Session.load(small, { device: 'wasm' });
     const make = (shape: number[], options: { offset?: number; usage?: number; floats?: number } = {}): GpuTensor =>
-      gpuTensor('float32', shape, bufferOf(new Float32Array(options.floats ?? 7), 0, options.usage), { device, ...(options.offset ? { offset: options.offset } : {}) });
+      gpuTensor('float32', shape, bufferOf(new Float32Array(options.floats ?? 7), 0, options.usage), {
+        device,
+        ...(options.offset ? { offset: options.offset } : {}),
+      });
     expect(await codeOf(() => make([2, 7]))).toBe('input_shape');
     expect(await codeOf(() => make([1, 7], { offset: 4 }))).toBe('input_shape');
     expect(await codeOf(() => make([1, 6], { offset: 2 }))).toBe('option_invalid');
@@ -139,14 +175,18 @@ describe('tensors on the GPU', () => {
     expect(await codeOf(() => gpuTensor('string', [1], bufferOf(new Float32Array(7)), { device }))).toBe('input_dtype');
     const x = make([1, 7]);
     expect(await codeOf(() => session.run({ x: make([1, 6]) }))).toBe('input_shape');
-    expect(await codeOf(() => session.run({ x: gpuTensor('int32', [1, 7], x.buffer, { device }) }))).toBe('input_dtype');
+    expect(await codeOf(() => session.run({ x: gpuTensor('int32', [1, 7], x.buffer, { device }) }))).toBe(
+      'input_dtype',
+    );
     expect(await codeOf(() => session.run({ x: { ...x } }))).toBe('input_device');
     expect(await codeOf(() => wasm.run({ x }))).toBe('not_on_device');
     expect(await codeOf(() => wasm.run(feed(1), { outputs: 'gpu' }))).toBe('not_on_device');
     expect(await codeOf(() => session.run(feed(1), { outputs: { z: 'gpu' } }))).toBe('output_unknown');
     expect(await codeOf(() => session.run(feed(1), { outputs: 'disk' as 'gpu' }))).toBe('option_invalid');
     const { device: other } = await requestGpuDevice({ allowSoftware: true, own: true });
-    const elsewhere = gpuTensor('float32', [1, 7], other.createBuffer({ size: 28, usage: COPY_SRC }), { device: other });
+    const elsewhere = gpuTensor('float32', [1, 7], other.createBuffer({ size: 28, usage: COPY_SRC }), {
+      device: other,
+    });
     expect(await codeOf(() => session.run({ x: elsewhere }))).toBe('input_device');
     other.destroy();
     await other.lost;
@@ -170,9 +210,14 @@ describe.skipIf(!existsSync(llm))('a decode loop', () => {
     let past: Feeds = Object.fromEntries(caches.map((name) => [name, empty]));
     const tokens = [1];
     for (let i = 0; i < steps; i++) {
-      const results: Record<string, Value | GpuTensor> = await session.run({
-        ...past, input_ids: tensor('int64', [1, 1], [tokens.at(-1)!]), attention_mask: tensor('int64', [1, i + 1], new Array<number>(i + 1).fill(1)),
-      }, { outputs });
+      const results: Record<string, Value | GpuTensor> = await session.run(
+        {
+          ...past,
+          input_ids: tensor('int64', [1, 1], [tokens.at(-1)!]),
+          attention_mask: tensor('int64', [1, i + 1], new Array<number>(i + 1).fill(1)),
+        },
+        { outputs },
+      );
       const logits = (results.logits as Tensor).data as Float32Array;
       tokens.push(logits.indexOf(Math.max(...logits)));
       for (const t of Object.values(past)) (t as Partial<GpuTensor>).dispose?.();
@@ -187,7 +232,9 @@ describe.skipIf(!existsSync(llm))('a decode loop', () => {
     const STEPS = 8;
     const want = await decode(session, STEPS, 'cpu');
     let got: number[] = [];
-    const read = await bytesRead(async () => { got = await decode(session, STEPS, 'gpu'); });
+    const read = await bytesRead(async () => {
+      got = await decode(session, STEPS, 'gpu');
+    });
     expect(got).toEqual(want);
     expect(read).toBe(STEPS * (512 * 4 + 256 * session.plan!.faults.length)); // and the words that report a bad index
     const made = session.made.buffers;

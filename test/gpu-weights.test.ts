@@ -16,19 +16,55 @@ describe('weights', () => {
     const device = {
       lost: new Promise(() => undefined),
       queue: {
-        writeBuffer: (_: GPUBuffer, __: number, bytes: Uint8Array) => { most = Math.max(most, (onTheWay += bytes.byteLength)); sent.push(bytes.byteLength); },
+        writeBuffer: (_: GPUBuffer, __: number, bytes: Uint8Array) => {
+          most = Math.max(most, (onTheWay += bytes.byteLength));
+          sent.push(bytes.byteLength);
+        },
         onSubmittedWorkDone: () => {
           const arrived = onTheWay;
-          return new Promise<void>((resolve) => { setTimeout(() => { onTheWay -= arrived; resolve(); }, 5); });
+          return new Promise<void>((resolve) => {
+            setTimeout(() => {
+              onTheWay -= arrived;
+              resolve();
+            }, 5);
+          });
         },
       },
     } as unknown as GPUDevice;
-    const store = weightStore(device, BASE_GPU, (size) => ({ size }) as GPUBuffer, () => undefined);
+    const store = weightStore(
+      device,
+      BASE_GPU,
+      (size) => ({ size }) as GPUBuffer,
+      () => undefined,
+    );
     const MIB = 1 << 20;
     const part = new Uint8Array(8 * MIB);
-    const stored = (mib: number, order: number): Constant => ({ dtype: 'uint8', shape: [mib * MIB], peek: () => null, load: () => { throw new Error('read whole'); }, stored: { order, read: (_, length) => part.subarray(0, length) } });
-    const here: Constant = { dtype: 'uint8', shape: [50 * MIB], peek: () => tensor('uint8', [50 * MIB], new Uint8Array(50 * MIB)), load: () => { throw new Error('read whole'); } };
-    await store.place([{ constant: 0, bytes: 40 * MIB }, { constant: 1, bytes: 50 * MIB }, { constant: 2, bytes: 60 * MIB }], [stored(40, 1), here, stored(60, 0)], { run: () => [], pack: () => part });
+    const stored = (mib: number, order: number): Constant => ({
+      dtype: 'uint8',
+      shape: [mib * MIB],
+      peek: () => null,
+      load: () => {
+        throw new Error('read whole');
+      },
+      stored: { order, read: (_, length) => part.subarray(0, length) },
+    });
+    const here: Constant = {
+      dtype: 'uint8',
+      shape: [50 * MIB],
+      peek: () => tensor('uint8', [50 * MIB], new Uint8Array(50 * MIB)),
+      load: () => {
+        throw new Error('read whole');
+      },
+    };
+    await store.place(
+      [
+        { constant: 0, bytes: 40 * MIB },
+        { constant: 1, bytes: 50 * MIB },
+        { constant: 2, bytes: 60 * MIB },
+      ],
+      [stored(40, 1), here, stored(60, 0)],
+      { run: () => [], pack: () => part },
+    );
     expect(sent.reduce((a, b) => a + b, 0)).toBe(150 * MIB);
     expect(Math.max(...sent)).toBeLessThanOrEqual(8 * MIB);
     expect(most).toBeLessThanOrEqual(40 * MIB);
@@ -37,7 +73,10 @@ describe('weights', () => {
   it('of any length arrive whole', async () => {
     const { device } = await requestGpuDevice({ allowSoftware: true });
     const bytes = Uint8Array.from({ length: (8 << 20) + 5 }, (_, i) => (i * 31) & 255);
-    const buffer = device.createBuffer({ size: (8 << 20) + 8, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC });
+    const buffer = device.createBuffer({
+      size: (8 << 20) + 8,
+      usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+    });
     const back = device.createBuffer({ size: buffer.size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
     uploadBytes(device, buffer, 0, bytes);
     const encoder = device.createCommandEncoder();
@@ -48,23 +87,48 @@ describe('weights', () => {
   });
 
   it('that the device cannot bind are named, with what they take and what it allows', async () => {
-    const model = encode({ input: [port('x', [1, 64], 'int64')], output: [port('y', [1, 64])], initializer: [initializer('table', tensor('float32', [64, 64], noise(4096)))], node: [node('GatherElements', ['table', 'x'], ['y'])] });
+    const model = encode({
+      input: [port('x', [1, 64], 'int64')],
+      output: [port('y', [1, 64])],
+      initializer: [initializer('table', tensor('float32', [64, 64], noise(4096)))],
+      node: [node('GatherElements', ['table', 'x'], ['y'])],
+    });
     const caps = { ...BASE_GPU, limits: { ...BASE_GPU.limits, maxStorageBufferBindingSize: 8192 } };
     const { plan } = await planModel(model, { caps });
-    expect(plan.steps.flatMap((s) => ('why' in s ? [s.why] : []))).toEqual(['table, float32[64,64], takes 16384 bytes, and the device binds 8192 at once']);
+    expect(plan.steps.flatMap((s) => ('why' in s ? [s.why] : []))).toEqual([
+      'table, float32[64,64], takes 16384 bytes, and the device binds 8192 at once',
+    ]);
     const { device } = await requestGpuDevice({ allowSoftware: true, own: true });
     const narrow = new Proxy(device, {
       get: (d, key) => {
-        if (key === 'limits') return new Proxy(d.limits, { get: (l, name) => (name === 'maxStorageBufferBindingSize' ? 8192 : Reflect.get(l, name, l)) });
+        if (key === 'limits')
+          return new Proxy(d.limits, {
+            get: (l, name) => (name === 'maxStorageBufferBindingSize' ? 8192 : Reflect.get(l, name, l)),
+          });
         const value: unknown = Reflect.get(d, key, d);
         return typeof value === 'function' ? value.bind(d) : value;
       },
     });
-    const refused = await Session.load(model, { device: narrow, strict: true, dims: {} }).then(() => null, (e: unknown) => e as SardonyxError);
+    const refused = await Session.load(model, { device: narrow, strict: true, dims: {} }).then(
+      () => null,
+      (e: unknown) => e as SardonyxError,
+    );
     expect(refused?.code).toBe('not_on_device');
     expect(refused?.message).toMatch(/table, float32\[64,64\], takes 16384 bytes/);
     await using session = await Session.load(model, { device: narrow });
-    expect(((await session.run({ x: tensor('int64', [1, 64], Array.from({ length: 64 }, (_, i) => i)) })).y as Tensor).shape).toEqual([1, 64]);
+    expect(
+      (
+        (
+          await session.run({
+            x: tensor(
+              'int64',
+              [1, 64],
+              Array.from({ length: 64 }, (_, i) => i),
+            ),
+          })
+        ).y as Tensor
+      ).shape,
+    ).toEqual([1, 64]);
     await session.release();
     device.destroy();
   });

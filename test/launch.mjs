@@ -11,16 +11,31 @@ const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/packa
 const software = process.env.SARDONYX_GPU === 'system' ? null : await softwareGpuEnv();
 const folder = mkdtempSync(join(tmpdir(), 'sardonyx-test-'));
 const report = join(folder, 'report.json');
-const args = [vitest, 'run', ...process.argv.slice(2), '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+const args = [
+  vitest,
+  'run',
+  ...process.argv.slice(2),
+  '--reporter=default',
+  '--reporter=json',
+  `--outputFile.json=${report}`,
+];
 const child = spawn(process.execPath, args, { stdio: 'inherit', env: { ...process.env, ...software } });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
 const status = await new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 
 /** Counts tests; a file that could not run counts as one failure, and so does a run that failed otherwise. */
 function summary() {
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, 'utf8'));
-  const broken = testResults.filter((file) => file.status === 'failed' && !file.assertionResults.some((t) => t.status === 'failed')).length;
-  return { passed: numPassedTests, failed: Math.max(numFailedTests + broken, status === 0 ? 0 : 1), skipped: numPendingTests + numTodoTests };
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+    readFileSync(report, 'utf8'),
+  );
+  const broken = testResults.filter(
+    (file) => file.status === 'failed' && !file.assertionResults.some((t) => t.status === 'failed'),
+  ).length;
+  return {
+    passed: numPassedTests,
+    failed: Math.max(numFailedTests + broken, status === 0 ? 0 : 1),
+    skipped: numPendingTests + numTodoTests,
+  };
 }
 
 let counts = { passed: 0, failed: 1, skipped: 0 };

@@ -7,23 +7,51 @@ import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const [RUNS, CYCLES] = [1000, 50];
-/** What the heap may gain and still be level, in bytes: the engine tiers functions up and moves its own caches. A leaked session has 100 KB, a leaked result 64 B. */
+/**
+ * What the heap may gain and still be level, in bytes: the engine tiers functions up and moves its own caches. A leaked
+ * session has 100 KB, a leaked result 64 B.
+ */
 const LEVEL = { runs: 32 * 1024, cycles: 1024 * 1024 };
 
 const small = encode({
-  input: [port('x', ['batch', 2, 8, 8])], output: [port('y', ['batch', 8])],
-  initializer: [initializer('K', tensor('float32', [4, 2, 3, 3], noise(72))), initializer('W', tensor('float32', [256, 64], noise(16384, 2))), initializer('V', tensor('float32', [64, 8], noise(512, 3)))],
-  node: [node('Conv', ['x', 'K'], ['c'], { pads: [1, 1, 1, 1] }), node('Relu', ['c'], ['r']), node('Flatten', ['r'], ['f']), node('MatMul', ['f', 'W'], ['m']), node('MatMul', ['m', 'V'], ['g']), node('Softmax', ['g'], ['y'])],
+  input: [port('x', ['batch', 2, 8, 8])],
+  output: [port('y', ['batch', 8])],
+  initializer: [
+    initializer('K', tensor('float32', [4, 2, 3, 3], noise(72))),
+    initializer('W', tensor('float32', [256, 64], noise(16384, 2))),
+    initializer('V', tensor('float32', [64, 8], noise(512, 3))),
+  ],
+  node: [
+    node('Conv', ['x', 'K'], ['c'], { pads: [1, 1, 1, 1] }),
+    node('Relu', ['c'], ['r']),
+    node('Flatten', ['r'], ['f']),
+    node('MatMul', ['f', 'W'], ['m']),
+    node('MatMul', ['m', 'V'], ['g']),
+    node('Softmax', ['g'], ['y']),
+  ],
 });
 
-interface Alive { readonly buffers: number; readonly bytes: number; readonly memories: number; readonly held: number }
-declare const endure: { cycles(device: string, times: number): Promise<void>; runs(times: number): Promise<void>; end(): Promise<void>; alive(): Alive };
+interface Alive {
+  readonly buffers: number;
+  readonly bytes: number;
+  readonly memories: number;
+  readonly held: number;
+}
+declare const endure: {
+  cycles(device: string, times: number): Promise<void>;
+  runs(times: number): Promise<void>;
+  end(): Promise<void>;
+  alive(): Alive;
+};
 
 let site: Site;
 let browser: Browser;
 beforeAll(async () => {
   built(resolve(root, 'dist/index.js'));
-  site = await serve({ test: resolve(root, 'test/browser'), dist: resolve(root, 'dist') }, new Map([['/small.onnx', small]]));
+  site = await serve(
+    { test: resolve(root, 'test/browser'), dist: resolve(root, 'dist') },
+    new Map([['/small.onnx', small]]),
+  );
   browser = await launch();
 }, 120_000);
 afterAll(async () => {
@@ -31,18 +59,34 @@ afterAll(async () => {
   await site?.close();
 });
 
-interface Measured extends Alive { readonly workers: number; readonly heap: number }
+interface Measured extends Alive {
+  readonly workers: number;
+  readonly heap: number;
+}
 
-/** What is alive after all that nobody holds is collected: bytes of the heaps of the page and its workers, with array buffers, and of the device. */
+/**
+ * What is alive after all that nobody holds is collected: bytes of the heaps of the page and its workers, with array
+ * buffers, and of the device.
+ */
 async function measure(page: Page, cdp: CDPSession): Promise<Measured> {
   const heapOf = async (client: CDPSession): Promise<number> => {
     for (let i = 0; i < 3; i++) await client.send('HeapProfiler.collectGarbage');
-    const { usedSize, backingStorageSize } = await client.send('Runtime.getHeapUsage') as { usedSize: number; backingStorageSize: number };
+    const { usedSize, backingStorageSize } = (await client.send('Runtime.getHeapUsage')) as {
+      usedSize: number;
+      backingStorageSize: number;
+    };
     return usedSize + backingStorageSize;
   };
   // A worker that was just ended is still in the list, and has no heap any more.
-  const heaps = await Promise.all([heapOf(cdp), ...page.workers().map((w: WebWorker) => heapOf(w.client).catch(() => 0))]);
-  return { heap: heaps.reduce((a, b) => a + b), workers: heaps.filter((h) => h > 0).length - 1, ...(await page.evaluate(() => endure.alive())) };
+  const heaps = await Promise.all([
+    heapOf(cdp),
+    ...page.workers().map((w: WebWorker) => heapOf(w.client).catch(() => 0)),
+  ]);
+  return {
+    heap: heaps.reduce((a, b) => a + b),
+    workers: heaps.filter((h) => h > 0).length - 1,
+    ...(await page.evaluate(() => endure.alive())),
+  };
 }
 
 describe.each(['wasm', 'webgpu'])('a page on %s', (device) => {
@@ -77,7 +121,9 @@ describe.each(['wasm', 'webgpu'])('a page on %s', (device) => {
     await page.evaluate(() => endure.end());
     const { heap: _, ...ended } = await measure(page, cdp);
     expect(ended).toMatchObject({ bytes: 0, buffers: 0, held: 0 });
-    console.log(`${device}: heap ${before} B, ${afterRuns - before} B more after ${RUNS} runs, ${afterCycles - before} B after ${CYCLES} cycles; ${JSON.stringify(steady)}`);
+    console.log(
+      `${device}: heap ${before} B, ${afterRuns - before} B more after ${RUNS} runs, ${afterCycles - before} B after ${CYCLES} cycles; ${JSON.stringify(steady)}`,
+    );
     expect(errors).toEqual([]);
     await page.close();
   }, 240_000);

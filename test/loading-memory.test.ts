@@ -20,19 +20,39 @@ let folder: string;
 function tables(dtype: 'float32' | 'float16', inline: boolean): Uint8Array {
   const rows = BYTES / WIDTH / (dtype === 'float32' ? 4 : 2);
   return encode({
-    input: [port('i', [2], 'int64')], output: [port('y', [2, WIDTH], dtype)],
+    input: [port('i', [2], 'int64')],
+    output: [port('y', [2, WIDTH], dtype)],
     initializer: Array.from({ length: LAYERS }, (_, k) => ({
-      name: `w${k}`, dataType: dtype === 'float32' ? 1 : 10, dims: [rows, WIDTH],
-      ...(inline ? { rawData: Buffer.alloc(BYTES) } : { dataLocation: 1, externalData: [{ key: 'location', value: 'weights.bin' }, { key: 'offset', value: String(k * BYTES) }, { key: 'length', value: String(BYTES) }] }),
+      name: `w${k}`,
+      dataType: dtype === 'float32' ? 1 : 10,
+      dims: [rows, WIDTH],
+      ...(inline
+        ? { rawData: Buffer.alloc(BYTES) }
+        : {
+            dataLocation: 1,
+            externalData: [
+              { key: 'location', value: 'weights.bin' },
+              { key: 'offset', value: String(k * BYTES) },
+              { key: 'length', value: String(BYTES) },
+            ],
+          }),
     })),
-    node: [...Array.from({ length: LAYERS }, (_, k) => node('Gather', [`w${k}`, 'i'], [`g${k}`])), node('Sum', Array.from({ length: LAYERS }, (_, k) => `g${k}`), ['y'])],
+    node: [
+      ...Array.from({ length: LAYERS }, (_, k) => node('Gather', [`w${k}`, 'i'], [`g${k}`])),
+      node(
+        'Sum',
+        Array.from({ length: LAYERS }, (_, k) => `g${k}`),
+        ['y'],
+      ),
+    ],
   });
 }
 
 beforeAll(() => {
   built(library);
   folder = mkdtempSync(join(tmpdir(), 'sardonyx-memory-'));
-  for (const dtype of ['float32', 'float16'] as const) writeFileSync(join(folder, `${dtype}.onnx`), tables(dtype, false));
+  for (const dtype of ['float32', 'float16'] as const)
+    writeFileSync(join(folder, `${dtype}.onnx`), tables(dtype, false));
   writeFileSync(join(folder, 'inline.onnx'), tables('float32', true));
   const file = openSync(join(folder, 'weights.bin'), 'w');
   const row = new Uint8Array(new Uint16Array(WIDTH * 2).fill(0x3c00).buffer); // float16 1.0
@@ -52,16 +72,39 @@ function growth(name: string): { readonly grown: number; readonly device: number
     const session = await Session.load(${JSON.stringify(join(folder, name))}, { device: 'wasm' });
     const { y } = await session.run({ i: tensor('int64', [2], [0, 1]) });
     console.log(JSON.stringify({ grown: peak() - before - session.bytes / 2 ** 20, device: session.bytes / 2 ** 20, first: Number(y.data[0]) }));`;
-  writeFileSync(join(folder, 'small.onnx'), encode({ input: [port('i', [2], 'int64')], output: [port('y', [2], 'int64')], node: [node('Add', ['i', 'i'], ['y'])] }));
-  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 120_000 });
+  writeFileSync(
+    join(folder, 'small.onnx'),
+    encode({
+      input: [port('i', [2], 'int64')],
+      output: [port('y', [2], 'int64')],
+      node: [node('Add', ['i', 'i'], ['y'])],
+    }),
+  );
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
   return JSON.parse(stdout.trim().split('\n').at(-1) || `{"error":${JSON.stringify(stderr)}}`);
 }
 
-it.skipIf(process.platform !== 'linux').each([['float32.onnx', 'external data'], ['float16.onnx', 'external data of float16'], ['inline.onnx', 'weights in the model file']])(
-  '%s (%s): host memory grows by less than 64 MiB', (name) => {
+it.skipIf(process.platform !== 'linux').each([
+  ['float32.onnx', 'external data'],
+  ['float16.onnx', 'external data of float16'],
+  ['inline.onnx', 'weights in the model file'],
+])(
+  '%s (%s): host memory grows by less than 64 MiB',
+  (name) => {
     const { grown, device, first } = growth(name);
     console.log(`${name}: ${device.toFixed(0)} MiB on the device, ${grown.toFixed(1)} MiB beside it`);
     expect(device).toBeGreaterThan(MIB * 0.99);
-    expect(first).toBe(name === 'inline.onnx' ? 0 : name === 'float16.onnx' ? 17664 : new Float32Array(new Uint16Array([0x3c00, 0x3c00]).buffer)[0]! * LAYERS);
+    expect(first).toBe(
+      name === 'inline.onnx'
+        ? 0
+        : name === 'float16.onnx'
+          ? 17664
+          : new Float32Array(new Uint16Array([0x3c00, 0x3c00]).buffer)[0]! * LAYERS,
+    );
     expect(grown).toBeLessThan(64);
-  }, 120_000);
+  },
+  120_000,
+);

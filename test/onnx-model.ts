@@ -8,16 +8,52 @@ export type Json = Record<string, unknown>;
 
 /** A model's bytes. `graph` has input, output, node, initializer; `rest` overrides what is beside it. */
 export const encode = (graph: Json, opset = 17, rest: Json = {}): Uint8Array =>
-  new Uint8Array(onnx.ModelProto.encode(onnx.ModelProto.fromObject({
-    irVersion: 8, producerName: 'test', opsetImport: [{ domain: '', version: opset }, { domain: 'com.microsoft', version: 1 }], graph: { name: 'g', ...graph }, ...rest,
-  })).finish());
+  new Uint8Array(
+    onnx.ModelProto.encode(
+      onnx.ModelProto.fromObject({
+        irVersion: 8,
+        producerName: 'test',
+        opsetImport: [
+          { domain: '', version: opset },
+          { domain: 'com.microsoft', version: 1 },
+        ],
+        graph: { name: 'g', ...graph },
+        ...rest,
+      }),
+    ).finish(),
+  );
 
-export const port = (name: string, dims: readonly (number | string | null)[], dtype: DType = 'float32'): Json =>
-  ({ name, type: { tensorType: { elemType: ONNX_OF_DTYPE[dtype], shape: { dim: dims.map((d) => (d === null ? {} : typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
+export const port = (name: string, dims: readonly (number | string | null)[], dtype: DType = 'float32'): Json => ({
+  name,
+  type: {
+    tensorType: {
+      elemType: ONNX_OF_DTYPE[dtype],
+      shape: { dim: dims.map((d) => (d === null ? {} : typeof d === 'number' ? { dimValue: d } : { dimParam: d })) },
+    },
+  },
+});
 
-type Attribute = number | string | readonly number[] | { readonly float: number } | { readonly floats: readonly number[] } | { readonly graph: Json } | { readonly tensor: Tensor };
-export const node = (opType: string, input: readonly string[], output: readonly string[], attributes: Readonly<Record<string, Attribute>> = {}, rest: Json = {}): Json => ({
-  opType, name: `/${opType}:${output[0]}`, input, output, attribute: Object.entries(attributes).map(([name, v]) => attribute(name, v)), ...rest,
+type Attribute =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly floats: readonly number[] }
+  | { readonly graph: Json }
+  | { readonly tensor: Tensor };
+export const node = (
+  opType: string,
+  input: readonly string[],
+  output: readonly string[],
+  attributes: Readonly<Record<string, Attribute>> = {},
+  rest: Json = {},
+): Json => ({
+  opType,
+  name: `/${opType}:${output[0]}`,
+  input,
+  output,
+  attribute: Object.entries(attributes).map(([name, v]) => attribute(name, v)),
+  ...rest,
 });
 function attribute(name: string, v: Attribute): Json {
   if (typeof v === 'number') return { name, type: 2, i: v };
@@ -28,7 +64,12 @@ function attribute(name: string, v: Attribute): Json {
   if ('graph' in v) return { name, type: 5, g: { name: `${name} body`, ...v.graph } };
   return { name, type: 4, t: initializer(name, (v as { tensor: Tensor }).tensor) };
 }
-export const initializer = (name: string, t: Tensor): Json => ({ name, dataType: ONNX_OF_DTYPE[t.dtype], dims: t.shape, rawData: Buffer.from(bytesOfTensor(t)) });
+export const initializer = (name: string, t: Tensor): Json => ({
+  name,
+  dataType: ONNX_OF_DTYPE[t.dtype],
+  dims: t.shape,
+  rawData: Buffer.from(bytesOfTensor(t)),
+});
 
 /** Uniform in [-1, 1), from a seed. */
 export function noise(count: number, seed = 1): Float32Array {

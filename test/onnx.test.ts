@@ -9,8 +9,8 @@ const exceptions = readSkips(resolve(import.meta.dirname, 'exceptions.json'));
 type Device = 'reference' | 'wasm' | 'webgpu';
 
 /**
- * Of each suite and device: how many cases must pass, and how many of those with every node that computes on the device.
- * The numbers are what was reached; they may only rise.
+ * Of each suite and device: how many cases must pass, and how many of those with every node that computes on the
+ * device. The numbers are what was reached; they may only rise.
  */
 const FLOOR: Readonly<Record<string, Readonly<Record<Device, readonly [passed: number, wholly: number]>>>> = {
   node: { reference: [1783, 0], wasm: [1783, 1630], webgpu: [1783, 1540] },
@@ -21,7 +21,11 @@ const FLOOR: Readonly<Record<string, Readonly<Record<Device, readonly [passed: n
   light: { reference: [3, 0], wasm: [9, 9], webgpu: [2, 2] },
 };
 /** Full-size nets that take minutes where there is neither SIMD nor a GPU; `verify` runs all nine on every device. */
-const LIGHT: Readonly<Record<Device, RegExp>> = { reference: /squeezenet|shufflenet|zfnet/, wasm: /./, webgpu: /squeezenet|shufflenet/ };
+const LIGHT: Readonly<Record<Device, RegExp>> = {
+  reference: /squeezenet|shufflenet|zfnet/,
+  wasm: /./,
+  webgpu: /squeezenet|shufflenet/,
+};
 
 describe.skipIf(!existsSync(data)).each(Object.keys(FLOOR))('ONNX %s', (suite) => {
   it.each(['reference', 'wasm', 'webgpu'] as const)('passes on %s', { timeout: 900_000 }, async (device) => {

@@ -5,15 +5,34 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBoxes, hull, rectangleRound, regions } from '../demo/read-text/boxes.ts';
 import { FileError, loadModels, readPicture, writePicture } from '../demo/read-text/files.ts';
 import { readingOrder } from '../demo/read-text/order.ts';
-import { type Box, cut, distance, lengthwise, type Picture, type Point, toPlanes, turned, withBoxes } from '../demo/read-text/picture.ts';
+import {
+  type Box,
+  cut,
+  distance,
+  lengthwise,
+  type Picture,
+  type Point,
+  toPlanes,
+  turned,
+  withBoxes,
+} from '../demo/read-text/picture.ts';
 import { decode, type Line, readText } from '../demo/read-text/reader.ts';
 
 const folder = resolve(import.meta.dirname, '../demo/read-text');
-const close = (a: number, b: number, by = 1e-6): void => expect(Math.abs(a - b), `${a} and ${b}`).toBeLessThanOrEqual(by);
-const level = (x: number, y: number, width = 20, height = 10): Box => [{ x, y }, { x: x + width, y }, { x: x + width, y: y + height }, { x, y: y + height }];
+const close = (a: number, b: number, by = 1e-6): void =>
+  expect(Math.abs(a - b), `${a} and ${b}`).toBeLessThanOrEqual(by);
+const level = (x: number, y: number, width = 20, height = 10): Box => [
+  { x, y },
+  { x: x + width, y },
+  { x: x + width, y: y + height },
+  { x, y: y + height },
+];
 const tilted = (box: Box, degrees: number): Box => {
   const t = (degrees * Math.PI) / 180;
-  return box.map(({ x, y }) => ({ x: x * Math.cos(t) - y * Math.sin(t), y: x * Math.sin(t) + y * Math.cos(t) })) as unknown as Box;
+  return box.map(({ x, y }) => ({
+    x: x * Math.cos(t) - y * Math.sin(t),
+    y: x * Math.sin(t) + y * Math.cos(t),
+  })) as unknown as Box;
 };
 
 describe('boxes', () => {
@@ -23,13 +42,21 @@ describe('boxes', () => {
     expect(regions([0, 0, 1, /**/ 1, 0, 0], 3, 2, 0.3)).toEqual([[2], [3]]);
   });
   it('have the hull of their points', () => {
-    const square = [{ x: 0, y: 0 }, { x: 2, y: 0 }, { x: 2, y: 2 }, { x: 0, y: 2 }];
+    const square = [
+      { x: 0, y: 0 },
+      { x: 2, y: 0 },
+      { x: 2, y: 2 },
+      { x: 0, y: 2 },
+    ];
     expect(hull([...square, { x: 1, y: 1 }, { x: 1, y: 0 }, { x: 2, y: 2 }])).toEqual(square);
   });
   it('are the smallest rectangles, at any angle', () => {
     for (const degrees of [0, 7, -20, 40]) {
       const corners = tilted(level(40, 30, 20, 4), degrees);
-      rectangleRound([...corners, { x: (corners[0].x + corners[2].x) / 2, y: (corners[0].y + corners[2].y) / 2 }], () => 0).forEach((p, i) => close(distance(p, corners[i]!), 0, 1e-9));
+      rectangleRound(
+        [...corners, { x: (corners[0].x + corners[2].x) / 2, y: (corners[0].y + corners[2].y) / 2 }],
+        () => 0,
+      ).forEach((p, i) => close(distance(p, corners[i]!), 0, 1e-9));
     }
   });
   it('grow by the rule, and faint or tiny regions are none', () => {
@@ -46,20 +73,40 @@ describe('boxes', () => {
 });
 
 describe('reading order', () => {
-  const read = (...cells: [string, Box][]): string => readingOrder(cells.map(([name, box]) => ({ name, box })).reverse()).map((c) => c.name).join(' ');
-  it('is by lines, from the left', () => expect(read(['a', level(0, 0)], ['b', level(50, 2)], ['c', level(0, 14)])).toBe('a b c'));
+  const read = (...cells: [string, Box][]): string =>
+    readingOrder(cells.map(([name, box]) => ({ name, box })).reverse())
+      .map((c) => c.name)
+      .join(' ');
+  it('is by lines, from the left', () =>
+    expect(read(['a', level(0, 0)], ['b', level(50, 2)], ['c', level(0, 14)])).toBe('a b c'));
   it('is by lines in a table, also in one that is tilted', () => {
     for (const degrees of [0, 3, -3, 90, 177]) {
-      const cells = ['a', 'b', 'c', 'd', 'e', 'f'].map((name, i): [string, Box] => [name, tilted(level((i % 2) * 200, (i >> 1) * 14, 80), degrees)]);
+      const cells = ['a', 'b', 'c', 'd', 'e', 'f'].map((name, i): [string, Box] => [
+        name,
+        tilted(level((i % 2) * 200, (i >> 1) * 14, 80), degrees),
+      ]);
       expect(read(...cells)).toBe('a b c d e f');
     }
   });
   it('is by columns where lines do not stand side by side', () =>
-    expect(read(['a', level(0, 0, 100)], ['b', level(0, 16, 100)], ['c', level(0, 32, 100)], ['d', level(150, 8)], ['e', level(150, 24)], ['f', level(0, 80)])).toBe('a b c d e f'));
+    expect(
+      read(
+        ['a', level(0, 0, 100)],
+        ['b', level(0, 16, 100)],
+        ['c', level(0, 32, 100)],
+        ['d', level(150, 8)],
+        ['e', level(150, 24)],
+        ['f', level(0, 80)],
+      ),
+    ).toBe('a b c d e f'));
 });
 
 describe('pictures', () => {
-  const gradient: Picture = { width: 8, height: 4, data: Uint8Array.from({ length: 128 }, (_, i) => (i % 4 === 0 ? (Math.floor(i / 4) % 8) * 30 : 255)) };
+  const gradient: Picture = {
+    width: 8,
+    height: 4,
+    data: Uint8Array.from({ length: 128 }, (_, i) => (i % 4 === 0 ? (Math.floor(i / 4) % 8) * 30 : 255)),
+  };
   const plain = { mean: [0, 0, 0], std: [1 / 255, 1 / 255, 1 / 255] } as const;
   it('are cut along a box, and go on beyond their borders', () => {
     const part = cut(gradient, level(2, 0, 4, 4), 4);
@@ -73,7 +120,8 @@ describe('pictures', () => {
     expect([part.data[0], part.data[12 * 4]]).toEqual([90, 120]);
   });
   it('scale: between pixels in proportion, and shrinking takes all pixels in', () => {
-    const row = (width: number): number[] => [...toPlanes(gradient, width, 1, plain).subarray(2 * width)].map((v) => Math.round(100 * v) / 100);
+    const row = (width: number): number[] =>
+      [...toPlanes(gradient, width, 1, plain).subarray(2 * width)].map((v) => Math.round(100 * v) / 100);
     expect(row(8)).toEqual([0, 30, 60, 90, 120, 150, 180, 210]);
     expect(row(16).slice(1, 5)).toEqual([7.5, 22.5, 37.5, 52.5]);
     expect(row(1)).toEqual([105]);
@@ -84,7 +132,12 @@ describe('pictures', () => {
     expect(turned(turned(gradient)).data).toEqual(gradient.data);
   });
   it('show boxes, within their borders', () => {
-    const drawn = withBoxes({ width: 20, height: 20, data: new Uint8Array(1600).fill(255) }, [level(5, 5, 30, 10)], [0, 0, 0], 2);
+    const drawn = withBoxes(
+      { width: 20, height: 20, data: new Uint8Array(1600).fill(255) },
+      [level(5, 5, 30, 10)],
+      [0, 0, 0],
+      2,
+    );
     const at = (x: number, y: number): number => drawn.data[(y * 20 + x) * 4]!;
     expect([at(4, 10), at(5, 10), at(10, 10), at(15, 5), at(19, 14), at(2, 2)]).toEqual([0, 0, 255, 0, 0, 255]);
   });
@@ -112,8 +165,14 @@ describe('files', () => {
 
 describe('spelling', () => {
   /** Probabilities of blank, a, b and space, step by step. */
-  const spell = (...steps: number[][]): ReturnType<typeof decode> => decode(Float32Array.from(steps.flat()), 4, ['a', 'b']);
-  const [blank, a, b, space] = [[0.7, 0.1, 0.1, 0.1], [0.1, 0.8, 0.1, 0], [0, 0.1, 0.9, 0], [0.2, 0, 0.2, 0.6]];
+  const spell = (...steps: number[][]): ReturnType<typeof decode> =>
+    decode(Float32Array.from(steps.flat()), 4, ['a', 'b']);
+  const [blank, a, b, space] = [
+    [0.7, 0.1, 0.1, 0.1],
+    [0.1, 0.8, 0.1, 0],
+    [0, 0.1, 0.9, 0],
+    [0.2, 0, 0.2, 0.6],
+  ];
   it('drops repeats and blanks', () => {
     const { text, confidence } = spell([1, 0, 0, 0], a!, a!, [1, 0, 0, 0], a!, b!, space!, space!, b!);
     expect(text).toBe('aab b');
@@ -128,12 +187,32 @@ describe('spelling', () => {
 });
 
 describe('the sample', () => {
-  const drawn = JSON.parse(readFileSync(join(folder, 'lines.json'), 'utf8')) as { text: string; corners: [number, number][] }[];
+  const drawn = JSON.parse(readFileSync(join(folder, 'lines.json'), 'utf8')) as {
+    text: string;
+    corners: [number, number][];
+  }[];
   const picture = readPicture(join(folder, 'sample.png'));
-  const center = (corners: readonly Point[]): Point => ({ x: corners.reduce((s, p) => s + p.x, 0) / 4, y: corners.reduce((s, p) => s + p.y, 0) / 4 });
+  const center = (corners: readonly Point[]): Point => ({
+    x: corners.reduce((s, p) => s + p.x, 0) / 4,
+    y: corners.reduce((s, p) => s + p.y, 0) / 4,
+  });
   const texts = [
-    'BOARDING PASS', 'Passenger', 'Ada Lovelace', 'From', 'To', 'London', 'Turin', 'Gate 17', 'Seat 24C', '10:45',
-    'SDX 1815', 'Group 2', 'Window side', '24C', 'Call the engine workshop', 'before 9:30, ask for 240 EUR',
+    'BOARDING PASS',
+    'Passenger',
+    'Ada Lovelace',
+    'From',
+    'To',
+    'London',
+    'Turin',
+    'Gate 17',
+    'Seat 24C',
+    '10:45',
+    'SDX 1815',
+    'Group 2',
+    'Window side',
+    '24C',
+    'Call the engine workshop',
+    'before 9:30, ask for 240 EUR',
   ];
   let lines: readonly Line[] = [];
   let onHead: readonly Line[] = [];
@@ -150,13 +229,17 @@ describe('the sample', () => {
   });
   it('is read as well upside down', () => {
     expect(onHead.map((l) => l.text)).toEqual(texts);
-    onHead.forEach(({ box }, i) => close(distance({ x: picture.width - box[0].x, y: picture.height - box[0].y }, lines[i]!.box[0]), 0, 8));
+    onHead.forEach(({ box }, i) =>
+      close(distance({ x: picture.width - box[0].x, y: picture.height - box[0].y }, lines[i]!.box[0]), 0, 8),
+    );
   });
   it('has its text where the boxes are', () => {
     expect(lines.map((l) => l.text).sort()).toEqual(drawn.map((d) => d.text).sort());
     const left = [...drawn];
     for (const { text, box } of lines) {
-      const same = left.filter((d) => d.text === text).map((d) => ({ d, ink: d.corners.map(([x, y]): Point => ({ x, y })) }));
+      const same = left
+        .filter((d) => d.text === text)
+        .map((d) => ({ d, ink: d.corners.map(([x, y]): Point => ({ x, y })) }));
       const { d, ink } = same.sort((p, q) => distance(p.ink[0]!, box[0]) - distance(q.ink[0]!, box[0]))[0]!;
       left.splice(left.indexOf(d), 1);
       // A box leaves some air on every side.
@@ -166,12 +249,25 @@ describe('the sample', () => {
   });
   it('is drawn with its boxes', () => {
     const file = resolve(import.meta.dirname, '../out/read-text.test.png');
-    writePicture(file, withBoxes(picture, lines.map((l) => l.box)));
+    writePicture(
+      file,
+      withBoxes(
+        picture,
+        lines.map((l) => l.box),
+      ),
+    );
     const { width, height, data } = readPicture(file);
     expect([width, height]).toEqual([picture.width, picture.height]);
-    for (const { box: [a, b] } of lines) {
+    for (const {
+      box: [a, b],
+    } of lines) {
       const [x, y] = [Math.floor((a.x + b.x) / 2), Math.floor((a.y + b.y) / 2)];
-      const reddest = Math.max(...[-1, 0, 1].map((dy) => { const at = ((y + dy) * width + x) * 4; return data[at]! - data[at + 1]!; }));
+      const reddest = Math.max(
+        ...[-1, 0, 1].map((dy) => {
+          const at = ((y + dy) * width + x) * 4;
+          return data[at]! - data[at + 1]!;
+        }),
+      );
       expect(reddest).toBeGreaterThan(80);
     }
   });

@@ -14,16 +14,28 @@ const DEVICES = ['reference', 'wasm', 'webgpu'] as const;
 
 /** y = relu(x * W + b) + x, and its softmax. */
 const small = encode({
-  input: [port('x', ['batch', 8])], output: [port('y', ['batch', 8]), port('p', ['batch', 8])],
-  initializer: [initializer('W', tensor('float32', [8, 8], noise(64))), initializer('b', tensor('float32', [8], noise(8, 2)))],
-  node: [node('MatMul', ['x', 'W'], ['m']), node('Add', ['m', 'b'], ['a']), node('Relu', ['a'], ['r']), node('Add', ['r', 'x'], ['y']), node('Softmax', ['y'], ['p'])],
+  input: [port('x', ['batch', 8])],
+  output: [port('y', ['batch', 8]), port('p', ['batch', 8])],
+  initializer: [
+    initializer('W', tensor('float32', [8, 8], noise(64))),
+    initializer('b', tensor('float32', [8], noise(8, 2))),
+  ],
+  node: [
+    node('MatMul', ['x', 'W'], ['m']),
+    node('Add', ['m', 'b'], ['a']),
+    node('Relu', ['a'], ['r']),
+    node('Add', ['r', 'x'], ['y']),
+    node('Softmax', ['y'], ['p']),
+  ],
 });
 const feed = (batch: number, seed = 3): { x: Tensor } => ({ x: tensor('float32', [batch, 8], noise(batch * 8, seed)) });
 const values = (v: Value | undefined): number[] => Array.from(numbers(v as Tensor) as Float64Array);
 function near(got: Value | undefined, want: Value | undefined): void {
   const [a, b] = [values(got), values(want)];
   expect((got as Tensor).shape).toEqual((want as Tensor).shape);
-  a.forEach((v, i) => expect(Math.abs(v - b[i]!), `element ${i}: ${v} and ${b[i]}`).toBeLessThan(1e-5 + 1e-4 * Math.abs(b[i]!)));
+  a.forEach((v, i) =>
+    expect(Math.abs(v - b[i]!), `element ${i}: ${v} and ${b[i]}`).toBeLessThan(1e-5 + 1e-4 * Math.abs(b[i]!)),
+  );
 }
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
@@ -92,10 +104,13 @@ describe.each(DEVICES)('a session on %s', (device) => {
 
   it('stays usable after a refused input', async () => {
     await using session = await Session.load(small, { device });
-    const wrong = async (feeds: Record<string, unknown>): Promise<string> => (await errorOf(() => session.run(feeds as never))).code;
+    const wrong = async (feeds: Record<string, unknown>): Promise<string> =>
+      (await errorOf(() => session.run(feeds as never))).code;
     expect(await wrong({})).toBe('input_missing');
-    for (const none of [undefined, null, { x: null }, { x: undefined }]) expect(await wrong(none as never)).toBe('input_missing');
-    for (const none of ['x', { dims: [1, 8], type: 'float32', data: new Float32Array(8) }]) expect(await wrong({ x: none })).toBe('input_dtype');
+    for (const none of [undefined, null, { x: null }, { x: undefined }])
+      expect(await wrong(none as never)).toBe('input_missing');
+    for (const none of ['x', { dims: [1, 8], type: 'float32', data: new Float32Array(8) }])
+      expect(await wrong({ x: none })).toBe('input_dtype');
     expect(await wrong({ ...feed(1), z: feed(1).x })).toBe('input_unknown');
     expect(await wrong({ x: tensor('int32', [1, 8], new Int32Array(8)) })).toBe('input_dtype');
     expect(await wrong({ x: tensor('float32', [1, 9], new Float32Array(9)) })).toBe('input_shape');
@@ -115,15 +130,26 @@ describe.each(DEVICES)('a session on %s', (device) => {
 
   it('follows shapes that depend on data', async () => {
     const model = encode({
-      input: [port('x', ['n']), port('k', [1], 'int64')], output: [port('y', ['m', 2])],
-      initializer: [initializer('two', tensor('float32', [1], [2])), initializer('shape', tensor('int64', [2], [-1, 2]))],
+      input: [port('x', ['n']), port('k', [1], 'int64')],
+      output: [port('y', ['m', 2])],
+      initializer: [
+        initializer('two', tensor('float32', [1], [2])),
+        initializer('shape', tensor('int64', [2], [-1, 2])),
+      ],
       node: [
-        node('NonZero', ['x'], ['i']), node('Transpose', ['i'], ['t']), node('Squeeze', ['t', 'one'], ['s']), node('Gather', ['x', 's'], ['g']), node('Mul', ['g', 'two'], ['d']),
-        node('Tile', ['d', 'k'], ['r']), node('Reshape', ['r', 'shape'], ['y']), node('Constant', [], ['one'], { value: { tensor: tensor('int64', [1], [1]) } }),
+        node('NonZero', ['x'], ['i']),
+        node('Transpose', ['i'], ['t']),
+        node('Squeeze', ['t', 'one'], ['s']),
+        node('Gather', ['x', 's'], ['g']),
+        node('Mul', ['g', 'two'], ['d']),
+        node('Tile', ['d', 'k'], ['r']),
+        node('Reshape', ['r', 'shape'], ['y']),
+        node('Constant', [], ['one'], { value: { tensor: tensor('int64', [1], [1]) } }),
       ],
     });
     await using session = await Session.load(model, { device });
-    const run = async (x: number[], k: number): Promise<number[]> => values((await session.run({ x: tensor('float32', [x.length], x), k: tensor('int64', [1], [k]) })).y);
+    const run = async (x: number[], k: number): Promise<number[]> =>
+      values((await session.run({ x: tensor('float32', [x.length], x), k: tensor('int64', [1], [k]) })).y);
     expect(await run([0, 3, 0, 5], 1)).toEqual([6, 10]);
     expect(await run([1, 3, 0, 5], 2)).toEqual([2, 6, 10, 2, 6, 10]);
     expect(await run([0, 3, 0, 5], 3)).toEqual([6, 10, 6, 10, 6, 10]);
@@ -133,24 +159,46 @@ describe.each(DEVICES)('a session on %s', (device) => {
   it('takes the branch that the data says, and loops', async () => {
     const branch = (op: string) => ({ output: [port(`${op}_out`, ['n'])], node: [node(op, ['x'], [`${op}_out`])] });
     const body = {
-      input: [port('iter', [], 'int64'), port('go', [], 'bool'), port('acc', ['n'])], output: [port('go_out', [], 'bool'), port('acc_out', ['n']), port('each', ['n'])],
-      node: [node('Add', ['acc', 'x'], ['acc_out']), node('Identity', ['go'], ['go_out']), node('Neg', ['acc_out'], ['each'])],
+      input: [port('iter', [], 'int64'), port('go', [], 'bool'), port('acc', ['n'])],
+      output: [port('go_out', [], 'bool'), port('acc_out', ['n']), port('each', ['n'])],
+      node: [
+        node('Add', ['acc', 'x'], ['acc_out']),
+        node('Identity', ['go'], ['go_out']),
+        node('Neg', ['acc_out'], ['each']),
+      ],
     };
     const model = encode({
-      input: [port('x', ['n']), port('c', [], 'bool'), port('trips', [], 'int64')], output: [port('y', ['n']), port('sum', ['n']), port('all', ['t', 'n'])],
+      input: [port('x', ['n']), port('c', [], 'bool'), port('trips', [], 'int64')],
+      output: [port('y', ['n']), port('sum', ['n']), port('all', ['t', 'n'])],
       initializer: [initializer('true', tensor('bool', [], [true]))],
-      node: [node('If', ['c'], ['y'], { then_branch: { graph: branch('Relu') }, else_branch: { graph: branch('Neg') } }), node('Loop', ['trips', 'true', 'x'], ['sum', 'all'], { body: { graph: body } })],
+      node: [
+        node('If', ['c'], ['y'], { then_branch: { graph: branch('Relu') }, else_branch: { graph: branch('Neg') } }),
+        node('Loop', ['trips', 'true', 'x'], ['sum', 'all'], { body: { graph: body } }),
+      ],
     });
     await using session = await Session.load(model, { device });
-    const run = (c: boolean, trips: number) => session.run({ x: tensor('float32', [2], [-1, 2]), c: tensor('bool', [], [c]), trips: tensor('int64', [], [trips]) });
+    const run = (c: boolean, trips: number) =>
+      session.run({
+        x: tensor('float32', [2], [-1, 2]),
+        c: tensor('bool', [], [c]),
+        trips: tensor('int64', [], [trips]),
+      });
     const a = await run(true, 2);
-    expect([values(a.y), values(a.sum), values(a.all)]).toEqual([[0, 2], [-3, 6], [2, -4, 3, -6]]);
+    expect([values(a.y), values(a.sum), values(a.all)]).toEqual([
+      [0, 2],
+      [-3, 6],
+      [2, -4, 3, -6],
+    ]);
     const b = await run(false, 0);
     expect([values(b.y), values(b.sum), (b.all as Tensor).shape[0]]).toEqual([[1, -2], [-1, 2], 0]);
   });
 
   it('names the node when an index is out of range', async () => {
-    const model = encode({ input: [port('x', [4, 2]), port('i', ['n'], 'int64')], output: [port('y', ['n', 2])], node: [node('Gather', ['x', 'i'], ['y'])] });
+    const model = encode({
+      input: [port('x', [4, 2]), port('i', ['n'], 'int64')],
+      output: [port('y', ['n', 2])],
+      node: [node('Gather', ['x', 'i'], ['y'])],
+    });
     await using session = await Session.load(model, { device });
     const run = (i: number) => session.run({ x: tensor('float32', [4, 2], noise(8)), i: tensor('int64', [2], [1, i]) });
     expect(values((await run(-4)).y)).toHaveLength(4);
@@ -161,22 +209,41 @@ describe.each(DEVICES)('a session on %s', (device) => {
   });
 
   it('refuses sequences longer than a recurrent layer is', async () => {
-    const model = encode({ input: [port('x', [3, 2, 1]), port('n', [2], 'int32')], output: [port('y', [3, 1, 2, 1])], initializer: [initializer('w', tensor('float32', [1, 1, 1], [1]))], node: [node('RNN', ['x', 'w', 'w', '', 'n'], ['y'], { hidden_size: 1 })] });
+    const model = encode({
+      input: [port('x', [3, 2, 1]), port('n', [2], 'int32')],
+      output: [port('y', [3, 1, 2, 1])],
+      initializer: [initializer('w', tensor('float32', [1, 1, 1], [1]))],
+      node: [node('RNN', ['x', 'w', 'w', '', 'n'], ['y'], { hidden_size: 1 })],
+    });
     await using session = await Session.load(model, { device });
-    const run = (n: number) => session.run({ x: tensor('float32', [3, 2, 1], noise(6)), n: tensor('int32', [2], [1, n]) });
+    const run = (n: number) =>
+      session.run({ x: tensor('float32', [3, 2, 1], noise(6)), n: tensor('int32', [2], [1, n]) });
     const y = values((await run(2)).y);
     expect(y.map((v) => v !== 0)).toEqual([true, true, false, true, false, false]);
     for (const n of [4, -1]) expect((await errorOf(() => run(n))).code).toBe('value_invalid');
   });
 
   it('can be stopped in a loop that never ends', async () => {
-    const body = { name: 'body', input: [port('i', [], 'int64'), port('c', [], 'bool'), port('v', [2])], output: [port('c2', [], 'bool'), port('v2', [2])], node: [node('Identity', ['c'], ['c2']), node('Neg', ['v'], ['v2'])] };
-    const model = encode({ input: [port('x', [2]), port('n', [], 'int64')], output: [port('y', [2])], node: [node('Loop', ['n', '', 'x'], ['y'], { body: { graph: body } })] });
+    const body = {
+      name: 'body',
+      input: [port('i', [], 'int64'), port('c', [], 'bool'), port('v', [2])],
+      output: [port('c2', [], 'bool'), port('v2', [2])],
+      node: [node('Identity', ['c'], ['c2']), node('Neg', ['v'], ['v2'])],
+    };
+    const model = encode({
+      input: [port('x', [2]), port('n', [], 'int64')],
+      output: [port('y', [2])],
+      node: [node('Loop', ['n', '', 'x'], ['y'], { body: { graph: body } })],
+    });
     await using session = await Session.load(model, { device });
-    const run = (n: bigint, signal?: AbortSignal): ReturnType<Session['run']> => session.run({ x: tensor('float32', [2], [1, 2]), n: tensor('int64', [], [n]) }, signal ? { signal } : {});
+    const run = (n: bigint, signal?: AbortSignal): ReturnType<Session['run']> =>
+      session.run({ x: tensor('float32', [2], [1, 2]), n: tensor('int64', [], [n]) }, signal ? { signal } : {});
     const stop = new AbortController();
     let stopped = 0;
-    setTimeout(() => { stop.abort(); stopped = performance.now(); }, 100);
+    setTimeout(() => {
+      stop.abort();
+      stopped = performance.now();
+    }, 100);
     expect((await errorOf(() => run(2n ** 62n, stop.signal))).code).toBe('aborted');
     expect(values((await run(3n)).y)).toEqual([-1, -2]);
     expect(performance.now() - stopped).toBeLessThan(1000);
@@ -223,7 +290,10 @@ describe.skipIf(process.platform !== 'linux')('a machine without a GPU', () => {
       catch (e) { console.log(JSON.stringify({ code: e.code, message: e.message })); }
       process.exit(0);`;
     const { VK_ICD_FILENAMES: _, LD_LIBRARY_PATH: __, ...env } = process.env;
-    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { env: { ...env, VK_ICD_FILENAMES: '/nowhere.json', VK_DRIVER_FILES: '/nowhere.json' }, encoding: 'utf8' });
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...env, VK_ICD_FILENAMES: '/nowhere.json', VK_DRIVER_FILES: '/nowhere.json' },
+      encoding: 'utf8',
+    });
     return JSON.parse(stdout.trim().split('\n').at(-1)!) as { device?: string };
   };
   it('runs on WASM', () => expect(load('auto')).toEqual({ device: 'wasm' }));
@@ -236,29 +306,48 @@ describe.skipIf(process.platform !== 'linux')('a machine without a GPU', () => {
 
 describe('loading', () => {
   it('lists every operator that is missing', async () => {
-    const model = encode({ input: [port('x', [2])], output: [port('y', [2])], node: [node('Frobnicate', ['x'], ['a']), node('Nonsense', ['a'], ['b']), node('Frobnicate', ['b'], ['y'])] });
+    const model = encode({
+      input: [port('x', [2])],
+      output: [port('y', [2])],
+      node: [node('Frobnicate', ['x'], ['a']), node('Nonsense', ['a'], ['b']), node('Frobnicate', ['b'], ['y'])],
+    });
     const error = await errorOf(() => Session.load(model, { device: 'reference' }));
     expect(error.code).toBe('op_unsupported');
     expect(error.message).toMatch(/Frobnicate \(2 nodes.*Nonsense \(1 node/s);
   });
 
   it('refuses attributes and arities that the operator does not have, with the node', async () => {
-    const load = (n: ReturnType<typeof node>) => errorOf(() => Session.load(encode({ input: [port('x', [2])], output: [port('y', [2])], node: [n] }), { device: 'reference' }));
-    expect((await load(node('Softmax', ['x'], ['y'], { axes: 1 }))).message).toMatch(/attribute_invalid.*axes[\s\S]*\/Softmax:y/);
+    const load = (n: ReturnType<typeof node>) =>
+      errorOf(() =>
+        Session.load(encode({ input: [port('x', [2])], output: [port('y', [2])], node: [n] }), { device: 'reference' }),
+      );
+    expect((await load(node('Softmax', ['x'], ['y'], { axes: 1 }))).message).toMatch(
+      /attribute_invalid.*axes[\s\S]*\/Softmax:y/,
+    );
     expect((await load(node('Softmax', ['x'], ['y'], { axis: 'last' }))).code).toBe('attribute_invalid');
     expect((await load(node('Softmax', ['x', 'x'], ['y']))).code).toBe('shape_mismatch');
     expect((await load(node('Concat', [], ['y'], { axis: 0 }))).code).toBe('input_missing');
   });
 
   it('refuses types and shapes that do not fit, with the node, before anything runs', async () => {
-    const model = encode({ input: [port('x', ['n', 3]), port('z', ['n', 4])], output: [port('y', ['n', 4])], node: [node('Add', ['x', 'z'], ['y'])] });
+    const model = encode({
+      input: [port('x', ['n', 3]), port('z', ['n', 4])],
+      output: [port('y', ['n', 4])],
+      node: [node('Add', ['x', 'z'], ['y'])],
+    });
     await using session = await Session.load(model, { device: 'wasm' });
-    const error = await errorOf(() => session.run({ x: tensor('float32', [2, 3], noise(6)), z: tensor('float32', [2, 4], noise(8)) }));
+    const error = await errorOf(() =>
+      session.run({ x: tensor('float32', [2, 3], noise(6)), z: tensor('float32', [2, 4], noise(8)) }),
+    );
     expect([error.code, error.path]).toEqual(['shape_mismatch', ['model model', 'node /Add:y (Add)']]);
   });
 
   it('refuses a shape that a tiny model merely claims', async () => {
-    const model = encode({ input: [port('s', [3], 'int64')], output: [port('y', ['a', 'b', 'c'])], node: [node('ConstantOfShape', ['s'], ['c']), node('Neg', ['c'], ['y'])] });
+    const model = encode({
+      input: [port('s', [3], 'int64')],
+      output: [port('y', ['a', 'b', 'c'])],
+      node: [node('ConstantOfShape', ['s'], ['c']), node('Neg', ['c'], ['y'])],
+    });
     for (const device of DEVICES) {
       await using session = await Session.load(model, { device });
       const error = await errorOf(() => session.run({ s: tensor('int64', [3], [1 << 20, 1 << 20, 1 << 10]) }));
@@ -274,29 +363,55 @@ describe('loading', () => {
       writeFileSync(join(folder, 'm', 'w.bin'), new Uint8Array(weights.buffer));
       writeFileSync(join(folder, 'secret.bin'), new Uint8Array(64));
       symlinkSync(join(folder, 'secret.bin'), join(folder, 'm', 'link.bin'));
-      const model = (location: string) => encode({
-        input: [port('x', [1, 4])], output: [port('y', [1, 4])], node: [node('MatMul', ['x', 'W'], ['y'])],
-        initializer: [{ name: 'W', dataType: 1, dims: [4, 4], dataLocation: 1, externalData: [{ key: 'location', value: location }, { key: 'length', value: '64' }] }],
-      });
+      const model = (location: string) =>
+        encode({
+          input: [port('x', [1, 4])],
+          output: [port('y', [1, 4])],
+          node: [node('MatMul', ['x', 'W'], ['y'])],
+          initializer: [
+            {
+              name: 'W',
+              dataType: 1,
+              dims: [4, 4],
+              dataLocation: 1,
+              externalData: [
+                { key: 'location', value: location },
+                { key: 'length', value: '64' },
+              ],
+            },
+          ],
+        });
       const run = async (location: string, externalData?: Record<string, Uint8Array>) => {
         writeFileSync(join(folder, 'm', 'model.onnx'), model(location));
-        await using session = await Session.load(join(folder, 'm', 'model.onnx'), { device: 'wasm', ...(externalData ? { externalData } : {}) });
+        await using session = await Session.load(join(folder, 'm', 'model.onnx'), {
+          device: 'wasm',
+          ...(externalData ? { externalData } : {}),
+        });
         return values((await session.run({ x: tensor('float32', [1, 4], [1, 0, 0, 0]) })).y);
       };
       expect(await run('w.bin')).toEqual([...weights.subarray(0, 4)]);
-      expect(await run('given.bin', { 'given.bin': new Uint8Array(weights.buffer) })).toEqual([...weights.subarray(0, 4)]);
+      expect(await run('given.bin', { 'given.bin': new Uint8Array(weights.buffer) })).toEqual([
+        ...weights.subarray(0, 4),
+      ]);
       expect((await errorOf(() => run('none.bin'))).code).toBe('external_data_missing');
-      for (const bad of ['../secret.bin', 'link.bin', 'a/../../secret.bin', '/etc/passwd', '..\\secret.bin']) expect((await errorOf(() => run(bad))).code, bad).toBe('external_data_unsafe');
+      for (const bad of ['../secret.bin', 'link.bin', 'a/../../secret.bin', '/etc/passwd', '..\\secret.bin'])
+        expect((await errorOf(() => run(bad))).code, bad).toBe('external_data_unsafe');
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   });
 
   it('says what is wrong with bytes that are no model', async () => {
-    for (const [bytes, code] of [[new Uint8Array(0), /model_/], [new TextEncoder().encode('<!doctype html><p>404'), /model_not_onnx.*HTML/i], [small.subarray(0, small.length - 20), /model_malformed/]] as const) {
+    for (const [bytes, code] of [
+      [new Uint8Array(0), /model_/],
+      [new TextEncoder().encode('<!doctype html><p>404'), /model_not_onnx.*HTML/i],
+      [small.subarray(0, small.length - 20), /model_malformed/],
+    ] as const) {
       expect((await errorOf(() => Session.load(bytes, { device: 'reference' }))).message).toMatch(code);
     }
-    expect((await errorOf(() => Session.load('/nowhere/model.onnx', { device: 'reference' }))).code).toBe('source_failed');
+    expect((await errorOf(() => Session.load('/nowhere/model.onnx', { device: 'reference' }))).code).toBe(
+      'source_failed',
+    );
   });
 });
 
@@ -317,8 +432,13 @@ describe('a plan', () => {
 
   it.each([NaN, -1, 1.5, Infinity, '3'])('takes no dim of %j', async (batch) => {
     const error = await errorOf(() => planModel(small, { dims: { batch: batch as number } }));
-    expect([error.code, error.message]).toEqual(['option_invalid', expect.stringMatching(/batch must be a whole number/)]);
+    expect([error.code, error.message]).toEqual([
+      'option_invalid',
+      expect.stringMatching(/batch must be a whole number/),
+    ]);
   });
 
-  it.each([{ device: 'gpu' as 'webgpu' }, { memory: NaN }, { memory: '1 GB' as never }])('refuses %j', async (option) => expect((await errorOf(() => planModel(small, { dims: { batch: 1 }, ...option }))).code).toBe('option_invalid'));
+  it.each([{ device: 'gpu' as 'webgpu' }, { memory: NaN }, { memory: '1 GB' as never }])('refuses %j', async (option) =>
+    expect((await errorOf(() => planModel(small, { dims: { batch: 1 }, ...option }))).code).toBe('option_invalid'),
+  );
 });

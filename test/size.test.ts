@@ -5,7 +5,8 @@ import { expect, it } from 'vitest';
 import { built } from './browser/chromium.ts';
 
 /**
- * The most that a page may load, minified and gzipped: a little above what it is, so that growth is a decision. In bytes.
+ * The most that a page may load, minified and gzipped: a little above what it is, so that growth is a decision. In
+ * bytes.
  * `first` is what an import brings with it; `all` adds what is loaded when it is first needed (in `sardonyx` the CPU path; sets of operators).
  */
 const CEILINGS = [
@@ -22,7 +23,9 @@ it.each(CEILINGS)('$entry is as large, in a page, as we said', async ({ entry, f
   const input = resolve(import.meta.dirname, '../dist', entry);
   built(input);
   const bundler = await rolldown({ input, platform: 'browser' });
-  const chunks = (await bundler.generate({ minify: true })).output.filter((file): file is OutputChunk => file.type === 'chunk').filter(({ name }) => !NODE.test(name));
+  const chunks = (await bundler.generate({ minify: true })).output
+    .filter((file): file is OutputChunk => file.type === 'chunk')
+    .filter(({ name }) => !NODE.test(name));
   await bundler.close();
   const sizes = new Map(chunks.map((chunk) => [chunk.fileName, gzipSync(chunk.code, { level: 9 }).length]));
   const reached = new Set<string>();
@@ -33,7 +36,9 @@ it.each(CEILINGS)('$entry is as large, in a page, as we said', async ({ entry, f
   };
   reach(chunks.find(({ isEntry }) => isEntry)!);
   const total = (names: Iterable<string>): number => [...names].reduce((sum, name) => sum + sizes.get(name)!, 0);
-  console.log(`${entry}: ${(total(reached) / 1000).toFixed(1)} kB gzipped at first, ${(total(sizes.keys()) / 1000).toFixed(1)} kB with all that may follow`);
+  console.log(
+    `${entry}: ${(total(reached) / 1000).toFixed(1)} kB gzipped at first, ${(total(sizes.keys()) / 1000).toFixed(1)} kB with all that may follow`,
+  );
   expect(total(reached)).toBeGreaterThan(first * 0.8); // less is no bundle of the library, or a ceiling to lower
   expect(total(reached)).toBeLessThanOrEqual(first);
   expect(total(sizes.keys())).toBeLessThanOrEqual(all);

@@ -12,7 +12,9 @@ import { kernelModule } from '../kernels/wasm/module.ts';
 import { f32x4, v128 } from '../kernels/wasm/asm.ts';
 import { generator, runKernel } from './wasm-harness.ts';
 
-const relaxed = WebAssembly.validate(kernelModule('probe', [], BASE_WASM, (f) => f.drop(f32x4.rmadd(v128.zero(), v128.zero(), v128.zero()))));
+const relaxed = WebAssembly.validate(
+  kernelModule('probe', [], BASE_WASM, (f) => f.drop(f32x4.rmadd(v128.zero(), v128.zero(), v128.zero()))),
+);
 /** What this engine can do: with and without relaxed multiply-add, and on shared memory. */
 export const CAPS: readonly WasmCaps[] = [BASE_WASM, ...(relaxed ? [{ ...BASE_WASM, fma: true }] : [])];
 export const SHARED: WasmCaps = { ...BASE_WASM, shared: true };
@@ -32,9 +34,18 @@ export function source(seed = SEED): Source {
   const next = generator(seed);
   const int = (low: number, high: number): number => low + Math.floor(next() * (high - low + 1));
   return {
-    next, int, pick: (of) => of[int(0, of.length - 1)]!,
+    next,
+    int,
+    pick: (of) => of[int(0, of.length - 1)]!,
     tensor: (dtype, shape, scale = 2) => {
-      const one = dtype === 'bool' ? () => int(0, 1) : isFloat(dtype) ? () => (next() * 2 - 1) * scale : dtype.startsWith('u') ? () => int(0, 100) : () => int(-60, 60);
+      const one =
+        dtype === 'bool'
+          ? () => int(0, 1)
+          : isFloat(dtype)
+            ? () => (next() * 2 - 1) * scale
+            : dtype.startsWith('u')
+              ? () => int(0, 100)
+              : () => int(-60, 60);
       return fromNumbers(dtype, shape, Array.from({ length: sizeOf(shape) }, one));
     },
   };
@@ -55,20 +66,44 @@ export interface Trial {
   /** This kernel, whatever the operator lists. */
   readonly kernel?: WasmKernel;
 }
-export interface Ran { readonly kernel: string; readonly status: number; readonly outputs: readonly Tensor[] }
+export interface Ran {
+  readonly kernel: string;
+  readonly status: number;
+  readonly outputs: readonly Tensor[];
+}
 
-/** Infers, picks the first kernel that accepts, runs it. Refused by all: an error, so that nothing passes by not running. */
+/**
+ * Infers, picks the first kernel that accepts, runs it. Refused by all: an error, so that nothing passes by not
+ * running.
+ */
 export function runOp(op: Op, trial: Trial): Ran {
   const attrs = parseAttrs(op.attrs, (trial.attrs ?? {}) as never);
   const count = trial.outputs ?? 1;
   const facts = trial.inputs.map((t): Fact | null => t && { dtype: t.dtype, shape: t.shape, constant: constantOf(t) });
-  const call: InferCall = { inputs: facts, attrs, outputs: count, value: (i) => trial.inputs[i]!, fact: (i) => facts[i]! };
+  const call: InferCall = {
+    inputs: facts,
+    attrs,
+    outputs: count,
+    value: (i) => trial.inputs[i]!,
+    fact: (i) => facts[i]!,
+  };
   const shapes = op.infer!(call);
   const caps = trial.caps ?? BASE_WASM;
-  const planned = { inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)), outputs: shapes.slice(0, count), attrs };
-  const kernel = trial.kernel ?? (op.wasm ?? wasmKernels[op.op] ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
-  if (!kernel) throw new Error(`no WASM kernel of ${op.op} takes [${facts.map((f) => f && `${f.dtype}[${f.shape}]`)}] ${JSON.stringify(trial.attrs ?? {})}`);
-  return { kernel: kernel.name, ...runKernel(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []) };
+  const planned = {
+    inputs: facts.map((f, i) => (f && !trial.constants?.includes(i) ? { dtype: f.dtype, shape: f.shape } : f)),
+    outputs: shapes.slice(0, count),
+    attrs,
+  };
+  const kernel =
+    trial.kernel ?? (op.wasm ?? wasmKernels[op.op] ?? []).find((k) => !k.accepts || k.accepts(planned as never, caps));
+  if (!kernel)
+    throw new Error(
+      `no WASM kernel of ${op.op} takes [${facts.map((f) => f && `${f.dtype}[${f.shape}]`)}] ${JSON.stringify(trial.attrs ?? {})}`,
+    );
+  return {
+    kernel: kernel.name,
+    ...runKernel(kernel, caps, trial.inputs, shapes.slice(0, count), attrs, trial.constants ?? []),
+  };
 }
 
 /** Runs kernel and reference; throws with all that is needed to run it again. */
@@ -77,15 +112,20 @@ export async function agree(op: Op, trial: Trial, note = ''): Promise<Ran> {
   const attrs = parseAttrs(op.attrs, (trial.attrs ?? {}) as never);
   const want = await op.reference(refCall(trial.inputs, attrs as never, trial.outputs ?? 1));
   const got = runOp(op, trial);
-  const where = (): string => `${op.op} by ${got.kernel} ${note} seed ${SEED} ${JSON.stringify(trial.attrs ?? {})} of ${trial.inputs.map((t) => (t ? `${t.dtype}[${t.shape}]` : 'none')).join(', ')}`;
+  const where = (): string =>
+    `${op.op} by ${got.kernel} ${note} seed ${SEED} ${JSON.stringify(trial.attrs ?? {})} of ${trial.inputs.map((t) => (t ? `${t.dtype}[${t.shape}]` : 'none')).join(', ')}`;
   expect(got.status, where()).toBe(0);
   got.outputs.forEach((y, k) => {
     const w = want[k] as Tensor;
     expect([y.dtype, ...y.shape], where()).toEqual([w.dtype, ...w.shape]);
-    if (isInt64(y.dtype)) { expect(y.data, where()).toEqual(w.data); return; }
+    if (isInt64(y.dtype)) {
+      expect(y.data, where()).toEqual(w.data);
+      return;
+    }
     const [a, b] = [numbers(y), numbers(w)];
     for (let i = 0; i < b.length; i++) {
-      const same = a[i] === b[i] || (a[i] !== a[i] && b[i] !== b[i]) || Math.abs(a[i]! - b[i]!) <= atol + rtol * Math.abs(b[i]!);
+      const same =
+        a[i] === b[i] || (a[i] !== a[i] && b[i] !== b[i]) || Math.abs(a[i]! - b[i]!) <= atol + rtol * Math.abs(b[i]!);
       if (!same) throw new Error(`output ${k}[${i}] is ${a[i]}, not ${b[i]}: ${where()}`);
     }
   });

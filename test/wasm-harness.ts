@@ -17,14 +17,18 @@ const built = new Map<string, WebAssembly.Module>();
 export function compiled(emit: WasmEmitter, spec: unknown, caps: WasmCaps): WebAssembly.Module {
   const key = JSON.stringify([emit.name, spec, { ...caps, threads: 0 }]);
   let m = built.get(key);
-  if (!m) built.set(key, m = new WebAssembly.Module(emit.build(spec, caps)));
+  if (!m) built.set(key, (m = new WebAssembly.Module(emit.build(spec, caps))));
   return m;
 }
 
-/** The argument lists of the parts that threads run: three of them if there is enough, the last first, each by another thread. */
+/**
+ * The argument lists of the parts that threads run: three of them if there is enough, the last first, each by another
+ * thread.
+ */
 function partsOf({ split }: WasmLaunch, args: readonly number[], threads: number): number[][] {
   if (!split || threads === 1) return [[...args]];
-  const n = args[split.items]!, size = Math.max(1, Math.ceil(n / split.grain / 3)) * split.grain;
+  const n = args[split.items]!;
+  const size = Math.max(1, Math.ceil(n / split.grain / 3)) * split.grain;
   if (!Number.isInteger(n) || n < 0 || size <= 0) throw Error(`no items to split: ${n} by ${split.grain}`);
   const parts = Array.from({ length: Math.ceil(n / size) }, (_, i) => {
     const part = [...args];
@@ -37,12 +41,32 @@ function partsOf({ split }: WasmLaunch, args: readonly number[], threads: number
 }
 
 /** `run` gives the first status that is not 0. */
-export interface Prepared { readonly run: () => number; readonly outputs: () => Tensor[]; /** Some launch can be shared by threads. */ readonly splits: boolean }
-export interface OutShape { readonly dtype: DType; readonly shape: readonly number[] }
+export interface Prepared {
+  readonly run: () => number;
+  readonly outputs: () => Tensor[];
+  /** Some launch can be shared by threads. */
+  readonly splits: boolean;
+}
+export interface OutShape {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
 
 /** Lays out memory and instantiates the launches. `constants`: inputs that the kernel may take as packed weights. */
-export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Tensor | null)[], outputs: readonly (OutShape | null)[], attrs: unknown = {}, constants: readonly number[] = [], epilogue?: Epilogue, operands: readonly Tensor[] = []): Prepared {
-  const facts = inputs.map((t, i): Fact | null => t && { dtype: t.dtype, shape: t.shape, ...(constants.includes(i) ? { constant: constantOf(t) } : {}) });
+export function prepare(
+  kernel: WasmKernel,
+  caps: WasmCaps,
+  inputs: readonly (Tensor | null)[],
+  outputs: readonly (OutShape | null)[],
+  attrs: unknown = {},
+  constants: readonly number[] = [],
+  epilogue?: Epilogue,
+  operands: readonly Tensor[] = [],
+): Prepared {
+  const facts = inputs.map(
+    (t, i): Fact | null =>
+      t && { dtype: t.dtype, shape: t.shape, ...(constants.includes(i) ? { constant: constantOf(t) } : {}) },
+  );
   const call: Call = { inputs: facts, outputs: outputs as Fact[], attrs, ...(epilogue ? { epilogue } : {}) };
   if (kernel.accepts && !kernel.accepts(call, caps)) throw Error(`${kernel.name} refuses the call`);
   note(kernel.name);
@@ -69,58 +93,99 @@ export function prepare(kernel: WasmKernel, caps: WasmCaps, inputs: readonly (Te
     const key = JSON.stringify(ref);
     let at = packedAt.get(key);
     if (at === undefined) {
-      const bytes = packWeight(inputs[ref.input]!, ref.pack), filled = new Uint8Array(bytes.length).fill(MARK);
-      if (packWeight(inputs[ref.input]!, ref.pack, filled).some((b, i) => b !== bytes[i])) throw Error(`${ref.pack.name} writes other bytes into memory that it is given`);
-      packedAt.set(key, at = place(bytes.byteLength, bytes));
+      const bytes = packWeight(inputs[ref.input]!, ref.pack);
+      const filled = new Uint8Array(bytes.length).fill(MARK);
+      if (packWeight(inputs[ref.input]!, ref.pack, filled).some((b, i) => b !== bytes[i]))
+        throw Error(`${ref.pack.name} writes other bytes into memory that it is given`);
+      packedAt.set(key, (at = place(bytes.byteLength, bytes)));
     }
     return at;
   };
-  const fail = (what: string): never => { throw Error(`no ${what}`); };
-  const calls = launches.map((l) => ({ l, args: l.args.map((a: Ref | number | { f32: number }) => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : address(a))) }));
+  const fail = (what: string): never => {
+    throw Error(`no ${what}`);
+  };
+  const calls = launches.map((l) => ({
+    l,
+    args: l.args.map((a: Ref | number | { f32: number }) =>
+      typeof a === 'number' ? a : 'f32' in a ? a.f32 : address(a),
+    ),
+  }));
   const pages = Math.ceil((top + GUARD) / 65536);
   const memory = new WebAssembly.Memory({ initial: pages, ...(caps.shared ? { maximum: 65536, shared: true } : {}) });
   const bytes = new Uint8Array(memory.buffer).fill(MARK);
   for (const r of regions) if (r.frozen) bytes.set(r.frozen, r.at);
   const fns = calls.flatMap(({ l, args }) => {
-    const f = new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (...a: number[]) => number | undefined;
+    const f = new WebAssembly.Instance(compiled(l.emit, l.spec, caps), { env: { memory } }).exports.run as (
+      ...a: number[]
+    ) => number | undefined;
     return partsOf(l, args, caps.threads).map((part) => ({ f, args: part }));
   });
   const check = (): void => {
     regions.forEach((r, i) => {
       const end = regions[i + 1]?.at ?? r.at + r.bytes + GUARD;
-      for (let at = r.at + r.bytes; at < end; at++) if (bytes[at] !== MARK) throw Error(`${kernel.name} wrote ${at - r.at - r.bytes} bytes behind a region of ${r.bytes}`);
-      if (r.frozen) for (let at = 0; at < r.bytes; at++) if (bytes[r.at + at] !== r.frozen[at]) throw Error(`${kernel.name} wrote into an input`);
+      for (let at = r.at + r.bytes; at < end; at++)
+        if (bytes[at] !== MARK)
+          throw Error(`${kernel.name} wrote ${at - r.at - r.bytes} bytes behind a region of ${r.bytes}`);
+      if (r.frozen)
+        for (let at = 0; at < r.bytes; at++)
+          if (bytes[r.at + at] !== r.frozen[at]) throw Error(`${kernel.name} wrote into an input`);
     });
   };
   return {
     splits: launches.some((l) => l.split),
-    run: () => { for (const { f, args } of fns) { const status = f(...args); if (status) return status; } return 0; },
-    outputs: () => { check(); return outputs.map((o, i) => tensorOver(o?.dtype ?? 'float32', o?.shape ?? [0], bytes.slice(outputAt[i]!, outputAt[i]! + (o ? byteLength(o) : 0)))); },
+    run: () => {
+      for (const { f, args } of fns) {
+        const status = f(...args);
+        if (status) return status;
+      }
+      return 0;
+    },
+    outputs: () => {
+      check();
+      return outputs.map((o, i) =>
+        tensorOver(
+          o?.dtype ?? 'float32',
+          o?.shape ?? [0],
+          bytes.slice(outputAt[i]!, outputAt[i]! + (o ? byteLength(o) : 0)),
+        ),
+      );
+    },
   };
 }
-const launchesOf = (kernel: WasmKernel, call: Call, caps: WasmCaps): readonly WasmLaunch[] => ([] as WasmLaunch[]).concat(kernel.launch(call, caps));
+const launchesOf = (kernel: WasmKernel, call: Call, caps: WasmCaps): readonly WasmLaunch[] =>
+  ([] as WasmLaunch[]).concat(kernel.launch(call, caps));
 
 const noted = new Set<string>();
 /** Notes for `wasm-tried.test.ts` that a kernel ran, and in which file. */
 function note(kernel: string): void {
   const folder = process.env.SARDONYX_TRIED;
   if (folder === undefined) return;
-  for (const line of [kernel, `file ${basename(expect.getState().testPath ?? '')}`]) if (!noted.has(line)) appendFileSync(join(folder, String(process.pid)), `${line}\n`);
+  for (const line of [kernel, `file ${basename(expect.getState().testPath ?? '')}`])
+    if (!noted.has(line)) appendFileSync(join(folder, String(process.pid)), `${line}\n`);
   noted.add(kernel).add(`file ${basename(expect.getState().testPath ?? '')}`);
 }
 
-/** Runs a kernel; where threads can share it, also cut in parts on shared memory, which must give the same bits and the same status. */
+/**
+ * Runs a kernel; where threads can share it, also cut in parts on shared memory, which must give the same bits and the
+ * same status.
+ */
 export function runKernel(...given: Parameters<typeof prepare>): { status: number; outputs: Tensor[] } {
   const [kernel, caps, ...rest] = given;
-  const p = prepare(kernel, caps, ...rest), status = p.run(), outputs = p.outputs();
+  const p = prepare(kernel, caps, ...rest);
+  const status = p.run();
+  const outputs = p.outputs();
   if (caps.threads > 1) return { status, outputs };
   const many = prepare(kernel, { ...caps, shared: true, threads: 3 }, ...rest);
   if (!many.splits) return { status, outputs };
-  if ((many.run() === 0) !== (status === 0)) throw Error(`${kernel.name} in parts ends with another status than ${status}`);
-  if (status === 0) many.outputs().forEach((t, o) => {
-    const [a, b] = [bytesOfTensor(outputs[o]!), bytesOfTensor(t)];
-    for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) throw Error(`${kernel.name} in parts differs in byte ${i} of output ${o} of ${t.dtype}[${t.shape}]`);
-  });
+  if ((many.run() === 0) !== (status === 0))
+    throw Error(`${kernel.name} in parts ends with another status than ${status}`);
+  if (status === 0)
+    many.outputs().forEach((t, o) => {
+      const [a, b] = [bytesOfTensor(outputs[o]!), bytesOfTensor(t)];
+      for (let i = 0; i < a.length; i++)
+        if (a[i] !== b[i])
+          throw Error(`${kernel.name} in parts differs in byte ${i} of output ${o} of ${t.dtype}[${t.shape}]`);
+    });
   return { status, outputs };
 }
 

@@ -3,11 +3,19 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { wasmKernels } from '../kernels/index.ts';
 
-/** The kernels that trials against the reference ran, in whichever process; null where only a part of the trials was asked for. */
+/**
+ * The kernels that trials against the reference ran, in whichever process; null where only a part of the trials was
+ * asked for.
+ */
 function tried(): ReadonlySet<string> | null {
   const folder = process.env.SARDONYX_TRIED;
-  const lines = folder === undefined ? [] : readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').trim().split('\n'));
-  const trials = readdirSync(import.meta.dirname).filter((name) => /^wasm-.*\.test\.ts$/.test(name) && name !== 'wasm-tried.test.ts');
+  const lines =
+    folder === undefined
+      ? []
+      : readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').trim().split('\n'));
+  const trials = readdirSync(import.meta.dirname).filter(
+    (name) => /^wasm-.*\.test\.ts$/.test(name) && name !== 'wasm-tried.test.ts',
+  );
   return trials.every((name) => lines.includes(`file ${name}`)) ? new Set(lines) : null;
 }
 

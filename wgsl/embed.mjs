@@ -1,6 +1,7 @@
-// Turns each wgsl/NAME.wgsl into wgsl/gen/NAME.gen.ts: the text, with the names of its interface as types; and wgsl/lib/*.wgsl into
-// functions that `assemble` adds where they are used: those that only shaders name come with these, the rest is a table. Consumers never see a .wgsl file, so no bundler needs a plugin. One file each,
-// so that a shader lies in the chunk of the kernels that use it; wgsl/index.gen.ts names them all.
+// Turns each wgsl/NAME.wgsl into wgsl/gen/NAME.gen.ts: the text, with the names of its interface as types; and
+// wgsl/lib/*.wgsl into functions that `assemble` adds where they are used: those that only shaders name come with
+// these, the rest is a table. Consumers never see a .wgsl file, so no bundler needs a plugin. One file each, so that a
+// shader lies in the chunk of the kernels that use it; wgsl/index.gen.ts names them all.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { WgslReflect } from 'wgsl_reflect/wgsl_reflect.module.js';
 
@@ -9,12 +10,24 @@ const read = (path) => readFileSync(new URL(path, here), 'utf8').replace(/\r\n/g
 const OVERRIDE = /^override (\w+): (u32|i32|f32|bool) = ([\w.+-]+);/gm;
 
 /** Comments and blank lines are for the reader of the file, not for the bundle. */
-const strip = (text) => text.split('\n').map((l) => l.replace(/\s*\/\/.*$/, '')).filter((l) => l.trim() !== '').map((l) => l.replace(/^( +)/, (s) => ' '.repeat(s.length / 2))).join('\n');
+const strip = (text) =>
+  text
+    .split('\n')
+    .map((l) => l.replace(/\s*\/\/.*$/, ''))
+    .filter((l) => l.trim() !== '')
+    .map((l) => l.replace(/^( +)/, (s) => ' '.repeat(s.length / 2)))
+    .join('\n');
 
 const lib = [];
-for (const file of readdirSync(new URL('lib/', here)).filter((f) => f.endsWith('.wgsl')).sort()) {
+for (const file of readdirSync(new URL('lib/', here))
+  .filter((f) => f.endsWith('.wgsl'))
+  .sort()) {
   // A lib file is a list of declarations parted by blank lines; each can be taken alone.
-  for (const block of strip(read(`lib/${file}`).replace(/\n\s*\n/g, '\n//BLOCK\n').replace(/\/\/BLOCK/g, '\u0000')).split('\u0000')) {
+  for (const block of strip(
+    read(`lib/${file}`)
+      .replace(/\n\s*\n/g, '\n//BLOCK\n')
+      .replace(/\/\/BLOCK/g, '\u0000'),
+  ).split('\u0000')) {
     const text = block.trim();
     if (text === '') continue;
     const names = [...text.matchAll(/^(?:const|fn|alias|struct) (\w+)/gm)].map((m) => m[1]);
@@ -23,16 +36,32 @@ for (const file of readdirSync(new URL('lib/', here)).filter((f) => f.endsWith('
   }
 }
 
-// Text that kernels write may use what they name; what no kernel names, and nothing that they name uses, only shaders use.
+// Text that kernels write may use what they name; what no kernel names, and nothing that they name uses, only shaders
+// use.
 const words = (text) => new Set(text.match(/\b[A-Za-z_]\w*\b/g));
-const typescript = ['../kernels/', '../src/', './'].flatMap((folder) => readdirSync(new URL(folder, here), { recursive: true }).filter((f) => f.endsWith('.ts') && !f.endsWith('.gen.ts')).map((f) => read(folder + f))).join('\n');
+const typescript = ['../kernels/', '../src/', './']
+  .flatMap((folder) =>
+    readdirSync(new URL(folder, here), { recursive: true })
+      .filter((f) => f.endsWith('.ts') && !f.endsWith('.gen.ts'))
+      .map((f) => read(folder + f)),
+  )
+  .join('\n');
 const reached = (from, among) => {
   const found = new Set();
-  const visit = (text) => { const used = words(text); for (const b of among) if (!found.has(b) && b.names.some((n) => used.has(n))) { found.add(b); visit(b.text); } };
+  const visit = (text) => {
+    const used = words(text);
+    for (const b of among)
+      if (!found.has(b) && b.names.some((n) => used.has(n))) {
+        found.add(b);
+        visit(b.text);
+      }
+  };
   visit(from);
   return found;
 };
-const shaders = readdirSync(here).filter((f) => f.endsWith('.wgsl')).sort();
+const shaders = readdirSync(here)
+  .filter((f) => f.endsWith('.wgsl'))
+  .sort();
 const anywhere = reached(shaders.map((f) => strip(read(f))).join('\n'), lib);
 const common = reached(typescript, lib);
 for (const b of lib) if (!anywhere.has(b)) common.add(b);
@@ -52,27 +81,47 @@ for (const file of shaders) {
   const own = read(file);
   const name = file.replace(/\.wgsl$/, '');
   const bindings = [...own.matchAll(/^@group\(0\) @binding\((\d+)\) var<storage, (read|read_write)> (\w+): /gm)];
-  bindings.forEach((m, i) => { if (Number(m[1]) !== i) throw new Error(`${file}: storage bindings come first and in order`); });
+  bindings.forEach((m, i) => {
+    if (Number(m[1]) !== i) throw new Error(`${file}: storage bindings come first and in order`);
+  });
   const uniform = /^@group\(0\) @binding\((\d+)\) var<uniform> u: Uniforms;/m.exec(own);
-  if (uniform && Number(uniform[1]) !== bindings.length) throw new Error(`${file}: the uniforms are binding ${bindings.length}`);
+  if (uniform && Number(uniform[1]) !== bindings.length)
+    throw new Error(`${file}: the uniforms are binding ${bindings.length}`);
   const struct = /^struct Uniforms \{[^}]*\}/m.exec(own)?.[0];
-  const uniforms = uniform ? new WgslReflect(struct).structs.find((t) => t.name === 'Uniforms').members.map((m) => m.name) : [];
+  const uniforms = uniform
+    ? new WgslReflect(struct).structs.find((t) => t.name === 'Uniforms').members.map((m) => m.name)
+    : [];
   const params = Array.from(own.matchAll(OVERRIDE), (m) => m[1]);
-  if ((own.match(/^\s*(@id\(\d+\) )?override /gm) ?? []).length !== params.length) throw new Error(`${file}: every override must read "override NAME: TYPE = DEFAULT;"`);
+  if ((own.match(/^\s*(@id\(\d+\) )?override /gm) ?? []).length !== params.length)
+    throw new Error(`${file}: every override must read "override NAME: TYPE = DEFAULT;"`);
   const slots = [...own.matchAll(/^\/\/ slot: fn (\w+)\(/gm)].map((m) => m[1]);
   const union = (xs) => (xs.length ? xs.map((v) => JSON.stringify(v)).join(' | ') : 'never');
   const id = name.replace(/_(\w)/g, (_, c) => c.toUpperCase());
   written.add(`${name}.gen.ts`);
   index.push(`export { ${id} } from './gen/${name}.gen.ts';`);
   const blocks = [...reached(strip(own), ofShaders)];
-  const given = [JSON.stringify(name), JSON.stringify(strip(own)), JSON.stringify(slots), ...(blocks.length > 0 ? [`[${blocks.map((b) => b.names[0]).join(', ')}]`] : [])].join(', ');
+  const given = [
+    JSON.stringify(name),
+    JSON.stringify(strip(own)),
+    JSON.stringify(slots),
+    ...(blocks.length > 0 ? [`[${blocks.map((b) => b.names[0]).join(', ')}]`] : []),
+  ].join(', ');
   const imports = blocks.map((b) => `import { ${b.names[0]} } from './lib_${b.names[0]}.gen.ts';\n`).join('');
-  write(`gen/${name}.gen.ts`, `${HEAD}\nimport { shader } from '../shader.ts';\n${imports}\nexport const ${id} = /* @__PURE__ */ shader<${union(uniforms)}, ${union(params)}, ${union(slots)}>(${given});\n`);
+  write(
+    `gen/${name}.gen.ts`,
+    `${HEAD}\nimport { shader } from '../shader.ts';\n${imports}\nexport const ${id} = /* @__PURE__ */ shader<${union(uniforms)}, ${union(params)}, ${union(slots)}>(${given});\n`,
+  );
 }
 written.add('library.gen.ts');
 index.push("export { library } from './gen/library.gen.ts';", '');
-write('gen/library.gen.ts', `${HEAD}\nimport { declarations } from '../shader.ts';\n\n/** Library declarations by name. */\nexport const library: ReadonlyMap<string, string> = /* @__PURE__ */ declarations(${JSON.stringify([...common].map((b) => b.text))});\n`);
-for (const { names: [name], text } of ofShaders) {
+write(
+  'gen/library.gen.ts',
+  `${HEAD}\nimport { declarations } from '../shader.ts';\n\n/** Library declarations by name. */\nexport const library: ReadonlyMap<string, string> = /* @__PURE__ */ declarations(${JSON.stringify([...common].map((b) => b.text))});\n`,
+);
+for (const {
+  names: [name],
+  text,
+} of ofShaders) {
   written.add(`lib_${name}.gen.ts`);
   write(`gen/lib_${name}.gen.ts`, `${HEAD}\nexport const ${name} = ${JSON.stringify(text)};\n`);
 }

@@ -1,5 +1,13 @@
-// What bench/page.ts asks of a page that has loaded nothing yet: a runtime's code, a session and one result, from a model that is there.
-const ARRAYS = { float32: Float32Array, float64: Float64Array, int32: Int32Array, int64: BigInt64Array, uint8: Uint8Array, bool: Uint8Array };
+// What bench/page.ts asks of a page that has loaded nothing yet: a runtime's code, a session and one result, from a
+// model that is there.
+const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+};
 const mapValues = (record, f) => Object.fromEntries(Object.entries(record).map(([name, value]) => [name, f(value)]));
 
 function decode({ dtype, shape, base64 }) {
@@ -27,14 +35,22 @@ const STARTS = {
       ort.env.logLevel = 'error';
       return ort;
     },
-    session: (ort, model, device) => ort.InferenceSession.create(model, { executionProviders: [device], logSeverityLevel: 3 }).then((session) => ({ session, ort })),
-    run: ({ session, ort }, feeds) => session.run(mapValues(feeds, ({ dtype, shape, data }) => new ort.Tensor(dtype, data, shape))),
+    session: (ort, model, device) =>
+      ort.InferenceSession.create(model, { executionProviders: [device], logSeverityLevel: 3 }).then((session) => ({
+        session,
+        ort,
+      })),
+    run: ({ session, ort }, feeds) =>
+      session.run(mapValues(feeds, ({ dtype, shape, data }) => new ort.Tensor(dtype, data, shape))),
     values: (results) => mapValues(results, (t) => ({ dtype: t.type, shape: t.dims, data: t.data })),
   },
 };
 
 // What an app gets that imports the package by its name: every device in one build. Only its bytes are counted.
-STARTS['onnxruntime-web by default'] = { ...STARTS['onnxruntime-web'], code: async () => import('/ort/ort.bundle.min.mjs') };
+STARTS['onnxruntime-web by default'] = {
+  ...STARTS['onnxruntime-web'],
+  code: async () => import('/ort/ort.bundle.min.mjs'),
+};
 
 globalThis.start = async ({ runtime, device, url, feeds: sent }) => {
   const model = new Uint8Array(await (await fetch(url)).arrayBuffer());
@@ -48,5 +64,10 @@ globalThis.start = async ({ runtime, device, url, feeds: sent }) => {
   const lib = lap(await code(device));
   const session = lap(await open(lib, model, device));
   const results = lap(await run(session, feeds));
-  return { code: times[1] - times[0], load: times[2] - times[1], run: times[3] - times[2], results: mapValues(values(results), encode) };
+  return {
+    code: times[1] - times[0],
+    load: times[2] - times[1],
+    run: times[3] - times[2],
+    results: mapValues(values(results), encode),
+  };
 };

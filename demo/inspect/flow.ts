@@ -14,11 +14,33 @@ export const opOf = (s: Step): string => ('node' in s ? s.op : s.run);
 export const kernelOf = (s: Step): string => ('kernel' in s ? s.kernel : 'node' in s ? (s.why ?? 'host') : '');
 
 /** A value that has memory of its own, and the steps between which it lives. */
-export interface Life { readonly value: number; readonly first: number; last: number }
+export interface Life {
+  readonly value: number;
+  readonly first: number;
+  last: number;
+}
 /** `from`, `to`: steps, of which the second reads what the first makes. */
-export interface Edge { readonly from: number; readonly to: number }
+export interface Edge {
+  readonly from: number;
+  readonly to: number;
+}
 
-const BITS: Readonly<Record<string, number>> = { float64: 64, int64: 64, uint64: 64, complex64: 64, complex128: 128, float32: 32, int32: 32, uint32: 32, float16: 16, bfloat16: 16, int16: 16, uint16: 16, int4: 4, uint4: 4 };
+const BITS: Readonly<Record<string, number>> = {
+  float64: 64,
+  int64: 64,
+  uint64: 64,
+  complex64: 64,
+  complex128: 128,
+  float32: 32,
+  int32: 32,
+  uint32: 32,
+  float16: 16,
+  bfloat16: 16,
+  int16: 16,
+  uint16: 16,
+  int4: 4,
+  uint4: 4,
+};
 /** Bytes of a planned value, as its type stores it. */
 export function bytesOf({ dtype, shape }: Seen['values'][number]): number {
   return Math.ceil((shape.reduce((n, d) => n * d, 1) * (BITS[dtype] ?? 8)) / 8);
@@ -26,10 +48,14 @@ export function bytesOf({ dtype, shape }: Seen['values'][number]): number {
 
 const valuesOf = (s: Step): number[] => {
   switch (s.run) {
-    case 'gpu': return s.bind.flatMap((b) => ('value' in b ? [b.value] : []));
-    case 'wasm': return s.args.flatMap((a) => (typeof a === 'object' && 'value' in a ? [a.value] : []));
-    case 'host': return [...s.inputs, ...s.outputs].filter((v) => v !== null);
-    default: return [s.from, s.to];
+    case 'gpu':
+      return s.bind.flatMap((b) => ('value' in b ? [b.value] : []));
+    case 'wasm':
+      return s.args.flatMap((a) => (typeof a === 'object' && 'value' in a ? [a.value] : []));
+    case 'host':
+      return [...s.inputs, ...s.outputs].filter((v) => v !== null);
+    default:
+      return [s.from, s.to];
   }
 };
 

@@ -1,21 +1,65 @@
 /**
- * A voice made of arithmetic: pulses of a glottis, or noise, through resonators at the formants of each sound (after Klatt, "Software for a
- * cascade/parallel formant synthesizer", JASA 67, 1980). Not pretty, but speech enough for a detector, and nobody's recording.
+ * A voice made of arithmetic: pulses of a glottis, or noise, through resonators at the formants of each sound (after
+ * Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67, 1980). Not pretty, but speech enough for a
+ * detector, and nobody's recording.
  */
 
 export const RATE = 16_000;
 
 /** Formants in Hz, how much voice and hiss (0 to 1), where the hiss lies in Hz, and how long it lasts in seconds. */
-interface Sound { readonly formants: readonly [number, number, number]; readonly voice: number; readonly hiss: number; readonly at: number; readonly seconds: number }
-const vowel = (f1: number, f2: number, f3: number, seconds = 0.13): Sound => ({ formants: [f1, f2, f3], voice: 1, hiss: 0.02, at: 3000, seconds });
-const hissed = (at: number, hiss: number, seconds = 0.1): Sound => ({ formants: [400, 1600, 2600], voice: 0, hiss, at, seconds });
-const soft = (f1: number, f2: number, f3: number, seconds = 0.07): Sound => ({ formants: [f1, f2, f3], voice: 0.55, hiss: 0, at: 3000, seconds });
+interface Sound {
+  readonly formants: readonly [number, number, number];
+  readonly voice: number;
+  readonly hiss: number;
+  readonly at: number;
+  readonly seconds: number;
+}
+const vowel = (f1: number, f2: number, f3: number, seconds = 0.13): Sound => ({
+  formants: [f1, f2, f3],
+  voice: 1,
+  hiss: 0.02,
+  at: 3000,
+  seconds,
+});
+const hissed = (at: number, hiss: number, seconds = 0.1): Sound => ({
+  formants: [400, 1600, 2600],
+  voice: 0,
+  hiss,
+  at,
+  seconds,
+});
+const soft = (f1: number, f2: number, f3: number, seconds = 0.07): Sound => ({
+  formants: [f1, f2, f3],
+  voice: 0.55,
+  hiss: 0,
+  at: 3000,
+  seconds,
+});
 const SOUNDS: Readonly<Record<string, Sound>> = {
-  a: vowel(730, 1090, 2440, 0.16), e: vowel(530, 1840, 2480), i: vowel(270, 2290, 3010), o: vowel(570, 840, 2410, 0.15), u: vowel(300, 870, 2240), I: vowel(390, 1990, 2550, 0.1), '@': vowel(500, 1400, 2400, 0.08),
-  l: soft(360, 1300, 2700), r: soft(400, 1150, 1500, 0.08), n: soft(280, 1700, 2600), m: soft(280, 1000, 2200), w: soft(300, 700, 2200),
-  d: { ...soft(300, 1750, 2600, 0.05), hiss: 0.15, at: 3500 }, b: { ...soft(250, 900, 2200, 0.05), hiss: 0.1, at: 900 }, v: { ...soft(300, 1200, 2300, 0.07), hiss: 0.12, at: 4500 }, z: { ...soft(300, 1500, 2500, 0.09), hiss: 0.3, at: 5000 },
-  s: hissed(5600, 0.5, 0.12), f: hissed(4500, 0.2), k: hissed(2200, 0.35, 0.04), t: hissed(4200, 0.4, 0.035), h: hissed(1500, 0.12, 0.06), p: hissed(900, 0.25, 0.03),
-  '.': { formants: [400, 1500, 2500], voice: 0, hiss: 0, at: 3000, seconds: 0.05 }, ' ': { formants: [400, 1500, 2500], voice: 0, hiss: 0, at: 3000, seconds: 0.12 },
+  a: vowel(730, 1090, 2440, 0.16),
+  e: vowel(530, 1840, 2480),
+  i: vowel(270, 2290, 3010),
+  o: vowel(570, 840, 2410, 0.15),
+  u: vowel(300, 870, 2240),
+  I: vowel(390, 1990, 2550, 0.1),
+  '@': vowel(500, 1400, 2400, 0.08),
+  l: soft(360, 1300, 2700),
+  r: soft(400, 1150, 1500, 0.08),
+  n: soft(280, 1700, 2600),
+  m: soft(280, 1000, 2200),
+  w: soft(300, 700, 2200),
+  d: { ...soft(300, 1750, 2600, 0.05), hiss: 0.15, at: 3500 },
+  b: { ...soft(250, 900, 2200, 0.05), hiss: 0.1, at: 900 },
+  v: { ...soft(300, 1200, 2300, 0.07), hiss: 0.12, at: 4500 },
+  z: { ...soft(300, 1500, 2500, 0.09), hiss: 0.3, at: 5000 },
+  s: hissed(5600, 0.5, 0.12),
+  f: hissed(4500, 0.2),
+  k: hissed(2200, 0.35, 0.04),
+  t: hissed(4200, 0.4, 0.035),
+  h: hissed(1500, 0.12, 0.06),
+  p: hissed(900, 0.25, 0.03),
+  '.': { formants: [400, 1500, 2500], voice: 0, hiss: 0, at: 3000, seconds: 0.05 },
+  ' ': { formants: [400, 1500, 2500], voice: 0, hiss: 0, at: 3000, seconds: 0.12 },
 };
 
 /** A linear congruential generator, and its state as a number within ±1. */
@@ -34,7 +78,9 @@ function resonator(): (x: number, f: number, width: number) => number {
   };
 }
 
-/** Speaks sounds by their letters, with the voice at about `pitch` Hz, sinking to the end. Samples at 16 kHz within ±1. */
+/**
+ * Speaks sounds by their letters, with the voice at about `pitch` Hz, sinking to the end. Samples at 16 kHz within ±1.
+ */
 export function speak(sounds: string, pitch = 120): Float32Array {
   const list = [...sounds].map((name) => SOUNDS[name]!);
   const ends = list.map((_, i) => list.slice(0, i + 1).reduce((sum, s) => sum + s.seconds, 0));
@@ -74,7 +120,10 @@ export function speak(sounds: string, pitch = 120): Float32Array {
 }
 
 /** What the sample says, and the voice's pitch in Hz. */
-const SENTENCES: readonly (readonly [sounds: string, pitch: number])[] = [['sar.d@nIks ranz modelz in iur tab', 118], ['h@lo. wan tu fri for faiv', 165]];
+const SENTENCES: readonly (readonly [sounds: string, pitch: number])[] = [
+  ['sar.d@nIks ranz modelz in iur tab', 118],
+  ['h@lo. wan tu fri for faiv', 165],
+];
 const PAUSE = 0.9;
 
 /** The sample of the page: the noise of a quiet room, and two sentences in it. Where they lie is given in seconds. */
@@ -92,6 +141,10 @@ export function sampleClip(): { samples: Float32Array; spoken: readonly (readonl
     seed = next(seed);
     samples[i] = noiseOf(seed) * 0.002;
   }
-  parts.forEach((part, i) => part.forEach((v, k) => { samples[Math.round(spoken[i]![0] * RATE) + k]! += v; }));
+  parts.forEach((part, i) =>
+    part.forEach((v, k) => {
+      samples[Math.round(spoken[i]![0] * RATE) + k]! += v;
+    }),
+  );
   return { samples, spoken };
 }

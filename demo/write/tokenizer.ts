@@ -1,4 +1,7 @@
-/** The 512 tokens of the stories260K model (Andrej Karpathy's tinyllamas, MIT): three marks, the 256 bytes, and 253 pieces, the earlier the sooner merged. */
+/**
+ * The 512 tokens of the stories260K model (Andrej Karpathy's tinyllamas, MIT): three marks, the 256 bytes, and 253
+ * pieces, the earlier the sooner merged.
+ */
 import pieces from './pieces.json';
 
 export const START = 1;

@@ -9,9 +9,15 @@ import { infers, type Given } from '../given.ts';
 import { FEATURE, rowsOf } from './scores.ts';
 
 /** An attribute with one value for each feature, or one for all. @throws attribute_invalid */
-function perFeature(values: readonly number[] | undefined, features: number, name: string, fallback: number): (i: number) => number {
+function perFeature(
+  values: readonly number[] | undefined,
+  features: number,
+  name: string,
+  fallback: number,
+): (i: number) => number {
   if (!values || values.length === 0) return () => fallback;
-  if (values.length !== 1 && values.length !== features) fail('attribute_invalid', `${name} has ${values.length} values for ${features} features`);
+  if (values.length !== 1 && values.length !== features)
+    fail('attribute_invalid', `${name} has ${values.length} values for ${features} features`);
   return values.length === 1 ? () => values[0]! : (i) => values[i % features]!;
 }
 const lastOf = (shape: readonly number[]): number => shape.at(-1) ?? 1;
@@ -24,37 +30,66 @@ interface ImputerAttrs {
 }
 function imputing(attrs: ImputerAttrs, dtype: DType, features: number): { from: number; to: (i: number) => number } {
   const values = isFloat(dtype) ? attrs.imputed_value_floats : attrs.imputed_value_int64s;
-  if (!values || values.length === 0) fail('attribute_invalid', `an Imputer of ${dtype} needs ${isFloat(dtype) ? 'imputed_value_floats' : 'imputed_value_int64s'}`);
-  return { from: isFloat(dtype) ? attrs.replaced_value_float : attrs.replaced_value_int64, to: perFeature(values, features, 'the imputed value', 0) };
+  if (!values || values.length === 0)
+    fail(
+      'attribute_invalid',
+      `an Imputer of ${dtype} needs ${isFloat(dtype) ? 'imputed_value_floats' : 'imputed_value_int64s'}`,
+    );
+  return {
+    from: isFloat(dtype) ? attrs.replaced_value_float : attrs.replaced_value_int64,
+    to: perFeature(values, features, 'the imputed value', 0),
+  };
 }
 
 const NORMS: Readonly<Record<string, (row: Float64Array) => number>> = {
-  MAX: (row) => row.reduce((a, b) => Math.max(a, b), -Infinity), L1: (row) => row.reduce((a, b) => a + Math.abs(b), 0), L2: (row) => Math.sqrt(row.reduce((a, b) => a + b * b, 0)),
+  MAX: (row) => row.reduce((a, b) => Math.max(a, b), -Infinity),
+  L1: (row) => row.reduce((a, b) => a + Math.abs(b), 0),
+  L2: (row) => Math.sqrt(row.reduce((a, b) => a + b * b, 0)),
 };
-const normOf = (name: string): ((row: Float64Array) => number) => (Object.hasOwn(NORMS, name) ? NORMS[name]! : fail('attribute_invalid', `norm ${JSON.stringify(name)} must be MAX, L1 or L2`));
+const normOf = (name: string): ((row: Float64Array) => number) =>
+  Object.hasOwn(NORMS, name)
+    ? NORMS[name]!
+    : fail('attribute_invalid', `norm ${JSON.stringify(name)} must be MAX, L1 or L2`);
 
 function extractedShape(g: Given): OutFact[] {
   const from = g.shape(0);
-  if (from.length === 0 || sizeOf(g.shape(1)) === 0) fail('shape_mismatch', `nothing can be extracted from [${from}] at [${g.shape(1)}]`);
+  if (from.length === 0 || sizeOf(g.shape(1)) === 0)
+    fail('shape_mismatch', `nothing can be extracted from [${from}] at [${g.shape(1)}]`);
   return [sized(g.dtype(0), [...(from.length === 1 ? [1] : from.slice(0, -1)), sizeOf(g.shape(1))])];
 }
 
-interface OneHotAttrs { readonly cats_int64s: readonly number[] | undefined; readonly cats_strings: readonly string[] | undefined; readonly zeros: number }
+interface OneHotAttrs {
+  readonly cats_int64s: readonly number[] | undefined;
+  readonly cats_strings: readonly string[] | undefined;
+  readonly zeros: number;
+}
 function categories(attrs: OneHotAttrs, dtype: DType): readonly (number | string)[] {
   const list = dtype === 'string' ? attrs.cats_strings : attrs.cats_int64s;
-  return list && list.length > 0 ? list : fail('attribute_invalid', `a OneHotEncoder of ${dtype} needs ${dtype === 'string' ? 'cats_strings' : 'cats_int64s'}`);
+  return list && list.length > 0
+    ? list
+    : fail(
+        'attribute_invalid',
+        `a OneHotEncoder of ${dtype} needs ${dtype === 'string' ? 'cats_strings' : 'cats_int64s'}`,
+      );
 }
 
-function vectorizedWidth(shapes: readonly (readonly number[])[], dims: readonly number[] | undefined): [rows: number, width: number] {
+function vectorizedWidth(
+  shapes: readonly (readonly number[])[],
+  dims: readonly number[] | undefined,
+): [rows: number, width: number] {
   const parts = shapes.map((shape) => rowsOf({ shape }));
   const rows = parts[0]![0];
   parts.forEach(([r, width], i) => {
-    if (r !== rows || (dims && dims[i] !== width)) fail('shape_mismatch', `input ${i} [${shapes[i]}] is not [${rows}, ${dims?.[i] ?? width}]`);
+    if (r !== rows || (dims && dims[i] !== width))
+      fail('shape_mismatch', `input ${i} [${shapes[i]}] is not [${rows}, ${dims?.[i] ?? width}]`);
   });
   return [rows, parts.reduce((n, [, width]) => n + width, 0)];
 }
 
-interface VectorizerAttrs { readonly int64_vocabulary: readonly number[] | undefined; readonly string_vocabulary: readonly string[] | undefined }
+interface VectorizerAttrs {
+  readonly int64_vocabulary: readonly number[] | undefined;
+  readonly string_vocabulary: readonly string[] | undefined;
+}
 function dictVector(attrs: VectorizerAttrs, x: Value | null | undefined): Tensor {
   if (!x || isTensor(x) || x.kind !== 'map') return fail('type_mismatch', 'DictVectorizer takes a map');
   const strings = attrs.string_vocabulary ?? [];
@@ -62,14 +97,30 @@ function dictVector(attrs: VectorizerAttrs, x: Value | null | undefined): Tensor
   const places = new Map(words.map((w, i) => [w, i]));
   const from = cellsOf(x.values);
   const to = newCells(x.values.dtype, words.length);
-  x.keys.forEach((key, i) => copyRun(from, i, to, places.get(key) ?? fail('value_invalid', `key ${JSON.stringify(String(key))} is not in the vocabulary`), 1));
+  x.keys.forEach((key, i) =>
+    copyRun(
+      from,
+      i,
+      to,
+      places.get(key) ?? fail('value_invalid', `key ${JSON.stringify(String(key))} is not in the vocabulary`),
+      1,
+    ),
+  );
   return fromCells(x.values.dtype, [1, words.length], to);
 }
 
-/** The operators of ai.onnx.ml that rearrange or rescale features: https://onnx.ai/onnx/operators/index.html#ai-onnx-ml */
+/**
+ * The operators of ai.onnx.ml that rearrange or rescale features: https://onnx.ai/onnx/operators/index.html#ai-onnx-ml
+ */
 export const features: readonly Op[] = [
   defineOp({
-    op: 'ai.onnx.ml.ArrayFeatureExtractor', since: [1], inputs: ['X: T', 'Y: int64'], outputs: ['Z: T'], types: { T: [...FEATURE, 'string'] }, attrs: {}, infer: infers(extractedShape),
+    op: 'ai.onnx.ml.ArrayFeatureExtractor',
+    since: [1],
+    inputs: ['X: T', 'Y: int64'],
+    outputs: ['Z: T'],
+    types: { T: [...FEATURE, 'string'] },
+    attrs: {},
+    infer: infers(extractedShape),
     reference: (call) => {
       const t = call.tensor(0);
       const width = lastOf(t.shape);
@@ -77,20 +128,37 @@ export const features: readonly Op[] = [
       const rows = width === 0 ? 0 : sizeOf(t.shape) / width;
       const from = cellsOf(t);
       const to = newCells(t.dtype, rows * at.length);
-      for (let r = 0; r < rows; r++) for (let k = 0; k < at.length; k++) copyRun(from, r * width + at[k]!, to, r * at.length + k, 1);
+      for (let r = 0; r < rows; r++)
+        for (let k = 0; k < at.length; k++) copyRun(from, r * width + at[k]!, to, r * at.length + k, 1);
       return [fromCells(t.dtype, [...(t.shape.length === 1 ? [1] : t.shape.slice(0, -1)), at.length], to)];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.Binarizer', since: [1], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FEATURE }, attrs: { threshold: float(0) },
+    op: 'ai.onnx.ml.Binarizer',
+    since: [1],
+    inputs: ['X: T'],
+    outputs: ['Y: T'],
+    types: { T: FEATURE },
+    attrs: { threshold: float(0) },
     infer: (call) => [{ dtype: call.fact(0).dtype, shape: call.fact(0).shape }],
     reference: (call) => {
       const t = call.tensor(0);
-      return [fromNumbers(t.dtype, t.shape, Float64Array.from(numbers(t), (v) => Number(v > call.attrs.threshold)))];
+      return [
+        fromNumbers(
+          t.dtype,
+          t.shape,
+          Float64Array.from(numbers(t), (v) => Number(v > call.attrs.threshold)),
+        ),
+      ];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.Scaler', since: [1], inputs: ['X: T'], outputs: ['Y: float32'], types: { T: FEATURE }, attrs: { offset: floats(), scale: floats() },
+    op: 'ai.onnx.ml.Scaler',
+    since: [1],
+    inputs: ['X: T'],
+    outputs: ['Y: float32'],
+    types: { T: FEATURE },
+    attrs: { offset: floats(), scale: floats() },
     infer: (call) => {
       const { shape } = call.fact(0);
       perFeature(call.attrs.offset, lastOf(shape), 'offset', 0);
@@ -101,12 +169,27 @@ export const features: readonly Op[] = [
       const t = call.tensor(0);
       const offset = perFeature(call.attrs.offset, lastOf(t.shape), 'offset', 0);
       const scale = perFeature(call.attrs.scale, lastOf(t.shape), 'scale', 1);
-      return [fromNumbers('float32', t.shape, Float64Array.from(numbers(t), (v, i) => (v - offset(i)) * scale(i)))];
+      return [
+        fromNumbers(
+          'float32',
+          t.shape,
+          Float64Array.from(numbers(t), (v, i) => (v - offset(i)) * scale(i)),
+        ),
+      ];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.Normalizer', since: [1], inputs: ['X: T'], outputs: ['Y: float32'], types: { T: FEATURE }, attrs: { norm: string('MAX') },
-    infer: (call) => { normOf(call.attrs.norm); rowsOf(call.fact(0)); return [{ dtype: 'float32', shape: call.fact(0).shape }]; },
+    op: 'ai.onnx.ml.Normalizer',
+    since: [1],
+    inputs: ['X: T'],
+    outputs: ['Y: float32'],
+    types: { T: FEATURE },
+    attrs: { norm: string('MAX') },
+    infer: (call) => {
+      normOf(call.attrs.norm);
+      rowsOf(call.fact(0));
+      return [{ dtype: 'float32', shape: call.fact(0).shape }];
+    },
     reference: (call) => {
       const t = call.tensor(0);
       const norm = normOf(call.attrs.norm);
@@ -115,14 +198,26 @@ export const features: readonly Op[] = [
       for (let r = 0; r < (width === 0 ? 0 : rows); r++) {
         const row = out.subarray(r * width, (r + 1) * width);
         const by = norm(row);
-        if (by !== 0) row.forEach((v, i) => { row[i] = v / by; });
+        if (by !== 0)
+          row.forEach((v, i) => {
+            row[i] = v / by;
+          });
       }
       return [fromNumbers('float32', t.shape, out)];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.Imputer', since: [1], inputs: ['X: T'], outputs: ['Y: T'], types: { T: FEATURE },
-    attrs: { imputed_value_floats: floats(), imputed_value_int64s: ints(), replaced_value_float: float(0), replaced_value_int64: int(0) },
+    op: 'ai.onnx.ml.Imputer',
+    since: [1],
+    inputs: ['X: T'],
+    outputs: ['Y: T'],
+    types: { T: FEATURE },
+    attrs: {
+      imputed_value_floats: floats(),
+      imputed_value_int64s: ints(),
+      replaced_value_float: float(0),
+      replaced_value_int64: int(0),
+    },
     infer: (call) => {
       const { dtype, shape } = call.fact(0);
       imputing(call.attrs, dtype, lastOf(shape));
@@ -134,19 +229,25 @@ export const features: readonly Op[] = [
       const values = numbers(t);
       const out = { ...t, data: t.data.slice() } as Tensor;
       const write = writer(out);
-      for (let i = 0; i < values.length; i++) if (values[i] === from || (from !== from && values[i] !== values[i])) write(i, to(i));
+      for (let i = 0; i < values.length; i++)
+        if (values[i] === from || (from !== from && values[i] !== values[i])) write(i, to(i));
       return [out];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.OneHotEncoder', since: [1], inputs: ['X: T'], outputs: ['Y: float32'], types: { T: [...FEATURE, 'string'] },
+    op: 'ai.onnx.ml.OneHotEncoder',
+    since: [1],
+    inputs: ['X: T'],
+    outputs: ['Y: float32'],
+    types: { T: [...FEATURE, 'string'] },
     attrs: { cats_int64s: ints(), cats_strings: strings(), zeros: int(1) },
     infer: (call) => [sized('float32', [...call.fact(0).shape, categories(call.attrs, call.fact(0).dtype).length])],
     reference: (call) => {
       const t = call.tensor(0);
       const list = categories(call.attrs, t.dtype);
       const places = new Map(list.map((c, i) => [c, i]));
-      const items: readonly (string | number)[] = t.dtype === 'string' ? (t.data as string[]) : Array.from(numbers(t), Math.trunc);
+      const items: readonly (string | number)[] =
+        t.dtype === 'string' ? (t.data as string[]) : Array.from(numbers(t), Math.trunc);
       const out = zeros('float32', [...t.shape, list.length]);
       items.forEach((v, i) => {
         const at = places.get(v);
@@ -157,39 +258,75 @@ export const features: readonly Op[] = [
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.FeatureVectorizer', since: [1], inputs: ['X: any*'], outputs: ['Y: float32'], types: {}, attrs: { inputdimensions: ints() },
+    op: 'ai.onnx.ml.FeatureVectorizer',
+    since: [1],
+    inputs: ['X: any*'],
+    outputs: ['Y: float32'],
+    types: {},
+    attrs: { inputdimensions: ints() },
     infer: (call) => {
-      call.inputs.forEach((_, i) => { if (!FEATURE.includes(call.fact(i).dtype)) fail('type_mismatch', `input ${i} is ${call.fact(i).dtype}`); });
-      return [sized('float32', vectorizedWidth(call.inputs.map((_, i) => call.fact(i).shape), call.attrs.inputdimensions))];
+      call.inputs.forEach((_, i) => {
+        if (!FEATURE.includes(call.fact(i).dtype)) fail('type_mismatch', `input ${i} is ${call.fact(i).dtype}`);
+      });
+      return [
+        sized(
+          'float32',
+          vectorizedWidth(
+            call.inputs.map((_, i) => call.fact(i).shape),
+            call.attrs.inputdimensions,
+          ),
+        ),
+      ];
     },
     reference: (call) => {
       const parts = call.inputs.map((_, i) => call.tensor(i));
-      const [rows, width] = vectorizedWidth(parts.map((t) => t.shape), call.attrs.inputdimensions);
+      const [rows, width] = vectorizedWidth(
+        parts.map((t) => t.shape),
+        call.attrs.inputdimensions,
+      );
       const out = zeros('float32', [rows, width]);
       let start = 0;
       for (const t of parts) {
         const values = numbers(t);
         const columns = lastOf(t.shape);
-        for (let i = 0; i < values.length; i++) out.data[Math.floor(i / columns) * width + start + (i % columns)] = values[i]!;
+        for (let i = 0; i < values.length; i++)
+          out.data[Math.floor(i / columns) * width + start + (i % columns)] = values[i]!;
         start += columns;
       }
       return [out];
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.DictVectorizer', since: [1], inputs: ['X: any'], outputs: ['Y: any'], types: {}, dynamic: true, attrs: { int64_vocabulary: ints(), string_vocabulary: strings() },
+    op: 'ai.onnx.ml.DictVectorizer',
+    since: [1],
+    inputs: ['X: any'],
+    outputs: ['Y: any'],
+    types: {},
+    dynamic: true,
+    attrs: { int64_vocabulary: ints(), string_vocabulary: strings() },
     reference: (call) => [dictVector(call.attrs, call.inputs[0])],
   }),
   defineOp({
-    op: 'ai.onnx.ml.ZipMap', since: [1], inputs: ['X: float32'], outputs: ['Z: any'], types: {}, dynamic: true, attrs: { classlabels_int64s: ints(), classlabels_strings: strings() },
+    op: 'ai.onnx.ml.ZipMap',
+    since: [1],
+    inputs: ['X: float32'],
+    outputs: ['Z: any'],
+    types: {},
+    dynamic: true,
+    attrs: { classlabels_int64s: ints(), classlabels_strings: strings() },
     reference: (call) => {
       const t = call.tensor(0);
       const [rows, width] = rowsOf(t);
       const strings = call.attrs.classlabels_strings ?? [];
-      const keys: readonly (string | bigint)[] = strings.length > 0 ? strings : (call.attrs.classlabels_int64s ?? []).map(BigInt);
+      const keys: readonly (string | bigint)[] =
+        strings.length > 0 ? strings : (call.attrs.classlabels_int64s ?? []).map(BigInt);
       if (keys.length !== width) fail('shape_mismatch', `${keys.length} keys for ${width} columns`);
       const data = t.data as Float32Array;
-      const row = (r: number): Dictionary => ({ kind: 'map', keys, values: { dtype: 'float32', shape: [width], data: data.slice(r * width, (r + 1) * width) } });
+      const row = (r: number): Dictionary => ({
+        kind: 'map',
+        keys,
+        values: { dtype: 'float32', shape: [width], data: data.slice(r * width, (r + 1) * width) },
+      });
       return [{ kind: 'sequence', items: Array.from({ length: rows }, (_, r) => row(r)) }];
     },
   }),

@@ -3,13 +3,37 @@ import { fromNumbers, integers, numbers } from '../../src/core/numbers.ts';
 import type { Tensor } from '../../src/core/tensor.ts';
 import { defineOp, floats, int, ints, type Op, required, string, strings, tensorAttr } from '../define.ts';
 import { sized } from '../elements.ts';
-import { bothScores, classified, eachRow, FEATURE, labelled, labelsOf, largest, regressed, rowsOf, transformed, transformOf } from './scores.ts';
+import {
+  bothScores,
+  classified,
+  eachRow,
+  FEATURE,
+  labelled,
+  labelsOf,
+  largest,
+  regressed,
+  rowsOf,
+  transformed,
+  transformOf,
+} from './scores.ts';
 
 const LEAF = 7;
-const MODES = ['BRANCH_LEQ', 'BRANCH_LT', 'BRANCH_GTE', 'BRANCH_GT', 'BRANCH_EQ', 'BRANCH_NEQ', 'BRANCH_MEMBER', 'LEAF'];
+const MODES = [
+  'BRANCH_LEQ',
+  'BRANCH_LT',
+  'BRANCH_GTE',
+  'BRANCH_GT',
+  'BRANCH_EQ',
+  'BRANCH_NEQ',
+  'BRANCH_MEMBER',
+  'LEAF',
+];
 const AGGREGATES = ['AVERAGE', 'SUM', 'MIN', 'MAX'];
 
-/** Decision trees as arrays over all their nodes. A leaf votes: `votes` from `firstVote[node]` up to `firstVote[node + 1]`. */
+/**
+ * Decision trees as arrays over all their nodes. A leaf votes: `votes` from `firstVote[node]` up to `firstVote[node +
+ * 1]`.
+ */
 interface Forest {
   readonly roots: readonly number[];
   readonly mode: Uint8Array;
@@ -49,13 +73,26 @@ function leafOf(f: Forest, root: number, row: Float64Array): number {
     const s = f.split[at]!;
     let yes: boolean;
     switch (f.mode[at]) {
-      case 0: yes = x <= s; break;
-      case 1: yes = x < s; break;
-      case 2: yes = x >= s; break;
-      case 3: yes = x > s; break;
-      case 4: yes = x === s; break;
-      case 5: yes = x !== s; break;
-      default: yes = f.members.get(at)!.has(x);
+      case 0:
+        yes = x <= s;
+        break;
+      case 1:
+        yes = x < s;
+        break;
+      case 2:
+        yes = x >= s;
+        break;
+      case 3:
+        yes = x > s;
+        break;
+      case 4:
+        yes = x === s;
+        break;
+      case 5:
+        yes = x !== s;
+        break;
+      default:
+        yes = f.members.get(at)!.has(x);
     }
     if (x !== x && f.missing[at]) yes = true;
     at = yes ? f.yes[at]! : f.no[at]!;
@@ -74,7 +111,12 @@ function tally(f: Forest, row: Float64Array, targets: number, aggregate: string)
       const weight = f.votes.weight[v]!;
       const before = sums[target]!;
       if (aggregate !== 'MIN' && aggregate !== 'MAX') sums[target] = before + weight;
-      else sums[target] = !voted[target] ? weight : aggregate === 'MIN' ? Math.min(before, weight) : Math.max(before, weight);
+      else
+        sums[target] = !voted[target]
+          ? weight
+          : aggregate === 'MIN'
+            ? Math.min(before, weight)
+            : Math.max(before, weight);
       voted[target] = true;
     }
   }
@@ -84,7 +126,8 @@ function tally(f: Forest, row: Float64Array, targets: number, aggregate: string)
 
 type Lists = Readonly<Record<string, any>>;
 /** Attribute `name`, or its double-precision twin. */
-const listOf = (a: Lists, name: string): readonly number[] => (a[`${name}_as_tensor`] ? Array.from(numbers(a[`${name}_as_tensor`] as Tensor)) : (a[name] ?? []));
+const listOf = (a: Lists, name: string): readonly number[] =>
+  a[`${name}_as_tensor`] ? Array.from(numbers(a[`${name}_as_tensor`] as Tensor)) : (a[name] ?? []);
 
 const MADE = new WeakMap<object, Forest>();
 const once = (attrs: object, make: () => Forest): Forest => {
@@ -94,22 +137,36 @@ const once = (attrs: object, make: () => Forest): Forest => {
 };
 
 /** Votes in the order of the nodes they belong to. */
-function votesAt(nodes: number, at: readonly number[], targets: readonly number[], weights: ArrayLike<number>, limit: number): Pick<Forest, 'firstVote' | 'votes'> {
+function votesAt(
+  nodes: number,
+  at: readonly number[],
+  targets: readonly number[],
+  weights: ArrayLike<number>,
+  limit: number,
+): Pick<Forest, 'firstVote' | 'votes'> {
   const order = at.map((_, i) => i).sort((a, b) => at[a]! - at[b]! || a - b);
   const firstVote = new Int32Array(nodes + 1);
   for (const node of at) firstVote[node + 1]!++;
   for (let i = 0; i < nodes; i++) firstVote[i + 1]! += firstVote[i]!;
-  for (const t of targets) if (!(t >= 0 && t < limit)) fail('attribute_invalid', `a leaf votes for target ${t} of ${limit}`);
-  return { firstVote, votes: { target: Int32Array.from(order, (i) => targets[i]!), weight: Float64Array.from(order, (i) => weights[i]!) } };
+  for (const t of targets)
+    if (!(t >= 0 && t < limit)) fail('attribute_invalid', `a leaf votes for target ${t} of ${limit}`);
+  return {
+    firstVote,
+    votes: { target: Int32Array.from(order, (i) => targets[i]!), weight: Float64Array.from(order, (i) => weights[i]!) },
+  };
 }
 
-/** The trees of TreeEnsembleClassifier and …Regressor, whose nodes are named by tree and number; `prefix` names the votes. */
+/**
+ * The trees of TreeEnsembleClassifier and …Regressor, whose nodes are named by tree and number; `prefix` names the
+ * votes.
+ */
 function forestOfNodes(a: Lists, prefix: 'class' | 'target', limit: number): Forest {
   const trees: readonly number[] = a.nodes_treeids ?? [];
   const n = trees.length;
   const list = (name: string, optional = false): readonly any[] => {
     const values = name === 'nodes_values' ? listOf(a, name) : (a[name] ?? []);
-    if (values.length !== n && !(optional && values.length === 0)) fail('attribute_invalid', `${name} has ${values.length} entries for ${n} nodes`);
+    if (values.length !== n && !(optional && values.length === 0))
+      fail('attribute_invalid', `${name} has ${values.length} entries for ${n} nodes`);
     return values;
   };
   const ids = list('nodes_nodeids');
@@ -119,26 +176,53 @@ function forestOfNodes(a: Lists, prefix: 'class' | 'target', limit: number): For
     if (index.has(key)) fail('attribute_invalid', `tree ${trees[i]} has two nodes ${id}`);
     index.set(key, i);
   });
-  const mode = Uint8Array.from(list('nodes_modes'), (m: string) => (MODES.includes(m) && m !== 'BRANCH_MEMBER' ? MODES.indexOf(m) : fail('attribute_invalid', `nodes_modes has ${JSON.stringify(m)}`)));
+  const mode = Uint8Array.from(list('nodes_modes'), (m: string) =>
+    MODES.includes(m) && m !== 'BRANCH_MEMBER'
+      ? MODES.indexOf(m)
+      : fail('attribute_invalid', `nodes_modes has ${JSON.stringify(m)}`),
+  );
   const child = (name: string): Int32Array => {
     const given = list(name);
-    return Int32Array.from(given, (id, i) => (mode[i] === LEAF ? 0 : (index.get(`${trees[i]}:${id}`) ?? fail('attribute_invalid', `node ${ids[i]} of tree ${trees[i]} goes on to node ${id}, which is not there`))));
+    return Int32Array.from(given, (id, i) =>
+      mode[i] === LEAF
+        ? 0
+        : (index.get(`${trees[i]}:${id}`) ??
+          fail('attribute_invalid', `node ${ids[i]} of tree ${trees[i]} goes on to node ${id}, which is not there`)),
+    );
   };
   const [yes, no] = [child('nodes_truenodeids'), child('nodes_falsenodeids')];
   const inner = new Set<number>();
-  mode.forEach((m, i) => { if (m !== LEAF) inner.add(yes[i]!).add(no[i]!); });
+  mode.forEach((m, i) => {
+    if (m !== LEAF) inner.add(yes[i]!).add(no[i]!);
+  });
   const roots = trees.flatMap((_, i) => (inner.has(i) ? [] : [i]));
-  if (roots.length !== new Set(trees).size) fail('attribute_invalid', `${new Set(trees).size} trees have ${roots.length} roots`);
+  if (roots.length !== new Set(trees).size)
+    fail('attribute_invalid', `${new Set(trees).size} trees have ${roots.length} roots`);
   const ofVotes = (name: string): readonly number[] => a[`${prefix}_${name}`] ?? [];
   const [voteTrees, voteNodes, voteTargets] = [ofVotes('treeids'), ofVotes('nodeids'), ofVotes('ids')];
   const weights = listOf(a, `${prefix}_weights`);
-  if (voteNodes.length !== voteTrees.length || voteTargets.length !== voteTrees.length || weights.length !== voteTrees.length) {
+  if (
+    voteNodes.length !== voteTrees.length ||
+    voteTargets.length !== voteTrees.length ||
+    weights.length !== voteTrees.length
+  ) {
     fail('attribute_invalid', `${prefix}_* lists differ in length`);
   }
-  const at = voteTrees.map((tree, i) => index.get(`${tree}:${voteNodes[i]}`) ?? fail('attribute_invalid', `vote ${i} is of node ${voteNodes[i]} of tree ${tree}, which is not there`));
+  const at = voteTrees.map(
+    (tree, i) =>
+      index.get(`${tree}:${voteNodes[i]}`) ??
+      fail('attribute_invalid', `vote ${i} is of node ${voteNodes[i]} of tree ${tree}, which is not there`),
+  );
   return {
-    roots, mode, yes, no, members: new Map(), missing: fill(n, list('nodes_missing_value_tracks_true', true)),
-    feature: Int32Array.from(list('nodes_featureids')), split: Float64Array.from(list('nodes_values')), ...votesAt(n, at, voteTargets, weights, limit),
+    roots,
+    mode,
+    yes,
+    no,
+    members: new Map(),
+    missing: fill(n, list('nodes_missing_value_tracks_true', true)),
+    feature: Int32Array.from(list('nodes_featureids')),
+    split: Float64Array.from(list('nodes_values')),
+    ...votesAt(n, at, voteTargets, weights, limit),
   };
 }
 function fill(n: number, values: readonly number[]): Uint8Array {
@@ -153,46 +237,72 @@ function forestOfEnsemble(a: Lists, limit: number): Forest {
   const n = modes.length;
   const list = (name: string, optional = false): readonly number[] => {
     const values = a[name] ?? [];
-    if (values.length !== n && !(optional && values.length === 0)) fail('attribute_invalid', `${name} has ${values.length} entries for ${n} nodes`);
+    if (values.length !== n && !(optional && values.length === 0))
+      fail('attribute_invalid', `${name} has ${values.length} entries for ${n} nodes`);
     return values;
   };
   const weights = numbers(a.leaf_weights);
   const targets: readonly number[] = a.leaf_targetids;
   const leaves = weights.length;
-  if (targets.length !== leaves) fail('attribute_invalid', `${targets.length} leaf_targetids for ${leaves} leaf_weights`);
+  if (targets.length !== leaves)
+    fail('attribute_invalid', `${targets.length} leaf_targetids for ${leaves} leaf_weights`);
   const splits = numbers(a.nodes_splits);
   if (splits.length !== n) fail('attribute_invalid', `nodes_splits has ${splits.length} entries for ${n} nodes`);
-  const child = (ids: readonly number[], isLeaf: readonly number[]): number[] => ids.map((id, i) => {
-    if (!(id >= 0 && id < (isLeaf[i] ? leaves : n))) fail('attribute_invalid', `node ${i} goes on to ${isLeaf[i] ? 'leaf' : 'node'} ${id}, which is not there`);
-    return isLeaf[i] ? n + id : id;
-  });
+  const child = (ids: readonly number[], isLeaf: readonly number[]): number[] =>
+    ids.map((id, i) => {
+      if (!(id >= 0 && id < (isLeaf[i] ? leaves : n)))
+        fail('attribute_invalid', `node ${i} goes on to ${isLeaf[i] ? 'leaf' : 'node'} ${id}, which is not there`);
+      return isLeaf[i] ? n + id : id;
+    });
   const sets: Set<number>[] = [];
   if (a.membership_values) {
     sets.push(new Set());
-    for (const v of Array.from(numbers(a.membership_values as Tensor))) if (v !== v) sets.push(new Set()); else sets.at(-1)!.add(v);
+    for (const v of Array.from(numbers(a.membership_values as Tensor)))
+      if (v !== v) sets.push(new Set());
+      else sets.at(-1)!.add(v);
   }
   const members = new Map<number, Set<number>>();
   modes.forEach((m, i) => {
     if (!(m >= 0 && m < LEAF)) fail('attribute_invalid', `nodes_modes has ${m}`);
-    if (m === 6) members.set(i, sets[members.size] ?? fail('attribute_invalid', `membership_values has no set for node ${i}`));
+    if (m === 6)
+      members.set(i, sets[members.size] ?? fail('attribute_invalid', `membership_values has no set for node ${i}`));
   });
   const roots: readonly number[] = a.tree_roots;
   for (const r of roots) if (!(r >= 0 && r < n)) fail('attribute_invalid', `root ${r} is no node`);
-  const wide = <T extends Int32Array | Uint8Array | Float64Array>(into: T, values: ArrayLike<number>): T => { into.set(values); return into; };
+  const wide = <T extends Int32Array | Uint8Array | Float64Array>(into: T, values: ArrayLike<number>): T => {
+    into.set(values);
+    return into;
+  };
   return {
-    roots, members, mode: wide(new Uint8Array(n + leaves).fill(LEAF), modes), feature: Int32Array.from(list('nodes_featureids')), split: wide(new Float64Array(n), splits),
-    yes: Int32Array.from(child(list('nodes_truenodeids'), list('nodes_trueleafs'))), no: Int32Array.from(child(list('nodes_falsenodeids'), list('nodes_falseleafs'))),
-    missing: fill(n, list('nodes_missing_value_tracks_true', true)), ...votesAt(n + leaves, targets.map((_, i) => n + i), targets, weights, limit),
+    roots,
+    members,
+    mode: wide(new Uint8Array(n + leaves).fill(LEAF), modes),
+    feature: Int32Array.from(list('nodes_featureids')),
+    split: wide(new Float64Array(n), splits),
+    yes: Int32Array.from(child(list('nodes_truenodeids'), list('nodes_trueleafs'))),
+    no: Int32Array.from(child(list('nodes_falsenodeids'), list('nodes_falseleafs'))),
+    missing: fill(n, list('nodes_missing_value_tracks_true', true)),
+    ...votesAt(
+      n + leaves,
+      targets.map((_, i) => n + i),
+      targets,
+      weights,
+      limit,
+    ),
   };
 }
 
 /** Every feature that the trees look at must be there. */
 function checkFeatures(f: Forest, features: number): void {
-  f.feature.forEach((k, i) => { if (f.mode[i] !== LEAF && !(k >= 0 && k < features)) fail('shape_mismatch', `node ${i} looks at feature ${k} of ${features}`); });
+  f.feature.forEach((k, i) => {
+    if (f.mode[i] !== LEAF && !(k >= 0 && k < features))
+      fail('shape_mismatch', `node ${i} looks at feature ${k} of ${features}`);
+  });
 }
 function baseOf(a: Lists, targets: number): readonly number[] {
   const base = listOf(a, 'base_values');
-  if (base.length !== 0 && base.length !== targets && !(targets === 2 && base.length === 1)) fail('attribute_invalid', `${base.length} base_values for ${targets} targets`);
+  if (base.length !== 0 && base.length !== targets && !(targets === 2 && base.length === 1))
+    fail('attribute_invalid', `${base.length} base_values for ${targets} targets`);
   return base;
 }
 
@@ -227,7 +337,10 @@ function classify(a: Lists, t: Tensor): Tensor[] {
     chosen.push(labels[largest(scores.map((v, i) => (voted[i] || base.length > 0 ? v : -Infinity)))]!);
     out.push(...transformed(scores, transform));
   });
-  return [labelled(chosen, labels), { dtype: 'float32', shape: [chosen.length, labels.length], data: Float32Array.from(out) }];
+  return [
+    labelled(chosen, labels),
+    { dtype: 'float32', shape: [chosen.length, labels.length], data: Float32Array.from(out) },
+  ];
 }
 
 /** `aggregate` and `transform` by name. */
@@ -236,26 +349,59 @@ function regress(a: Lists, f: Forest, t: Tensor, aggregate: string, dtype: Tenso
   const base = baseOf(a, targets);
   const transform = transformOf(a.post_transform);
   const out = new Float64Array(rowsOf(t)[0] * targets);
-  eachRow(t, (row, r) => out.set(transformed(tally(f, row, targets, aggregate).sums.map((v, i) => v + (base[i] ?? 0)), transform), r * targets));
+  eachRow(t, (row, r) =>
+    out.set(
+      transformed(
+        tally(f, row, targets, aggregate).sums.map((v, i) => v + (base[i] ?? 0)),
+        transform,
+      ),
+      r * targets,
+    ),
+  );
   return [fromNumbers(dtype, [rowsOf(t)[0], targets], out)];
 }
 
 const nodes = {
-  base_values: floats(), base_values_as_tensor: tensorAttr(), nodes_falsenodeids: ints(), nodes_featureids: ints(), nodes_hitrates: floats(), nodes_hitrates_as_tensor: tensorAttr(),
-  nodes_missing_value_tracks_true: ints(), nodes_modes: strings(), nodes_nodeids: ints(), nodes_treeids: ints(), nodes_truenodeids: ints(), nodes_values: floats(), nodes_values_as_tensor: tensorAttr(),
+  base_values: floats(),
+  base_values_as_tensor: tensorAttr(),
+  nodes_falsenodeids: ints(),
+  nodes_featureids: ints(),
+  nodes_hitrates: floats(),
+  nodes_hitrates_as_tensor: tensorAttr(),
+  nodes_missing_value_tracks_true: ints(),
+  nodes_modes: strings(),
+  nodes_nodeids: ints(),
+  nodes_treeids: ints(),
+  nodes_truenodeids: ints(),
+  nodes_values: floats(),
+  nodes_values_as_tensor: tensorAttr(),
   post_transform: string('NONE'),
 };
 function aggregateOf(name: string | number): string {
   const found = typeof name === 'number' ? AGGREGATES[name] : AGGREGATES.find((n) => n === name);
-  return found ?? fail('attribute_invalid', `aggregate_function ${JSON.stringify(name)} must be one of ${AGGREGATES.join(', ')}`);
+  return (
+    found ??
+    fail('attribute_invalid', `aggregate_function ${JSON.stringify(name)} must be one of ${AGGREGATES.join(', ')}`)
+  );
 }
 
 /** https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsemble.html, TreeEnsembleClassifier, TreeEnsembleRegressor */
 export const trees: readonly Op[] = [
   defineOp({
-    op: 'ai.onnx.ml.TreeEnsembleClassifier', since: [1, 3, 5], inputs: ['X: T'], outputs: ['Y: L', 'Z: float32'], types: { T: FEATURE, L: ['string', 'int64'] },
+    op: 'ai.onnx.ml.TreeEnsembleClassifier',
+    since: [1, 3, 5],
+    inputs: ['X: T'],
+    outputs: ['Y: L', 'Z: float32'],
+    types: { T: FEATURE, L: ['string', 'int64'] },
     attrs: {
-      ...nodes, class_ids: ints(), class_nodeids: ints(), class_treeids: ints(), class_weights: floats(), class_weights_as_tensor: tensorAttr(), classlabels_int64s: ints(), classlabels_strings: strings(),
+      ...nodes,
+      class_ids: ints(),
+      class_nodeids: ints(),
+      class_treeids: ints(),
+      class_weights: floats(),
+      class_weights_as_tensor: tensorAttr(),
+      classlabels_int64s: ints(),
+      classlabels_strings: strings(),
     },
     infer: ({ attrs, fact }) => {
       const labels = labelsOf(attrs);
@@ -264,12 +410,26 @@ export const trees: readonly Op[] = [
       transformOf(attrs.post_transform);
       return classified(fact(0), labels, labels.length);
     },
-    reference: (call) => { checkFeatures(classForest(call.attrs), rowsOf(call.tensor(0))[1]); return classify(call.attrs, call.tensor(0)); },
+    reference: (call) => {
+      checkFeatures(classForest(call.attrs), rowsOf(call.tensor(0))[1]);
+      return classify(call.attrs, call.tensor(0));
+    },
   }),
   defineOp({
-    op: 'ai.onnx.ml.TreeEnsembleRegressor', since: [1, 3, 5], inputs: ['X: T'], outputs: ['Y: float32'], types: { T: FEATURE },
+    op: 'ai.onnx.ml.TreeEnsembleRegressor',
+    since: [1, 3, 5],
+    inputs: ['X: T'],
+    outputs: ['Y: float32'],
+    types: { T: FEATURE },
     attrs: {
-      ...nodes, aggregate_function: string('SUM'), n_targets: int(), target_ids: ints(), target_nodeids: ints(), target_treeids: ints(), target_weights: floats(), target_weights_as_tensor: tensorAttr(),
+      ...nodes,
+      aggregate_function: string('SUM'),
+      n_targets: int(),
+      target_ids: ints(),
+      target_nodeids: ints(),
+      target_treeids: ints(),
+      target_weights: floats(),
+      target_weights_as_tensor: tensorAttr(),
     },
     infer: (call) => {
       checkFeatures(targetForest(call.attrs), rowsOf(call.fact(0))[1]);
@@ -285,11 +445,28 @@ export const trees: readonly Op[] = [
     },
   }),
   defineOp({
-    op: 'ai.onnx.ml.TreeEnsemble', since: [5], inputs: ['X: T'], outputs: ['Y: T'], types: { T: ['float32', 'float64', 'float16'] },
+    op: 'ai.onnx.ml.TreeEnsemble',
+    since: [5],
+    inputs: ['X: T'],
+    outputs: ['Y: T'],
+    types: { T: ['float32', 'float64', 'float16'] },
     attrs: {
-      aggregate_function: int(1), leaf_targetids: required(ints()), leaf_weights: required(tensorAttr()), membership_values: tensorAttr(), n_targets: int(), nodes_falseleafs: required(ints()),
-      nodes_falsenodeids: required(ints()), nodes_featureids: required(ints()), nodes_hitrates: tensorAttr(), nodes_missing_value_tracks_true: ints(), nodes_modes: required(tensorAttr()),
-      nodes_splits: required(tensorAttr()), nodes_trueleafs: required(ints()), nodes_truenodeids: required(ints()), post_transform: int(0), tree_roots: required(ints()),
+      aggregate_function: int(1),
+      leaf_targetids: required(ints()),
+      leaf_weights: required(tensorAttr()),
+      membership_values: tensorAttr(),
+      n_targets: int(),
+      nodes_falseleafs: required(ints()),
+      nodes_falsenodeids: required(ints()),
+      nodes_featureids: required(ints()),
+      nodes_hitrates: tensorAttr(),
+      nodes_missing_value_tracks_true: ints(),
+      nodes_modes: required(tensorAttr()),
+      nodes_splits: required(tensorAttr()),
+      nodes_trueleafs: required(ints()),
+      nodes_truenodeids: required(ints()),
+      post_transform: int(0),
+      tree_roots: required(ints()),
     },
     infer: ({ attrs, fact }) => {
       checkFeatures(ensembleForest(attrs), rowsOf(fact(0))[1]);

@@ -12,4 +12,16 @@ import { svm } from '../ml/svm.ts';
 import { trees } from '../ml/trees.ts';
 import { gradients } from '../gradient.ts';
 
-export const families: readonly (readonly Op[])[] = [randoms, losses, optimizers, sequence, strings, features, labels, linear, svm, trees, gradients];
+export const families: readonly (readonly Op[])[] = [
+  randoms,
+  losses,
+  optimizers,
+  sequence,
+  strings,
+  features,
+  labels,
+  linear,
+  svm,
+  trees,
+  gradients,
+];

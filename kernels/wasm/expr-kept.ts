@@ -12,7 +12,8 @@ export function kept<T>(): Kept<T> {
   const idOf = (e: Ex): number => {
     let id = known.get(e);
     if (id === undefined) {
-      const key = e.f === 'in' ? `in${e.i}` : e.f === 'const' ? `${e.k}:${e.v}` : `${e.f}:${e.k}:${e.v ?? ''}:${e.a.map(idOf)}`;
+      const key =
+        e.f === 'in' ? `in${e.i}` : e.f === 'const' ? `${e.k}:${e.v}` : `${e.f}:${e.k}:${e.v ?? ''}:${e.a.map(idOf)}`;
       id = ids.get(key) ?? ids.size;
       ids.set(key, id);
       known.set(e, id);

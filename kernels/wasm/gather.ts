@@ -38,40 +38,79 @@ export const mover = (m: Mod, unit: number): ((f: Fn, dst: I32, src: I32, bytes:
 };
 
 // ── Gather ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-interface GatherSpec { readonly unit: number; readonly wide: boolean }
+interface GatherSpec {
+  readonly unit: number;
+  readonly wide: boolean;
+}
 /** `run(dst, src, indices, outer, dim, count, bytes of a run)` */
 const gatherEmitter: WasmEmitter<GatherSpec> = {
   name: 'gather',
-  build: ({ unit, wide }, caps) => kernelModule('gather', i32s(7), caps, (f, m) => {
-    const move = mover(m, unit);
-    const rows = m.fn('gather rows', i32s(6), ['i32'], false, (g) => {
-      const [dst, src, at, dim, count, run] = [0, 1, 2, 3, 4, 5].map((i) => g.arg('i32', i)) as Local<'i32'>[];
-      g.times(count!, () => {
-        const k = index(g, wide, at!, dim!);
-        move(g, dst!, i32.add(src!, i32.mul(k, run!)), run!);
-        g.inc(dst!, run!);
-        g.inc(at!, wide ? 8 : 4);
-      });
-      g.ret(i32.const(0));
-    });
-    const [dst, src, at, outer, dim, count, run] = [0, 1, 2, 3, 4, 5, 6].map((i) => f.arg('i32', i)) as Local<'i32'>[];
-    f.times(outer!, () => {
-      f.iff(f.value('i32', rows, dst!, src!, at!, dim!, count!, run!), () => f.returnNow(i32.const(1)));
-      f.inc(dst!, i32.mul(count!, run!));
-      f.inc(src!, i32.mul(dim!, run!));
-    });
-    f.ret(i32.const(0));
-  }, true),
+  build: ({ unit, wide }, caps) =>
+    kernelModule(
+      'gather',
+      i32s(7),
+      caps,
+      (f, m) => {
+        const move = mover(m, unit);
+        const rows = m.fn('gather rows', i32s(6), ['i32'], false, (g) => {
+          const [dst, src, at, dim, count, run] = [0, 1, 2, 3, 4, 5].map((i) => g.arg('i32', i)) as Local<'i32'>[];
+          g.times(count!, () => {
+            const k = index(g, wide, at!, dim!);
+            move(g, dst!, i32.add(src!, i32.mul(k, run!)), run!);
+            g.inc(dst!, run!);
+            g.inc(at!, wide ? 8 : 4);
+          });
+          g.ret(i32.const(0));
+        });
+        const [dst, src, at, outer, dim, count, run] = [0, 1, 2, 3, 4, 5, 6].map((i) =>
+          f.arg('i32', i),
+        ) as Local<'i32'>[];
+        f.times(outer!, () => {
+          f.iff(f.value('i32', rows, dst!, src!, at!, dim!, count!, run!), () => f.returnNow(i32.const(1)));
+          f.inc(dst!, i32.mul(count!, run!));
+          f.inc(src!, i32.mul(dim!, run!));
+        });
+        f.ret(i32.const(0));
+      },
+      true,
+    ),
 };
 export const gatherKernel: WasmKernel<{ readonly axis: number }> = {
-  name: 'gather.rows', accepts: movable,
+  name: 'gather.rows',
+  accepts: movable,
   launch: (call) => {
     if (empty(call)) return [];
     const { dtype, shape } = call.inputs[0]!;
     const axis = axisOf(call.attrs.axis, shape.length);
     const run = sizeOf(shape.slice(axis + 1)) * widthOf(dtype);
-    const outer = sizeOf(shape.slice(0, axis)), count = sizeOf(call.inputs[1]!.shape), cost = 4 + 0.1 * run;
-    const split: Split = outer > 1 ? { items: 3, grain: 1, moves: [[0, count * run], [1, shape[axis]! * run]], cost: count * cost } : { items: 5, grain: 1, moves: [[0, run], [2, isWide(call) ? 8 : 4]], cost };
-    return { emit: gatherEmitter, spec: { unit: unitOf(run), wide: isWide(call) }, args: [{ output: 0 }, { input: 0 }, { input: 1 }, outer, shape[axis]!, count, run], split };
+    const outer = sizeOf(shape.slice(0, axis));
+    const count = sizeOf(call.inputs[1]!.shape);
+    const cost = 4 + 0.1 * run;
+    const split: Split =
+      outer > 1
+        ? {
+            items: 3,
+            grain: 1,
+            moves: [
+              [0, count * run],
+              [1, shape[axis]! * run],
+            ],
+            cost: count * cost,
+          }
+        : {
+            items: 5,
+            grain: 1,
+            moves: [
+              [0, run],
+              [2, isWide(call) ? 8 : 4],
+            ],
+            cost,
+          };
+    return {
+      emit: gatherEmitter,
+      spec: { unit: unitOf(run), wide: isWide(call) },
+      args: [{ output: 0 }, { input: 0 }, { input: 1 }, outer, shape[axis]!, count, run],
+      split,
+    };
   },
 };

@@ -1,4 +1,7 @@
-/** Attention of few queries over many keys, for hardware: keys are split among workgroups, and a second dispatch merges (flash-decoding). */
+/**
+ * Attention of few queries over many keys, for hardware: keys are split among workgroups, and a second dispatch merges
+ * (flash-decoding).
+ */
 import { attentionMerge, attentionSplit } from '../../wgsl/index.gen.ts';
 import { inTiles, tileSlots, tileUniforms, type Variant } from './attention-flash.ts';
 import { liesOf, putText, sinkText, type Work } from './attention.ts';
@@ -6,13 +9,19 @@ import { grid } from './grid.ts';
 
 const WG = 128;
 const rowsOf = (w: Work): number => (w.heads / w.kvHeads) * w.queries;
-interface Sizes { readonly ROWS: number; readonly QUADS: number; readonly blocks: number; readonly chunks: number }
+interface Sizes {
+  readonly ROWS: number;
+  readonly QUADS: number;
+  readonly blocks: number;
+  readonly chunks: number;
+}
 function sizesOf(w: Work): Sizes {
   const QUADS = Math.max(w.size, w.valueSize) / 4;
   const ROWS = Math.min(rowsOf(w), QUADS <= 32 ? 8 : 4);
   return { ROWS, QUADS, blocks: Math.ceil(rowsOf(w) / ROWS), chunks: Math.ceil(w.keys / WG) };
 }
-const partBytes = (w: Work, s: Sizes): number => w.batch * w.kvHeads * s.blocks * s.chunks * s.ROWS * (s.QUADS + 1) * 16;
+const partBytes = (w: Work, s: Sizes): number =>
+  w.batch * w.kvHeads * s.blocks * s.chunks * s.ROWS * (s.QUADS + 1) * 16;
 const memory = (s: Sizes): number => s.ROWS * s.QUADS * 16 + s.ROWS * WG * 4 + WG * 16;
 
 /** The slot `part`: an invocation scores one key for every row, then sums four elements of a share of the values. */
@@ -63,38 +72,82 @@ fn part(b: u32, g: u32, row0: u32, j0: u32, to: u32, lid: u32) {
       ${each((r) => `{ let p = weights[${r}u * WG + t]; if (p != 0.0) { o${r} += p * value; } }`)}
     }
   }
-  ${each((r) => `workgroupBarrier();
+  ${each(
+    (r) => `workgroupBarrier();
   sums[lid] = o${r};
   workgroupBarrier();
   if (lid < ${quads}u) {
     var all = vec4f(0.0);
     for (var t = 0u; t < ${ways}u; t++) { all += sums[t * ${lanes}u + lid]; }
     y[to + ${r}u * (QUADS + 1u) + lid] = all;
-  }`)}
+  }`,
+  )}
 }`;
 }
 
 export const split: Variant = {
   name: 'split',
   accepts: (w, caps) => {
-    if (caps.software || !inTiles(w) || rowsOf(w) > 32 || w.queries >= 8 || w.keys < WG || Math.max(w.size, w.valueSize) > 256) return false;
+    if (
+      caps.software ||
+      !inTiles(w) ||
+      rowsOf(w) > 32 ||
+      w.queries >= 8 ||
+      w.keys < WG ||
+      Math.max(w.size, w.valueSize) > 256
+    )
+      return false;
     const s = sizesOf(w);
-    return memory(s) <= caps.limits.maxComputeWorkgroupStorageSize && caps.limits.maxComputeInvocationsPerWorkgroup >= WG && s.chunks <= 65535 && w.kvHeads * s.blocks <= 65535 && w.batch <= 65535
-      && partBytes(w, s) <= caps.limits.maxStorageBufferBindingSize;
+    return (
+      memory(s) <= caps.limits.maxComputeWorkgroupStorageSize &&
+      caps.limits.maxComputeInvocationsPerWorkgroup >= WG &&
+      s.chunks <= 65535 &&
+      w.kvHeads * s.blocks <= 65535 &&
+      w.batch <= 65535 &&
+      partBytes(w, s) <= caps.limits.maxStorageBufferBindingSize
+    );
   },
   scratch: (w) => [partBytes(w, sizesOf(w))],
   launches: (w, caps, first) => {
     const s = sizesOf(w);
-    const { types, slots: { sink: _, ...slots } } = tileSlots(w, caps);
+    const {
+      types,
+      slots: { sink: _, ...slots },
+    } = tileSlots(w, caps);
     const put = putText(w, caps, first + 1);
     const count = w.batch * w.heads * w.queries * (w.valueSize / 4);
     const sinks = w.riders.extra.filter((e) => e.name === 'sinks');
-    return [{
-      module: attentionSplit, params: { WG, ROWS: s.ROWS, QUADS: s.QUADS }, types, slots: { ...slots, part: partText(w, s) }, uniforms: { ...tileUniforms(w), blocks: s.blocks, chunks: s.chunks },
-      workgroups: [s.chunks, w.kvHeads * s.blocks, w.batch], bind: [w.q.ref, w.k.ref, w.v.ref, { scratch: first }], extra: w.riders.extra, extraUniforms: w.riders.extraUniforms,
-    }, {
-      module: attentionMerge, params: { WG: 64, ROWS: s.ROWS, QUADS: s.QUADS }, types: { ...put.types, ...(sinks.length > 0 ? { sinks: w.riders.types.sinks! } : {}) }, slots: { put: put.text, sink: sinkText(w) },
-      uniforms: { count, heads: w.heads, share: w.heads / w.kvHeads, queries: w.queries, chunks: s.chunks, blocks: s.blocks, quads: w.valueSize / 4, y_lies: liesOf(w.y) }, workgroups: grid(count, 64), bind: [{ scratch: first }, w.y.ref], extra: sinks,
-    }];
+    return [
+      {
+        module: attentionSplit,
+        params: { WG, ROWS: s.ROWS, QUADS: s.QUADS },
+        types,
+        slots: { ...slots, part: partText(w, s) },
+        uniforms: { ...tileUniforms(w), blocks: s.blocks, chunks: s.chunks },
+        workgroups: [s.chunks, w.kvHeads * s.blocks, w.batch],
+        bind: [w.q.ref, w.k.ref, w.v.ref, { scratch: first }],
+        extra: w.riders.extra,
+        extraUniforms: w.riders.extraUniforms,
+      },
+      {
+        module: attentionMerge,
+        params: { WG: 64, ROWS: s.ROWS, QUADS: s.QUADS },
+        types: { ...put.types, ...(sinks.length > 0 ? { sinks: w.riders.types.sinks! } : {}) },
+        slots: { put: put.text, sink: sinkText(w) },
+        uniforms: {
+          count,
+          heads: w.heads,
+          share: w.heads / w.kvHeads,
+          queries: w.queries,
+          chunks: s.chunks,
+          blocks: s.blocks,
+          quads: w.valueSize / 4,
+          y_lies: liesOf(w.y),
+        },
+        workgroups: grid(count, 64),
+        bind: [{ scratch: first }, w.y.ref],
+        extra: sinks,
+      },
+    ];
   },
 };

@@ -18,7 +18,9 @@ export const dropoutKernel: GpuKernel = {
   launch: (call) => {
     const [data, mask] = call.outputs;
     const from = call.inputs[0]!;
-    const out: Launch[] = data ? [mapLaunch(input(0, kindOf(from.dtype)!), data, { output: 0 }, [{ fact: from, bind: { input: 0 } }])] : [];
+    const out: Launch[] = data
+      ? [mapLaunch(input(0, kindOf(from.dtype)!), data, { output: 0 }, [{ fact: from, bind: { input: 0 } }])]
+      : [];
     return mask ? [...out, mapLaunch(constant(1, kindOf(mask.dtype)!), mask, { output: 1 }, [])] : out;
   },
 };

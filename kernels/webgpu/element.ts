@@ -12,7 +12,8 @@ import { mapLaunch } from './map.ts';
 import { writeSlot } from './unit.ts';
 
 const WG = 64;
-export interface ElementLaunch extends Partial<Pick<Launch, 'types' | 'params' | 'slots' | 'uniforms' | 'extra' | 'extraUniforms'>> {
+export interface ElementLaunch
+  extends Partial<Pick<Launch, 'types' | 'params' | 'slots' | 'uniforms' | 'extra' | 'extraUniforms'>> {
   readonly module: Launch['module'];
   /** What is read, in the order of the module's bindings; `y` comes behind it. */
   readonly reads: readonly Ref[];
@@ -25,26 +26,57 @@ export function elementLaunch(l: ElementLaunch, out: Fact, to: Ref, caps: GpuCap
   const count = sizeOf(out.shape);
   const { reads, ...rest } = l;
   return {
-    ...rest, types: { ...l.types, y: elem }, params: { WG, PER, ...l.params }, slots: { ...l.slots, write: writeSlot({ types: {}, text: '', PER }) }, uniforms: { count, ...l.uniforms },
-    workgroups: grid(Math.ceil(count / PER), WG), bind: [...reads, to],
+    ...rest,
+    types: { ...l.types, y: elem },
+    params: { WG, PER, ...l.params },
+    slots: { ...l.slots, write: writeSlot({ types: {}, text: '', PER }) },
+    uniforms: { count, ...l.uniforms },
+    workgroups: grid(Math.ceil(count / PER), WG),
+    bind: [...reads, to],
   };
 }
 /** A module whose invocations, `count` of them, each do something of their own; `bind` is all that it binds. */
-export const countedLaunch = (l: Omit<ElementLaunch, 'reads'> & { readonly bind: readonly Ref[] }, count: number): Launch => ({ types: {}, ...l, params: { WG, ...l.params }, uniforms: { count, ...l.uniforms }, workgroups: grid(count, WG) });
+export const countedLaunch = (
+  l: Omit<ElementLaunch, 'reads'> & { readonly bind: readonly Ref[] },
+  count: number,
+): Launch => ({
+  types: {},
+  ...l,
+  params: { WG, ...l.params },
+  uniforms: { count, ...l.uniforms },
+  workgroups: grid(count, WG),
+});
 
 /** f32 elements made in `from`, as output `to` of `out`. */
-export const narrowed = (out: Fact, to: Ref, from: Ref): Launch => mapLaunch(x.cast(input(0, 'f32'), kindOf(out.dtype)!), out, to, [{ fact: { dtype: 'float32', shape: out.shape }, bind: from }]);
+export const narrowed = (out: Fact, to: Ref, from: Ref): Launch =>
+  mapLaunch(x.cast(input(0, 'f32'), kindOf(out.dtype)!), out, to, [
+    { fact: { dtype: 'float32', shape: out.shape }, bind: from },
+  ]);
 
 /** An extra binding and its type, to spread into a launch. */
-export const extraOf = (...list: readonly (readonly [name: string, elem: Elem, bind: Ref] | null)[]): { types: Record<string, Elem>; extra: { name: string; bind: Ref }[] } => {
+export const extraOf = (
+  ...list: readonly (readonly [name: string, elem: Elem, bind: Ref] | null)[]
+): { types: Record<string, Elem>; extra: { name: string; bind: Ref }[] } => {
   const given = list.filter((e) => e !== null);
-  return { types: Object.fromEntries(given.map(([name, elem]) => [name, elem])), extra: given.map(([name, , bind]) => ({ name, bind })) };
+  return {
+    types: Object.fromEntries(given.map(([name, elem]) => [name, elem])),
+    extra: given.map(([name, , bind]) => ({ name, bind })),
+  };
 };
 
 /** Four numbers, innermost first, the missing ones 1. */
-export const inward = (list: readonly number[], fill = 1): number[] => [...list].reverse().concat(Array.from({ length: 4 - list.length }, () => fill));
+export const inward = (list: readonly number[], fill = 1): number[] =>
+  [...list].reverse().concat(Array.from({ length: 4 - list.length }, () => fill));
 
 /** Lines along an axis, `inner` elements apart. */
-export interface Lines { readonly outer: number; readonly n: number; readonly inner: number }
+export interface Lines {
+  readonly outer: number;
+  readonly n: number;
+  readonly inner: number;
+}
 /** The lines along a call's axis. */
-export const linesAlong = (call: Call): Lines => { const { shape } = call.inputs[0]!; const axis = axisOf(call.attrs.axis, shape.length); return { outer: sizeOf(shape.slice(0, axis)), n: shape[axis]!, inner: sizeOf(shape.slice(axis + 1)) }; };
+export const linesAlong = (call: Call): Lines => {
+  const { shape } = call.inputs[0]!;
+  const axis = axisOf(call.attrs.axis, shape.length);
+  return { outer: sizeOf(shape.slice(0, axis)), n: shape[axis]!, inner: sizeOf(shape.slice(axis + 1)) };
+};

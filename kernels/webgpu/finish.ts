@@ -9,8 +9,15 @@ import { remembered } from '../remembered.ts';
 import { epilogueFits, epilogueOf, plain } from './epilogue.ts';
 import type { Member } from './operands.ts';
 
-/** An input, `times` a number, that is added to what a kernel computed before the call's epilogue. `shape` broadcasts to the output's. */
-export interface Addend { readonly input: number; readonly shape: readonly number[]; readonly times: number }
+/**
+ * An input, `times` a number, that is added to what a kernel computed before the call's epilogue. `shape` broadcasts to
+ * the output's.
+ */
+export interface Addend {
+  readonly input: number;
+  readonly shape: readonly number[];
+  readonly times: number;
+}
 
 /** Parts of a launch. */
 export interface Parts {
@@ -21,7 +28,12 @@ export interface Parts {
 }
 
 /** `fn epilogue(v, i)`: alpha v + the addends, then the call's own epilogue. */
-export function finishOf(call: Call, addends: readonly Addend[] = [], alpha = 1, kind: 'f32' | 'i32' | 'u32' = 'f32'): Parts {
+export function finishOf(
+  call: Call,
+  addends: readonly Addend[] = [],
+  alpha = 1,
+  kind: 'f32' | 'i32' | 'u32' = 'f32',
+): Parts {
   const parts = epilogueOf(joined(call, addends, alpha, kind), kind);
   const own = call.epilogue?.operands.length ?? 0;
   const extra = parts.extra.map((e) => {
@@ -32,17 +44,35 @@ export function finishOf(call: Call, addends: readonly Addend[] = [], alpha = 1,
 }
 
 /** Can `finishOf` write it, in a shader with `own` storage bindings itself? */
-export const finishFits = (call: Call, caps: GpuCaps, own: number, addends: readonly Addend[] = [], kind: 'f32' | 'i32' | 'u32' = 'f32'): boolean =>
-  addends.every((a) => kindOf(call.inputs[a.input]!.dtype) !== undefined) && epilogueFits(joined(call, addends, 1, kind), caps, own);
+export const finishFits = (
+  call: Call,
+  caps: GpuCaps,
+  own: number,
+  addends: readonly Addend[] = [],
+  kind: 'f32' | 'i32' | 'u32' = 'f32',
+): boolean =>
+  addends.every((a) => kindOf(call.inputs[a.input]!.dtype) !== undefined) &&
+  epilogueFits(joined(call, addends, 1, kind), caps, own);
 
 /** The call with what joins its epilogue, for all kernels that ask about it one after another. */
-let last: { readonly call: Call; readonly addends: readonly Addend[]; readonly alpha: number; readonly kind: string; readonly result: Call } | undefined;
+let last:
+  | {
+      readonly call: Call;
+      readonly addends: readonly Addend[];
+      readonly alpha: number;
+      readonly kind: string;
+      readonly result: Call;
+    }
+  | undefined;
 function joined(call: Call, addends: readonly Addend[], alpha: number, kind: 'f32' | 'i32' | 'u32'): Call {
   if (addends.length === 0 && alpha === 1) return call;
-  if (last?.call !== call || last.alpha !== alpha || last.kind !== kind || !sameAddends(last.addends, addends)) last = { call, addends, alpha, kind, result: joinedAnew(call, addends, alpha, kind) };
+  if (last?.call !== call || last.alpha !== alpha || last.kind !== kind || !sameAddends(last.addends, addends))
+    last = { call, addends, alpha, kind, result: joinedAnew(call, addends, alpha, kind) };
   return last.result;
 }
-const sameAddends = (a: readonly Addend[], b: readonly Addend[]): boolean => a.length === b.length && a.every((x, i) => x.input === b[i]!.input && x.times === b[i]!.times && sameNumbers(x.shape, b[i]!.shape));
+const sameAddends = (a: readonly Addend[], b: readonly Addend[]): boolean =>
+  a.length === b.length &&
+  a.every((x, i) => x.input === b[i]!.input && x.times === b[i]!.times && sameNumbers(x.shape, b[i]!.shape));
 function joinedAnew(call: Call, addends: readonly Addend[], alpha: number, kind: 'f32' | 'i32' | 'u32'): Call {
   const own = call.epilogue ?? { expr: plain(kind, call.outputs[0]!), operands: [] };
   const facts = addends.map((a): Fact => ({ ...call.inputs[a.input]!, shape: a.shape }));
@@ -71,17 +101,31 @@ export const storesOne = (call: Call, caps: GpuCaps): boolean => !isPacked(elemO
  * `fn put(i: u32, v: vec4<kind>, left: u32)`: finishes and stores elements i .. i+3 of output 0 in binding `y`. `whole`: four divides i, and
  * what lies behind `left` may be overwritten; else only the first `left` are stored, which needs `storesOne`.
  */
-export function putOf(call: Call, caps: GpuCaps, whole: boolean, finish: Parts, kind: 'f32' | 'i32' | 'u32' = 'f32'): Parts {
-  const elem = elemOf(call.outputs[0]!.dtype)!, half = elem === 'f16' && caps.f16, quads = whole && (half || elem === 'f32' || elem === 'i32' || elem === 'u32');
+export function putOf(
+  call: Call,
+  caps: GpuCaps,
+  whole: boolean,
+  finish: Parts,
+  kind: 'f32' | 'i32' | 'u32' = 'f32',
+): Parts {
+  const elem = elemOf(call.outputs[0]!.dtype)!;
+  const half = elem === 'f16' && caps.f16;
+  const quads = whole && (half || elem === 'f32' || elem === 'i32' || elem === 'u32');
   // Under a name that no binding has, a type only says which features the shader needs.
-  const types: Parts['types'] = quads ? (half ? { ...finish.types, half: 'f16' } : finish.types) : { ...finish.types, y: elem };
+  const types: Parts['types'] = quads
+    ? half
+      ? { ...finish.types, half: 'f16' }
+      : finish.types
+    : { ...finish.types, y: elem };
   return { ...finish, types, text: putText(finish.text, kind, quads ? elem : '', whole) };
 }
 const putText = remembered((finish: string, kind: string, quads: Elem | '', whole: boolean): string => {
   const head = `fn put(i: u32, v: vec4<${kind}>, left: u32) {`;
   const four = ['v.x, i', 'v.y, i + 1u', 'v.z, i + 2u', 'v.w, i + 3u'].map((a) => `epilogue(${a})`);
-  if (quads !== '') return `alias YStore = vec4<${quads}>;\n${finish}\n${head} y[i >> 2u] = vec4<${quads}>(${quads === 'f16' ? `vec4f(${four.join(', ')})` : four.join(', ')}); }`;
-  const text = whole ? `store4_y(i >> 2u, ${four.join(', ')});`
+  if (quads !== '')
+    return `alias YStore = vec4<${quads}>;\n${finish}\n${head} y[i >> 2u] = vec4<${quads}>(${quads === 'f16' ? `vec4f(${four.join(', ')})` : four.join(', ')}); }`;
+  const text = whole
+    ? `store4_y(i >> 2u, ${four.join(', ')});`
     : `store_y(i, ${four[0]}); if (left > 1u) { store_y(i + 1u, ${four[1]}); } if (left > 2u) { store_y(i + 2u, ${four[2]}); } if (left > 3u) { store_y(i + 3u, ${four[3]}); }`;
   return `${finish}\n${head} ${text} }`;
 });

@@ -3,7 +3,8 @@
 const MAX = 65535;
 
 /**
- * Workgroups for `invocations` invocations of `WG` each, in two dimensions where one does not reach. A shader finds its number by
+ * Workgroups for `invocations` invocations of `WG` each, in two dimensions where one does not reach. A shader finds its
+ * number by
  * `id.y * groups.x * WG + id.x` (`num_workgroups`, `global_invocation_id`), and must leave those beyond the end alone.
  */
 export const grid = (invocations: number, WG: number): [number, number, number] => groups(Math.ceil(invocations / WG));

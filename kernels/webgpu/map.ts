@@ -9,7 +9,10 @@ import { elemOf, perWord } from './elem.ts';
 import { grid } from './grid.ts';
 import { type Access, accessOf, isNumber, numberOf } from './operands.ts';
 
-export interface MapAttrs { readonly expr: string; readonly dtype: string }
+export interface MapAttrs {
+  readonly expr: string;
+  readonly dtype: string;
+}
 
 const exprOf = (call: Call<MapAttrs>): Ex => parsed(call.attrs.expr);
 
@@ -17,7 +20,13 @@ const exprOf = (call: Call<MapAttrs>): Ex => parsed(call.attrs.expr);
 const isWord = (e: Elem): boolean => e === 'f32' || e === 'i32' || e === 'u32';
 
 /** `number`: a uniform of that name. */
-interface Operand { readonly name: string; readonly elem: Elem; readonly access: Access; readonly bind: Ref; readonly number: boolean }
+interface Operand {
+  readonly name: string;
+  readonly elem: Elem;
+  readonly access: Access;
+  readonly bind: Ref;
+  readonly number: boolean;
+}
 
 /** `sardonyx.Map`: one expression of any number of broadcast inputs, four output elements an invocation. */
 export const mapKernel: GpuKernel<MapAttrs> = {
@@ -26,31 +35,67 @@ export const mapKernel: GpuKernel<MapAttrs> = {
     const out = call.outputs[0];
     if (!out || elemOf(out.dtype) === undefined || perWord(elemOf(out.dtype)!) > 4) return false;
     const expr = exprOf(call);
-    return call.inputs.filter((f) => !f || !isNumber(f)).length + 1 <= caps.limits.maxStorageBuffersPerShaderStage && hasWgsl(expr) && expr.k === kindOf(out.dtype)
-      && call.inputs.every((f) => f !== null && elemOf(f.dtype) !== undefined);
+    return (
+      call.inputs.filter((f) => !f || !isNumber(f)).length + 1 <= caps.limits.maxStorageBuffersPerShaderStage &&
+      hasWgsl(expr) &&
+      expr.k === kindOf(out.dtype) &&
+      call.inputs.every((f) => f !== null && elemOf(f.dtype) !== undefined)
+    );
   },
   tunables: { WG: [32, 64, 128, 256] },
-  launch: (call, _caps, tuned) => mapLaunch(exprOf(call), call.outputs[0]!, { output: 0 }, call.inputs.map((f, n) => ({ fact: f!, bind: { input: n } })), tuned.WG),
+  launch: (call, _caps, tuned) =>
+    mapLaunch(
+      exprOf(call),
+      call.outputs[0]!,
+      { output: 0 },
+      call.inputs.map((f, n) => ({ fact: f!, bind: { input: n } })),
+      tuned.WG,
+    ),
 };
 
-/** Elements up to which maps that spread smaller inputs, and masks that are constants, are read alike for all batches and lengths: made once a run, they are worth a few loads less than a pipeline. */
+/**
+ * Elements up to which maps that spread smaller inputs, and masks that are constants, are read alike for all batches
+ * and lengths: made once a run, they are worth a few loads less than a pipeline.
+ */
 const ALIKE = 1 << 20;
 
-/** One dispatch that computes `expr`, whose input n is `operands[n]`, broadcast to `out`. For kernels that need elementwise work around their own. */
-export function mapLaunch(expr: Ex, out: Fact, to: Ref, from: readonly { readonly fact: Fact; readonly bind: Ref }[], WG = 64): Launch {
+/**
+ * One dispatch that computes `expr`, whose input n is `operands[n]`, broadcast to `out`. For kernels that need
+ * elementwise work around their own.
+ */
+export function mapLaunch(
+  expr: Ex,
+  out: Fact,
+  to: Ref,
+  from: readonly { readonly fact: Fact; readonly bind: Ref }[],
+  WG = 64,
+): Launch {
   const y = elemOf(out.dtype)!;
   const count = sizeOf(out.shape);
   const accesses = from.map(({ fact }, n) => accessOf(`in${n}`, fact, out.shape));
-  const given = accesses.filter((_, n) => from[n]!.fact.constant === undefined), spread = given.every((a) => a.kind !== 'full') && given.some((a) => a.kind === 'some');
+  const given = accesses.filter((_, n) => from[n]!.fact.constant === undefined);
+  const spread = given.every((a) => a.kind !== 'full') && given.some((a) => a.kind === 'some');
   const operands = from.map(({ fact, bind }, n): Operand => {
-    const name = `in${n}`, alike = count <= ALIKE && (spread || (fact.constant !== undefined && /bool|int64/.test(fact.dtype)));
-    return { name, elem: elemOf(fact.dtype)!, access: alike ? accessOf(name, fact, out.shape, true) : accesses[n]!, bind, number: isNumber(fact) };
+    const name = `in${n}`;
+    const alike = count <= ALIKE && (spread || (fact.constant !== undefined && /bool|int64/.test(fact.dtype)));
+    return {
+      name,
+      elem: elemOf(fact.dtype)!,
+      access: alike ? accessOf(name, fact, out.shape, true) : accesses[n]!,
+      bind,
+      number: isNumber(fact),
+    };
   });
   const bound = operands.filter((o) => !o.number);
   return {
     module: mapModule,
-    types: Object.fromEntries([...(isWord(y) ? [] : [['y', y] as const]), ...bound.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const)]),
-    params: { WG }, uniforms: { count }, workgroups: grid(Math.ceil(count / 4), WG),
+    types: Object.fromEntries([
+      ...(isWord(y) ? [] : [['y', y] as const]),
+      ...bound.filter((o) => !inFours(o)).map((o) => [o.name, o.elem] as const),
+    ]),
+    params: { WG },
+    uniforms: { count },
+    workgroups: grid(Math.ceil(count / 4), WG),
     slots: { quad: quadText(expr, y, operands) },
     bind: [to],
     extra: bound.map((o) => ({ name: o.name, bind: o.bind })),
@@ -66,13 +111,19 @@ function quadText(expr: Ex, y: Elem, operands: readonly Operand[]): string {
   const element: string[][] = [[], [], [], []];
   for (const { name, elem, access, number } of operands) {
     if (number) {
-      element.forEach((e) => { e.push(`extra.${name}`); });
+      element.forEach((e) => {
+        e.push(`extra.${name}`);
+      });
       continue;
     }
-    const word = isWord(elem), four = access.four && (word || (perWord(elem) > 1 && perWord(elem) < 8)), quad = access.kind === 'full' ? 'q' : `${access.at('i0')} >> 2u`;
+    const word = isWord(elem);
+    const four = access.four && (word || (perWord(elem) > 1 && perWord(elem) < 8));
+    const quad = access.kind === 'full' ? 'q' : `${access.at('i0')} >> 2u`;
     if (four) loads.push(`  let ${name}_v = ${word ? `${name}[${quad}]` : `load4_${name}(${quad})`};`);
     else if (access.one) loads.push(`  let ${name}_v = load_${name}(${access.at('i0')});`);
-    element.forEach((e, k) => { e.push(four ? `${name}_v.${'xyzw'[k]}` : access.one ? `${name}_v` : `load_${name}(${access.at(`i${k}`)})`); });
+    element.forEach((e, k) => {
+      e.push(four ? `${name}_v.${'xyzw'[k]}` : access.one ? `${name}_v` : `load_${name}(${access.at(`i${k}`)})`);
+    });
   }
   const type = VALUE_TYPE[y];
   const four = element.map((e) => `expression(${e.join(', ')})`);

@@ -1,7 +1,10 @@
 /** Bytes that lie somewhere: in memory, in a file, behind an address. */
 import { fail } from '../core/errors.ts';
 
-/** Bytes that a program reads as it likes: decrypted, authorized, from a store of its own. Ranges asked for lie inside of `size`. */
+/**
+ * Bytes that a program reads as it likes: decrypted, authorized, from a store of its own. Ranges asked for lie inside
+ * of `size`.
+ */
 export interface ByteSource {
   readonly size: number;
   read(offset: number, length: number): Uint8Array | Promise<Uint8Array>;
@@ -43,23 +46,37 @@ export function goOn({ signal }: { readonly signal?: AbortSignal | undefined }):
 const STEP = 4 << 20;
 
 /** Bytes of a known size that are read by ranges. */
-export function ranged(name: string, size: number, read: (offset: number, length: number) => Uint8Array | Promise<Uint8Array>): Bytes {
+export function ranged(
+  name: string,
+  size: number,
+  read: (offset: number, length: number) => Uint8Array | Promise<Uint8Array>,
+): Bytes {
   if (!Number.isSafeInteger(size) || size < 0) fail('option_invalid', `${name} says that it has ${size} bytes`);
   const exact = async (offset: number, length: number): Promise<Uint8Array> => {
     const bytes = await read(offset, length);
-    return bytes instanceof Uint8Array && bytes.byteLength === length ? bytes : fail('source_failed', `${name} gave ${bytes?.byteLength ?? 'no'} bytes of ${length} at ${offset}`);
+    return bytes instanceof Uint8Array && bytes.byteLength === length
+      ? bytes
+      : fail('source_failed', `${name} gave ${bytes?.byteLength ?? 'no'} bytes of ${length} at ${offset}`);
   };
   return {
-    name, size, read: exact,
-    async* stream() {
+    name,
+    size,
+    read: exact,
+    async *stream() {
       for (let at = 0; at < size; at += STEP) yield await exact(at, Math.min(STEP, size - at));
     },
   };
 }
 
-export const inMemory = (name: string, bytes: Uint8Array): Bytes => ranged(name, bytes.byteLength, (offset, length) => bytes.subarray(offset, offset + length));
+export const inMemory = (name: string, bytes: Uint8Array): Bytes =>
+  ranged(name, bytes.byteLength, (offset, length) => bytes.subarray(offset, offset + length));
 
-export const ofBlob = (name: string, blob: Blob): Bytes => ranged(name, blob.size, async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()));
+export const ofBlob = (name: string, blob: Blob): Bytes =>
+  ranged(
+    name,
+    blob.size,
+    async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()),
+  );
 
 /** Chunks of a stream; a reader that stops early cancels it. */
 export async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
@@ -77,4 +94,9 @@ export async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenera
 }
 
 /** Bytes that come once. */
-export const once = (name: string, chunks: () => AsyncIterable<Uint8Array>): Bytes => ({ name, size: null, read: null, stream: chunks });
+export const once = (name: string, chunks: () => AsyncIterable<Uint8Array>): Bytes => ({
+  name,
+  size: null,
+  read: null,
+  stream: chunks,
+});

@@ -5,7 +5,10 @@ import { fail } from '../core/errors.ts';
 export interface ModelCache {
   /** The model kept for the URL, if it is this version; `version` null: whichever (there is no network). */
   get(url: string, version: string | null): Promise<Blob | null>;
-  /** Keeps a model that streams by, in place of any other version of it; only a stream that came to its end may be found by `get`. */
+  /**
+   * Keeps a model that streams by, in place of any other version of it; only a stream that came to its end may be found
+   * by `get`.
+   */
   put(url: string, version: string, model: ReadableStream<Uint8Array>): Promise<void>;
   delete(url: string): Promise<void>;
 }
@@ -20,20 +23,36 @@ export function cacheOf(choice: CacheChoice): ModelCache {
   if (typeof choice === 'object') return choice;
   if (choice === 'cache-api') return cacheApi;
   if (choice === 'opfs') return opfs;
-  return fail('option_invalid', `cache is 'cache-api', 'opfs', false or a store of your own, not ${JSON.stringify(choice)}`);
+  return fail(
+    'option_invalid',
+    `cache is 'cache-api', 'opfs', false or a store of your own, not ${JSON.stringify(choice)}`,
+  );
 }
 
 /** https://w3c.github.io/ServiceWorker/#cache-interface */
 const cacheApi: ModelCache = {
   async get(url, version) {
     const found = await (await caches.open(NAME)).match(url);
-    return found && (version === null || found.headers.get(VERSION) === encodeURIComponent(version)) ? found.blob() : null;
+    return found && (version === null || found.headers.get(VERSION) === encodeURIComponent(version))
+      ? found.blob()
+      : null;
   },
-  put: async (url, version, model) => (await caches.open(NAME)).put(url, new Response(model, { headers: { [VERSION]: encodeURIComponent(version), 'content-type': 'application/octet-stream' } })),
-  delete: async (url) => { await (await caches.open(NAME)).delete(url); },
+  put: async (url, version, model) =>
+    (await caches.open(NAME)).put(
+      url,
+      new Response(model, {
+        headers: { [VERSION]: encodeURIComponent(version), 'content-type': 'application/octet-stream' },
+      }),
+    ),
+  delete: async (url) => {
+    await (await caches.open(NAME)).delete(url);
+  },
 };
 
-/** The origin's private file system: a file for each model, and one beside it that names its version once it is whole. https://fs.spec.whatwg.org/ */
+/**
+ * The origin's private file system: a file for each model, and one beside it that names its version once it is whole.
+ * https://fs.spec.whatwg.org/
+ */
 const opfs: ModelCache = {
   async get(url, version) {
     const folder = await opfsFolder();
@@ -61,7 +80,8 @@ const opfs: ModelCache = {
     for (const file of [`${name}.version`, name]) await folder.removeEntry(file).catch(() => undefined);
   },
 };
-const opfsFolder = async (): Promise<FileSystemDirectoryHandle> => (await navigator.storage.getDirectory()).getDirectoryHandle(NAME, { create: true });
+const opfsFolder = async (): Promise<FileSystemDirectoryHandle> =>
+  (await navigator.storage.getDirectory()).getDirectoryHandle(NAME, { create: true });
 async function fileNameOf(url: string): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(url)));
   return Array.from(digest.subarray(0, 16), (b) => b.toString(16).padStart(2, '0')).join('');

@@ -25,8 +25,11 @@ export function streamCursor(chunks: AsyncIterable<Uint8Array>, trusted: number)
     return rest;
   };
   const skipOn = async (count: number): Promise<void> => {
-    for (let left = count; ;) {
-      if (left <= rest.length) { rest = rest.subarray(left); return; }
+    for (let left = count; ; ) {
+      if (left <= rest.length) {
+        rest = rest.subarray(left);
+        return;
+      }
       left -= rest.length;
       rest = NOTHING;
       if (!(await more())) return;
@@ -35,7 +38,13 @@ export function streamCursor(chunks: AsyncIterable<Uint8Array>, trusted: number)
   return {
     size: null,
     have: (count) => (rest.length >= count ? rest : fill(count)),
-    skip: (count) => { if (count <= rest.length) { rest = rest.subarray(count); return; } return skipOn(count); },
+    skip: (count) => {
+      if (count <= rest.length) {
+        rest = rest.subarray(count);
+        return;
+      }
+      return skipOn(count);
+    },
     async collect(count) {
       // A length may lie: memory grows as bytes come, at most to twice what is there.
       let out = new Uint8Array(Math.min(count, Math.max(rest.length, trusted)));
@@ -53,7 +62,9 @@ export function streamCursor(chunks: AsyncIterable<Uint8Array>, trusted: number)
       }
       return out.length === filled ? out : out.slice(0, filled);
     },
-    close: () => { iterator.return?.()?.catch(() => undefined); },
+    close: () => {
+      iterator.return?.()?.catch(() => undefined);
+    },
   };
 }
 
@@ -84,8 +95,14 @@ export function rangeCursor(bytes: Bytes & { readonly size: number }): Cursor {
   };
 }
 
-/** Ranges out of a stream: it is read on where the next range begins close behind the last one, and opened anew elsewhere. */
-export function rangesOf(open: (from: number) => AsyncIterable<Uint8Array>, near: number): { read(offset: number, length: number): Promise<Uint8Array>; close(): void } {
+/**
+ * Ranges out of a stream: it is read on where the next range begins close behind the last one, and opened anew
+ * elsewhere.
+ */
+export function rangesOf(
+  open: (from: number) => AsyncIterable<Uint8Array>,
+  near: number,
+): { read(offset: number, length: number): Promise<Uint8Array>; close(): void } {
   let at = 0;
   let cursor: ReturnType<typeof streamCursor> | null = null;
   let turn: Promise<unknown> = Promise.resolve();
@@ -111,7 +128,10 @@ export function rangesOf(open: (from: number) => AsyncIterable<Uint8Array>, near
   };
   return {
     read(offset, length) {
-      const mine = turn.then(() => readNow(offset, length), () => readNow(offset, length));
+      const mine = turn.then(
+        () => readNow(offset, length),
+        () => readNow(offset, length),
+      );
       turn = mine.catch(() => undefined);
       return mine;
     },

@@ -1,18 +1,34 @@
 /** GraphProto -> Graph: names become numbers, nodes are put in order, and what a body reads from outside is listed. */
 import { fail, within } from '../core/errors.ts';
-import { type Constant, constantOf, type Declared, type Graph, type GraphValue, type Node, readsOf, type ValueId } from '../core/graph.ts';
+import {
+  type Constant,
+  constantOf,
+  type Declared,
+  type Graph,
+  type GraphValue,
+  type Node,
+  readsOf,
+  type ValueId,
+} from '../core/graph.ts';
 import { attrsOf, constantOfNode } from './attributes.ts';
 import { type GraphProto, type Imports, type NodeProto, opName, type ValueType } from './proto.ts';
 import { constantOfProto, denseOf, type Source } from './tensor-proto.ts';
 import { MAX_DEPTH } from './wire.ts';
 
 /** What building needs besides the graph itself. */
-export interface Context { readonly imports: Imports; readonly source: Source }
+export interface Context {
+  readonly imports: Imports;
+  readonly source: Source;
+}
 
 /** A graph being built, as its bodies see it: finds a name here or further out. */
-interface Scope { readonly find: (name: string) => { readonly id: ValueId; readonly value: GraphValue } | null; readonly depth: number }
+interface Scope {
+  readonly find: (name: string) => { readonly id: ValueId; readonly value: GraphValue } | null;
+  readonly depth: number;
+}
 
-const declaredOf = (type: ValueType | null): Declared | undefined => (type?.kind === 'tensor' ? { dtype: type.dtype, shape: type.shape } : undefined);
+const declaredOf = (type: ValueType | null): Declared | undefined =>
+  type?.kind === 'tensor' ? { dtype: type.dtype, shape: type.shape } : undefined;
 const quote = (name: string): string => JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}…` : name);
 const labelOf = (node: NodeProto, i: number): string => node.name || `${node.op}_${i}`;
 
@@ -38,7 +54,8 @@ export function buildGraph(proto: GraphProto, context: Context, outer: Scope | n
   };
   const define = (name: string, by: string, constant?: Constant): ValueId => {
     if (name === '') fail('model_malformed', `${by} has no name`);
-    if (ids.has(name)) fail('model_malformed', `the value ${quote(name)} is defined twice: by ${definedBy.get(name)} and by ${by}`);
+    if (ids.has(name))
+      fail('model_malformed', `the value ${quote(name)} is defined twice: by ${definedBy.get(name)} and by ${by}`);
     const id = add(name, constant);
     ids.set(name, id);
     definedBy.set(name, by);
@@ -67,8 +84,15 @@ export function buildGraph(proto: GraphProto, context: Context, outer: Scope | n
   const outputsOf = proto.nodes.map((node, i): (ValueId | null)[] => {
     const by = `node ${quote(labelOf(node, i))}`;
     if (node.op === 'Constant' && node.domain === '') {
-      if (node.outputs.length !== 1) fail('model_malformed', `${by}: a Constant has one output, not ${node.outputs.length}`);
-      return [define(node.outputs[0]!, by, within(by, () => constantOfNode(node, context.source)))];
+      if (node.outputs.length !== 1)
+        fail('model_malformed', `${by}: a Constant has one output, not ${node.outputs.length}`);
+      return [
+        define(
+          node.outputs[0]!,
+          by,
+          within(by, () => constantOfNode(node, context.source)),
+        ),
+      ];
     }
     return node.outputs.map((name) => (name === '' ? null : define(name, by)));
   });
@@ -83,27 +107,47 @@ export function buildGraph(proto: GraphProto, context: Context, outer: Scope | n
   const nodes = proto.nodes.flatMap((node, i): Node[] => {
     if (node.op === 'Constant' && node.domain === '') return [];
     const name = labelOf(node, i);
-    return [within(`node ${quote(name)} (${opName(node.domain, node.op)})`, () => ({
-      op: opName(node.domain, node.op), name, opset: opsetOf(node, context.imports),
-      inputs: node.inputs.map((input) => (input === '' ? null : find(input) ?? fail('model_malformed', `reads ${quote(input)}, which nothing defines`))),
-      outputs: outputsOf[i]!,
-      attrs: attrsOf(node, (body) => buildGraph(body, context, scope)),
-    }))];
+    return [
+      within(`node ${quote(name)} (${opName(node.domain, node.op)})`, () => ({
+        op: opName(node.domain, node.op),
+        name,
+        opset: opsetOf(node, context.imports),
+        inputs: node.inputs.map((input) =>
+          input === ''
+            ? null
+            : (find(input) ?? fail('model_malformed', `reads ${quote(input)}, which nothing defines`)),
+        ),
+        outputs: outputsOf[i]!,
+        attrs: attrsOf(node, (body) => buildGraph(body, context, scope)),
+      })),
+    ];
   });
-  const outputs = proto.outputs.map(({ name }) => find(name) ?? fail('model_malformed', `the graph output ${quote(name)} is defined by nothing`));
+  const outputs = proto.outputs.map(
+    ({ name }) => find(name) ?? fail('model_malformed', `the graph output ${quote(name)} is defined by nothing`),
+  );
   return { name: proto.name, nodes: sorted(nodes, values), values, inputs, outputs, captures };
 }
 
-/** The version in which a node's domain is imported. Other domains than ONNX's own have one version as a rule, and exporters forget to import it. */
+/**
+ * The version in which a node's domain is imported. Other domains than ONNX's own have one version as a rule, and
+ * exporters forget to import it.
+ */
 function opsetOf(node: NodeProto, imports: Imports): number {
   const opset = (node.imports ?? imports).get(node.domain) ?? imports.get(node.domain);
-  return opset ?? (node.domain === '' ? fail('model_malformed', 'the model imports no version of ONNX\'s operators') : 1);
+  return (
+    opset ?? (node.domain === '' ? fail('model_malformed', "the model imports no version of ONNX's operators") : 1)
+  );
 }
 
-/** The nodes with each behind those it reads from; otherwise in the order of the file. @throws model_malformed when they form a cycle */
+/**
+ * The nodes with each behind those it reads from; otherwise in the order of the file. @throws model_malformed when they
+ * form a cycle
+ */
 function sorted(nodes: readonly Node[], values: readonly GraphValue[]): Node[] {
   const producer = new Int32Array(values.length).fill(-1);
-  nodes.forEach((node, i) => { for (const v of node.outputs) if (v !== null) producer[v] = i; });
+  nodes.forEach((node, i) => {
+    for (const v of node.outputs) if (v !== null) producer[v] = i;
+  });
   const out: Node[] = [];
   const state = new Uint8Array(nodes.length); // 0 new, 1 waiting for what it reads, 2 placed
   const stack: { readonly node: number; readonly reads: readonly ValueId[]; next: number }[] = [];
@@ -126,7 +170,10 @@ function sorted(nodes: readonly Node[], values: readonly GraphValue[]): Node[] {
       if (state[before] === 1) {
         const from = stack.findIndex((s) => s.node === before);
         const names = stack.slice(from).map((s) => nodes[s.node]!.name);
-        fail('model_malformed', `these nodes wait for each other: ${names.slice(0, 8).map(quote).join(' <- ')}${names.length > 8 ? ' <- …' : ''} <- ${quote(nodes[before]!.name)}`);
+        fail(
+          'model_malformed',
+          `these nodes wait for each other: ${names.slice(0, 8).map(quote).join(' <- ')}${names.length > 8 ? ' <- …' : ''} <- ${quote(nodes[before]!.name)}`,
+        );
       }
       push(before);
     }

@@ -1,16 +1,25 @@
 /**
- * Model-local functions: every call is replaced by the function's nodes before names are looked at, so nothing downstream knows of functions.
- * Values inside a call get names of their own; attribute references become the call's attributes or the function's defaults.
- * https://github.com/onnx/onnx/blob/main/docs/IR.md#functions
+ * Model-local functions: every call is replaced by the function's nodes before names are looked at, so nothing
+ * downstream knows of functions. Values inside a call get names of their own; attribute references become the call's
+ * attributes or the function's defaults. https://github.com/onnx/onnx/blob/main/docs/IR.md#functions
  */
 import { fail } from '../core/errors.ts';
-import { type AttrProto, type FunctionProto, type GraphProto, type Imports, type ModelProto, type NodeProto, opName } from './proto.ts';
+import {
+  type AttrProto,
+  type FunctionProto,
+  type GraphProto,
+  type Imports,
+  type ModelProto,
+  type NodeProto,
+  opName,
+} from './proto.ts';
 import { MAX_DEPTH } from './wire.ts';
 
 /** Functions that call functions can double at each level; no real model has as many nodes. */
 const MAX_NODES = 1_000_000;
 
-const keyOf = (f: { readonly domain: string; readonly overload: string }, name: string): string => JSON.stringify([f.domain, name, f.overload]);
+const keyOf = (f: { readonly domain: string; readonly overload: string }, name: string): string =>
+  JSON.stringify([f.domain, name, f.overload]);
 
 /** What a name or an attribute reference inside a call stands for. */
 interface Frame {
@@ -39,24 +48,44 @@ export function inlineFunctions(model: ModelProto, graph: GraphProto): GraphProt
     return {
       ...g,
       nodes: inNodes(g.nodes, frame, active, depth),
-      initializers: g.initializers.map(named), inputs: g.inputs.map(named), outputs: g.outputs.map(named), values: g.values.map(named),
+      initializers: g.initializers.map(named),
+      inputs: g.inputs.map(named),
+      outputs: g.outputs.map(named),
+      values: g.values.map(named),
       sparse: g.sparse.map((s) => ({ ...s, values: named(s.values) })),
     };
   };
 
-  const inNodes = (nodes: readonly NodeProto[], frame: Frame | null, active: readonly string[], depth: number): NodeProto[] =>
+  const inNodes = (
+    nodes: readonly NodeProto[],
+    frame: Frame | null,
+    active: readonly string[],
+    depth: number,
+  ): NodeProto[] =>
     nodes.flatMap((node, i) => {
       if (++made > MAX_NODES) fail('model_too_large', `inlining functions makes more than ${MAX_NODES} nodes`);
       const attrs = new Map<string, AttrProto>();
       for (const [name, attr] of node.attrs) {
         const value = attr.kind === 'ref' && frame ? frame.attr(attr.ref) : attr;
         if (value === null) continue;
-        attrs.set(name, value.kind === 'graph' ? { kind: 'graph', value: inGraph(value.value, attr === value ? frame : null, active, depth + 1) }
-          : value.kind === 'graphs' ? { kind: 'graphs', value: value.value.map((g) => inGraph(g, attr === value ? frame : null, active, depth + 1)) } : value);
+        attrs.set(
+          name,
+          value.kind === 'graph'
+            ? { kind: 'graph', value: inGraph(value.value, attr === value ? frame : null, active, depth + 1) }
+            : value.kind === 'graphs'
+              ? {
+                  kind: 'graphs',
+                  value: value.value.map((g) => inGraph(g, attr === value ? frame : null, active, depth + 1)),
+                }
+              : value,
+        );
       }
       const rename = (name: string): string => (frame ? frame.rename(name) : name);
       const placed: NodeProto = {
-        ...node, attrs, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename),
+        ...node,
+        attrs,
+        inputs: node.inputs.map(rename),
+        outputs: node.outputs.map(rename),
         ...(frame ? { name: `${frame.label}/${node.name || `${node.op}_${i}`}` } : {}),
         ...(frame?.imports ? { imports: frame.imports } : {}),
       };
@@ -64,19 +93,29 @@ export function inlineFunctions(model: ModelProto, graph: GraphProto): GraphProt
       return called ? inline(called, placed, i, active, depth + 1) : [placed];
     });
 
-  const inline = (f: FunctionProto, call: NodeProto, at: number, active: readonly string[], depth: number): NodeProto[] => {
+  const inline = (
+    f: FunctionProto,
+    call: NodeProto,
+    at: number,
+    active: readonly string[],
+    depth: number,
+  ): NodeProto[] => {
     const key = keyOf(f, f.name);
     const said = `function ${opName(f.domain, f.name)}`;
     if (active.includes(key)) fail('model_malformed', `the ${said} calls itself`);
     if (depth > MAX_DEPTH) fail('model_malformed', `bodies and function calls are nested more than ${MAX_DEPTH} deep`);
     if (call.inputs.length > f.inputs.length || call.outputs.length > f.outputs.length) {
-      fail('model_malformed', `the ${said} has ${f.inputs.length} inputs and ${f.outputs.length} outputs; node ${JSON.stringify(call.name)} gives ${call.inputs.length} and ${call.outputs.length}`);
+      fail(
+        'model_malformed',
+        `the ${said} has ${f.inputs.length} inputs and ${f.outputs.length} outputs; node ${JSON.stringify(call.name)} gives ${call.inputs.length} and ${call.outputs.length}`,
+      );
     }
     const label = call.name || `${call.op}_${at}`;
     const prefix = `${label}#${calls++}/`;
     const names = new Map<string, string>([['', '']]);
     f.inputs.forEach((name, i) => {
-      if (name === '' || names.has(name)) fail('model_malformed', `the ${said} has the input ${JSON.stringify(name)} twice or without a name`);
+      if (name === '' || names.has(name))
+        fail('model_malformed', `the ${said} has the input ${JSON.stringify(name)} twice or without a name`);
       names.set(name, call.inputs[i] ?? '');
     });
     const passed: NodeProto[] = [];
@@ -84,12 +123,23 @@ export function inlineFunctions(model: ModelProto, graph: GraphProto): GraphProt
       const to = call.outputs[i] ?? '';
       const from = names.get(name);
       if (from === undefined) names.set(name, to || prefix + name);
-      else if (to !== '') passed.push({ name: `${label}/Identity_${i}`, op: 'Identity', domain: '', overload: '', inputs: [from], outputs: [to], attrs: new Map(), imports: f.imports.has('') ? f.imports : model.imports });
+      else if (to !== '')
+        passed.push({
+          name: `${label}/Identity_${i}`,
+          op: 'Identity',
+          domain: '',
+          overload: '',
+          inputs: [from],
+          outputs: [to],
+          attrs: new Map(),
+          imports: f.imports.has('') ? f.imports : model.imports,
+        });
     });
     const frame: Frame = {
       rename: (name) => names.get(name) ?? prefix + name,
       attr: (ref) => call.attrs.get(ref) ?? f.attributes.get(ref) ?? null,
-      imports: f.imports, label,
+      imports: f.imports,
+      label,
     };
     return [...inNodes(f.nodes, frame, [...active, key], depth), ...passed];
   };

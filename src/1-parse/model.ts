@@ -11,7 +11,10 @@ import type { Sparse } from './wire.ts';
 
 export interface Model {
   readonly graph: Graph;
-  /** Types of the graph's inputs and outputs, in order, for those that are no tensors; null where the model says nothing. */
+  /**
+   * Types of the graph's inputs and outputs, in order, for those that are no tensors; null where the model says
+   * nothing.
+   */
   readonly inputTypes: readonly (ValueType | null)[];
   readonly outputTypes: readonly (ValueType | null)[];
   /** Imported version by domain; the default domain is "ai.onnx". */
@@ -31,18 +34,31 @@ export interface Model {
 export function parseModel(from: Uint8Array | Sparse, read?: ReadBytes): Model {
   const bytes = from instanceof Uint8Array ? from : from.bytes;
   const proto = readProto(from, bytes);
-  if (!proto.graph) return fail(proto.irVersion > 0 ? 'model_malformed' : 'model_not_onnx', `${proto.irVersion > 0 ? 'the model has no graph' : 'the file has neither an IR version nor a graph'}; it starts with ${startOf(bytes)}`);
+  if (!proto.graph)
+    return fail(
+      proto.irVersion > 0 ? 'model_malformed' : 'model_not_onnx',
+      `${proto.irVersion > 0 ? 'the model has no graph' : 'the file has neither an IR version nor a graph'}; it starts with ${startOf(bytes)}`,
+    );
   const inlined = inlineFunctions(proto, proto.graph);
   const files = new Map<string | null, number>();
-  const orderOf = (file: string | null): number => files.get(file) ?? (files.set(file, files.size * 2 ** 43), files.get(file)!);
+  const orderOf = (file: string | null): number =>
+    files.get(file) ?? (files.set(file, files.size * 2 ** 43), files.get(file)!);
   const graph = buildGraph(inlined, { imports: proto.imports, source: { read, orderOf } });
-  const typeOf = new Map([...proto.graph.values, ...proto.graph.outputs, ...proto.graph.inputs].map((v) => [v.name, v.type]));
+  const typeOf = new Map(
+    [...proto.graph.values, ...proto.graph.outputs, ...proto.graph.inputs].map((v) => [v.name, v.type]),
+  );
   const opsets: Record<string, number> = Object.create(null);
   for (const [domain, version] of proto.imports) opsets[domain || 'ai.onnx'] = version;
-  const types = (ids: readonly number[]): (ValueType | null)[] => ids.map((id) => typeOf.get(graph.values[id]!.name) ?? null);
+  const types = (ids: readonly number[]): (ValueType | null)[] =>
+    ids.map((id) => typeOf.get(graph.values[id]!.name) ?? null);
   return {
-    graph, opsets, irVersion: proto.irVersion, producer: proto.producer, metadata: proto.metadata,
-    inputTypes: types(graph.inputs), outputTypes: types(graph.outputs),
+    graph,
+    opsets,
+    irVersion: proto.irVersion,
+    producer: proto.producer,
+    metadata: proto.metadata,
+    inputTypes: types(graph.inputs),
+    outputTypes: types(graph.outputs),
     externalFiles: [...new Set(externalFiles(inlined))],
   };
 }
@@ -52,8 +68,17 @@ function externalFiles(graph: GraphProto): string[] {
   const ofTensor = (t: TensorProto): string[] => (t.external ? [t.external.file] : []);
   return [
     ...graph.initializers.flatMap(ofTensor),
-    ...graph.nodes.flatMap((node) => [...node.attrs.values()].flatMap((attr) =>
-      attr.kind === 'tensor' ? ofTensor(attr.value) : attr.kind === 'graph' ? externalFiles(attr.value) : attr.kind === 'graphs' ? attr.value.flatMap(externalFiles) : [])),
+    ...graph.nodes.flatMap((node) =>
+      [...node.attrs.values()].flatMap((attr) =>
+        attr.kind === 'tensor'
+          ? ofTensor(attr.value)
+          : attr.kind === 'graph'
+            ? externalFiles(attr.value)
+            : attr.kind === 'graphs'
+              ? attr.value.flatMap(externalFiles)
+              : [],
+      ),
+    ),
   ];
 }
 

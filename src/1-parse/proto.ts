@@ -1,4 +1,7 @@
-/** ONNX's messages as plain objects: what of onnx.proto a run needs. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto */
+/**
+ * ONNX's messages as plain objects: what of onnx.proto a run needs.
+ * https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+ */
 import type { DType } from '../core/dtype.ts';
 import type { Dim } from '../core/graph.ts';
 import type { Hole } from './wire.ts';
@@ -10,12 +13,22 @@ export type ValueType =
   | { readonly kind: 'optional'; readonly of: ValueType | null }
   | { readonly kind: 'map'; readonly key: DType; readonly value: ValueType | null };
 
-export interface ValueProto { readonly name: string; readonly type: ValueType | null }
+export interface ValueProto {
+  readonly name: string;
+  readonly type: ValueType | null;
+}
 
 /** Where a tensor's bytes lie outside of the model; the path is checked. */
-export interface External { readonly file: string; readonly offset: number; readonly length: number | null }
+export interface External {
+  readonly file: string;
+  readonly offset: number;
+  readonly length: number | null;
+}
 
-/** A tensor whose elements are still in the file: `raw` views them or says where they lie, or `message` (the whole TensorProto) holds them in typed fields. */
+/**
+ * A tensor whose elements are still in the file: `raw` views them or says where they lie, or `message` (the whole
+ * TensorProto) holds them in typed fields.
+ */
 export interface TensorProto {
   readonly name: string;
   readonly dtype: DType;
@@ -24,7 +37,11 @@ export interface TensorProto {
   readonly external: External | null;
   readonly message: Uint8Array | null;
 }
-export interface SparseProto { readonly values: TensorProto; readonly indices: TensorProto; readonly shape: readonly number[] }
+export interface SparseProto {
+  readonly values: TensorProto;
+  readonly indices: TensorProto;
+  readonly shape: readonly number[];
+}
 
 /** An attribute holds one of these; `ref` names the attribute of the calling function node it stands for. */
 export type AttrProto =

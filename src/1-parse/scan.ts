@@ -1,6 +1,7 @@
 /**
- * Reads of an ONNX file what parsing needs, and leaves weights where they are: a walk over the wire format along the schema that notes big
- * payloads as holes instead of reading them. Where a file is read once, from the front, payloads are kept, each in memory of its own.
+ * Reads of an ONNX file what parsing needs, and leaves weights where they are: a walk over the wire format along the
+ * schema that notes big payloads as holes instead of reading them. Where a file is read once, from the front, payloads
+ * are kept, each in memory of its own.
  */
 import { fail } from '../core/errors.ts';
 import { ONNX } from './schema.ts';
@@ -23,10 +24,20 @@ const SMALL = 65536;
 /** Most bytes of a graph without its weights. */
 const MOST = 2 ** 30;
 
-/** A message being walked; `op`: of a node, its operator, once it is known. `weight`: its payloads may stay in the file. */
-interface Frame { readonly type: string; readonly end: number; op: string; readonly weight: boolean }
+/**
+ * A message being walked; `op`: of a node, its operator, once it is known. `weight`: its payloads may stay in the file.
+ */
+interface Frame {
+  readonly type: string;
+  readonly end: number;
+  op: string;
+  readonly weight: boolean;
+}
 
-/** Reads a model without its weights; with `keep`, they are read into the holes. @throws model_too_large, and what the cursor throws */
+/**
+ * Reads a model without its weights; with `keep`, they are read into the holes. @throws model_too_large, and what the
+ * cursor throws
+ */
 export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
   const parts: Uint8Array[] = [];
   const holes: Hole[] = [];
@@ -36,7 +47,8 @@ export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
     let window = cursor.have(Math.min(count, SMALL * 16));
     if (window instanceof Promise) window = await window;
     const part = window.slice(0, count);
-    if ((held += part.length) > MOST) fail('model_too_large', `the graph takes more than ${MOST} bytes without its weights`);
+    if ((held += part.length) > MOST)
+      fail('model_too_large', `the graph takes more than ${MOST} bytes without its weights`);
     parts.push(part);
     pos += part.length;
     const moved = cursor.skip(part.length);
@@ -44,7 +56,7 @@ export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
     return part;
   };
   const copyAll = async (count: number): Promise<void> => {
-    for (let left = count; left > 0;) {
+    for (let left = count; left > 0; ) {
       const { length } = await copy(left);
       if (length === 0) return;
       left -= length;
@@ -61,7 +73,10 @@ export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
     const [tag, afterTag] = varintAt(window, 0);
     const wire = tag & 7;
     if (wire !== BYTES) {
-      const [, afterValue] = wire === VARINT ? varintAt(window, afterTag) : [0, afterTag + (wire === FIXED64 ? 8 : wire === FIXED32 ? 4 : window.length)];
+      const [, afterValue] =
+        wire === VARINT
+          ? varintAt(window, afterTag)
+          : [0, afterTag + (wire === FIXED64 ? 8 : wire === FIXED32 ? 4 : window.length)];
       await copy(Math.max(1, afterValue));
       if (![VARINT, FIXED64, FIXED32].includes(wire)) break; // broken: the parser says where
       continue;
@@ -76,8 +91,18 @@ export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
     const inside = field !== undefined && field.type in ONNX;
     if (inside && length > 0 && stack.length < 300 && (length > SMALL || field.type === 'graph')) {
       await copy(head);
-      stack.push({ type: field.type, end, op: '', weight: field.type === 'tensor' && (frame.type === 'graph' || (frame.type === 'attribute' && stack.at(-2)?.op === 'Constant')) });
-    } else if (length > SMALL && (field === undefined || (frame.weight && ['raw', 'floats', 'doubles'].includes(field.name)))) {
+      stack.push({
+        type: field.type,
+        end,
+        op: '',
+        weight:
+          field.type === 'tensor' &&
+          (frame.type === 'graph' || (frame.type === 'attribute' && stack.at(-2)?.op === 'Constant')),
+      });
+    } else if (
+      length > SMALL &&
+      (field === undefined || (frame.weight && ['raw', 'floats', 'doubles'].includes(field.name)))
+    ) {
       await copy(head);
       const bytes = keep && field !== undefined ? await cursor.collect(length) : null;
       if (bytes === null) await cursor.skip(length);
@@ -87,7 +112,8 @@ export async function scan(cursor: Cursor, keep: boolean): Promise<Sparse> {
     } else {
       const at = parts.length;
       await copyAll(head + length);
-      if (frame.type === 'node' && field?.name === 'op' && length < 100 && parts.length === at + 1) frame.op = String.fromCharCode(...parts[at]!.subarray(head));
+      if (frame.type === 'node' && field?.name === 'op' && length < 100 && parts.length === at + 1)
+        frame.op = String.fromCharCode(...parts[at]!.subarray(head));
     }
   }
   const bytes = new Uint8Array(held);

@@ -5,7 +5,8 @@ import { fail } from '../core/errors.ts';
 export const START = 64;
 
 /**
- * Refuses a file that begins as others do. With `sure`, only where no ONNX model could begin so; without, also where none is likely to.
+ * Refuses a file that begins as others do. With `sure`, only where no ONNX model could begin so; without, also where
+ * none is likely to.
  * @throws model_not_onnx
  */
 export function checkStart(bytes: Uint8Array, sure: boolean): void {
@@ -26,7 +27,7 @@ function signatureOf(bytes: Uint8Array, sure: boolean): string | null {
   if (text.slice(4, 9) === '\0\0\0\0{') return 'a safetensors file';
   if (sure) return null;
   if (bytes[0] === 0x80 && bytes[1]! > 1 && bytes[1]! < 6) return 'a Python pickle';
-  if (text.slice(4, 8) === 'ORTM') return 'a model in ONNX Runtime\'s own format (.ort)';
+  if (text.slice(4, 8) === 'ORTM') return "a model in ONNX Runtime's own format (.ort)";
   if (text.slice(4, 8) === 'TFL3') return 'a TensorFlow Lite model';
   if (/^[\t\r\n -~]+$/.test(text)) return 'text';
   return null;
@@ -35,5 +36,7 @@ function signatureOf(bytes: Uint8Array, sure: boolean): string | null {
 /** The first bytes, as they may stand in a message. */
 export function startOf(bytes: Uint8Array): string {
   const start = bytes.subarray(0, 16);
-  return start.every((b) => b >= 32 && b < 127) ? JSON.stringify(String.fromCharCode(...start)) : Array.from(start, (b) => b.toString(16).padStart(2, '0')).join(' ');
+  return start.every((b) => b >= 32 && b < 127)
+    ? JSON.stringify(String.fromCharCode(...start))
+    : Array.from(start, (b) => b.toString(16).padStart(2, '0')).join(' ');
 }

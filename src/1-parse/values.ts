@@ -1,4 +1,7 @@
-/** Values in files of their own, as ONNX's test data keeps them. https://github.com/onnx/onnx/blob/main/onnx/onnx-data.proto */
+/**
+ * Values in files of their own, as ONNX's test data keeps them.
+ * https://github.com/onnx/onnx/blob/main/onnx/onnx-data.proto
+ */
 import { fail } from '../core/errors.ts';
 import { fromNumbers, numbers } from '../core/numbers.ts';
 import { type Dictionary, isTensor, type Sequence, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
@@ -14,8 +17,10 @@ const VALUES = {
   ...schemaOf({
     tensorValue: TENSOR,
     sparseValue: 'values 1 tensor, indices 2 tensor, dims 3 int*',
-    sequenceValue: 'items 3 tensorValue*, items 4 sparseValue*, items 5 sequenceValue*, items 6 mapValue*, items 7 optionalValue*',
-    optionalValue: 'value 3 tensorValue, value 4 sparseValue, value 5 sequenceValue, value 6 mapValue, value 7 optionalValue',
+    sequenceValue:
+      'items 3 tensorValue*, items 4 sparseValue*, items 5 sequenceValue*, items 6 mapValue*, items 7 optionalValue*',
+    optionalValue:
+      'value 3 tensorValue, value 4 sparseValue, value 5 sequenceValue, value 6 mapValue, value 7 optionalValue',
     mapValue: 'integers 3 long*, texts 4 text*, values 5 sequenceValue',
   }),
 };
@@ -26,7 +31,9 @@ const finish: Finish = {
   sparseValue: (m: Parameters<typeof sparseOf>[0]): Tensor => denseOf(sparseOf(m)),
   sequenceValue: ({ fields: { items } }: Raw<{ items: readonly Value[] }>): Value => ({ kind: 'sequence', items }),
   optionalValue: ({ fields: { value } }: Raw<{ value: Value | null }>): Value => ({ kind: 'optional', value }),
-  mapValue: ({ fields: { integers, texts, values } }: Raw<{ integers: readonly bigint[]; texts: readonly string[]; values: Sequence | null }>): Dictionary => {
+  mapValue: ({
+    fields: { integers, texts, values },
+  }: Raw<{ integers: readonly bigint[]; texts: readonly string[]; values: Sequence | null }>): Dictionary => {
     const keys = [...integers, ...texts];
     return { kind: 'map', keys, values: stack(values?.items ?? [], keys.length) };
   },
@@ -36,10 +43,12 @@ const finish: Finish = {
 export const parseTensor = (bytes: Uint8Array): Tensor => parseValue(bytes) as Tensor;
 
 /**
- * The value in a test data file. The file does not say which kind it holds; the type that the model declares does (a tensor when it declares none).
+ * The value in a test data file. The file does not say which kind it holds; the type that the model declares does (a
+ * tensor when it declares none).
  * @throws model_malformed, model_unsupported
  */
-export const parseValue = (bytes: Uint8Array, type: ValueType | null = null): Value => readMessage(readerOf(bytes), VALUES, finish, `${type?.kind ?? 'tensor'}Value`) as Value;
+export const parseValue = (bytes: Uint8Array, type: ValueType | null = null): Value =>
+  readMessage(readerOf(bytes), VALUES, finish, `${type?.kind ?? 'tensor'}Value`) as Value;
 
 /** A map's values as one tensor: they come as one tensor of as many elements as there are keys, or as a scalar each. */
 function stack(values: readonly Value[], count: number): Tensor {
@@ -47,8 +56,15 @@ function stack(values: readonly Value[], count: number): Tensor {
   const first = tensors[0] ?? fail('model_malformed', 'a map without values');
   if (tensors.length === 1 && sizeOf(first.shape) === count) return { ...first, shape: [count] };
   if (tensors.length !== count) fail('model_malformed', `a map has ${count} keys and ${tensors.length} values`);
-  if (tensors.some((t) => t.dtype !== first.dtype || sizeOf(t.shape) !== 1)) fail('model_unsupported', 'a map whose values are not scalars of one dtype');
-  if (first.dtype === 'string') return { dtype: 'string', shape: [count], data: tensors.map((t) => (t.data as string[])[0]!) };
-  if (first.dtype === 'int64') return { dtype: 'int64', shape: [count], data: BigInt64Array.from(tensors, (t) => (t.data as BigInt64Array)[0]!) };
-  return fromNumbers(first.dtype, [count], tensors.map((t) => numbers(t)[0]!));
+  if (tensors.some((t) => t.dtype !== first.dtype || sizeOf(t.shape) !== 1))
+    fail('model_unsupported', 'a map whose values are not scalars of one dtype');
+  if (first.dtype === 'string')
+    return { dtype: 'string', shape: [count], data: tensors.map((t) => (t.data as string[])[0]!) };
+  if (first.dtype === 'int64')
+    return { dtype: 'int64', shape: [count], data: BigInt64Array.from(tensors, (t) => (t.data as BigInt64Array)[0]!) };
+  return fromNumbers(
+    first.dtype,
+    [count],
+    tensors.map((t) => numbers(t)[0]!),
+  );
 }

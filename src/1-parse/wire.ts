@@ -1,8 +1,8 @@
 /**
- * Protobuf's wire format, read by tables. One reader walks the whole file; a message is a range of it, so every error can name the byte.
- * Nothing is copied, and nothing is allocated from a length before that length is known to be in the file. Where a part of the file was
- * left out (`scan.ts`), the reader goes on behind the hole: positions and ends are always those of the file.
- * https://protobuf.dev/programming-guides/encoding/
+ * Protobuf's wire format, read by tables. One reader walks the whole file; a message is a range of it, so every error
+ * can name the byte. Nothing is copied, and nothing is allocated from a length before that length is known to be in the
+ * file. Where a part of the file was left out (`scan.ts`), the reader goes on behind the hole: positions and ends are
+ * always those of the file. https://protobuf.dev/programming-guides/encoding/
  */
 import { fail } from '../core/errors.ts';
 
@@ -16,9 +16,16 @@ export const FIXED32 = 5;
 export const MAX_DEPTH = 64;
 
 /** A payload that is not among the bytes at hand: where it lies in the file, and, if someone holds it, its bytes. */
-export interface Hole { readonly at: number; readonly length: number; readonly bytes: Uint8Array | null }
+export interface Hole {
+  readonly at: number;
+  readonly length: number;
+  readonly bytes: Uint8Array | null;
+}
 /** A file without the payloads in its `holes`, which are in order. */
-export interface Sparse { readonly bytes: Uint8Array; readonly holes: readonly Hole[] }
+export interface Sparse {
+  readonly bytes: Uint8Array;
+  readonly holes: readonly Hole[];
+}
 
 export interface Reader {
   readonly bytes: Uint8Array;
@@ -34,14 +41,21 @@ export interface Reader {
 }
 
 /** The same bytes as a plain Uint8Array: `slice` of Node's Buffer does not copy, which later readers count on. */
-export const plain = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export const plain = (bytes: Uint8Array): Uint8Array =>
+  new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 export function readerOf(from: Uint8Array | Sparse): Reader {
   const { bytes: given, holes } = from instanceof Uint8Array ? { bytes: from, holes: [] } : from;
   const bytes = plain(given);
   return {
-    bytes, holes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-    pos: 0, end: holes.reduce((n, h) => n + h.length, bytes.length), edge: holes[0]?.at ?? Infinity, passed: 0, shift: 0,
+    bytes,
+    holes,
+    view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    pos: 0,
+    end: holes.reduce((n, h) => n + h.length, bytes.length),
+    edge: holes[0]?.at ?? Infinity,
+    passed: 0,
+    shift: 0,
   };
 }
 
@@ -62,7 +76,8 @@ export function textOf(bytes: Uint8Array): string {
 
 /** Where the next `length` bytes lie in `bytes`; the reader is moved behind them. */
 function take(r: Reader, length: number): number {
-  if (length > r.end - r.pos || r.pos + length > r.edge) malformed(r.pos, `${length} bytes are wanted, but only ${Math.min(r.end, r.edge) - r.pos} are left`);
+  if (length > r.end - r.pos || r.pos + length > r.edge)
+    malformed(r.pos, `${length} bytes are wanted, but only ${Math.min(r.end, r.edge) - r.pos} are left`);
   const at = r.pos - r.shift;
   r.pos += length;
   return at;
@@ -83,8 +98,10 @@ let low = 0;
 let high = 0;
 function varint(r: Reader): void {
   low = high = 0;
-  const stop = Math.min(r.end, r.edge), first = r.pos < stop ? r.bytes[r.pos - r.shift]! : 128;
-  if (first < 128) { // nearly all are of one byte
+  const stop = Math.min(r.end, r.edge);
+  const first = r.pos < stop ? r.bytes[r.pos - r.shift]! : 128;
+  if (first < 128) {
+    // nearly all are of one byte
     r.pos++;
     low = first;
     return;
@@ -94,7 +111,10 @@ function varint(r: Reader): void {
     const b = r.bytes[r.pos++ - r.shift]!;
     const bits = b & 127;
     if (i < 4) low |= bits << (7 * i);
-    else if (i === 4) { low |= bits << 28; high = bits >>> 4; } else high |= bits << (7 * i - 32);
+    else if (i === 4) {
+      low |= bits << 28;
+      high = bits >>> 4;
+    } else high |= bits << (7 * i - 32);
     if (b < 128) return;
   }
   malformed(r.pos, 'a number has more than ten bytes');
@@ -153,46 +173,82 @@ export function skip(r: Reader, wire: number): void {
 }
 
 /** A field: its name, its type, whether it repeats. */
-interface Field { readonly name: string; readonly type: string; readonly many: boolean }
+interface Field {
+  readonly name: string;
+  readonly type: string;
+  readonly many: boolean;
+}
 type Scalar = 'int' | 'long' | 'float' | 'text' | 'bytes' | 'packed';
 /** Message types by name: their fields by number, and in a row. */
-export type Schema = Readonly<Record<string, { readonly byNumber: readonly (Field | undefined)[]; readonly all: readonly Field[] }>>;
+export type Schema = Readonly<
+  Record<string, { readonly byNumber: readonly (Field | undefined)[]; readonly all: readonly Field[] }>
+>;
 
 /** A schema from text: "name number type, …", with a "*" behind the type of what repeats. */
-export const schemaOf = (text: Readonly<Record<string, string>>): Schema => Object.fromEntries(Object.entries(text).map(([message, list]) => {
-  const byNumber: (Field | undefined)[] = [];
-  const all = [...list.matchAll(/(\w+) (\d+) (\w+)(\*?)/g)].map(([, name, number, type, many]) => (byNumber[Number(number)] = { name: name!, type: type!, many: many === '*' }));
-  return [message, { byNumber, all }];
-}));
+export const schemaOf = (text: Readonly<Record<string, string>>): Schema =>
+  Object.fromEntries(
+    Object.entries(text).map(([message, list]) => {
+      const byNumber: (Field | undefined)[] = [];
+      const all = [...list.matchAll(/(\w+) (\d+) (\w+)(\*?)/g)].map(
+        ([, name, number, type, many]) => (byNumber[Number(number)] = { name: name!, type: type!, many: many === '*' }),
+      );
+      return [message, { byNumber, all }];
+    }),
+  );
 
 /** A message as it was read, and where: `bytes` is null where a payload was left out of it. */
-export interface Read { readonly fields: Readonly<Record<string, unknown>>; readonly at: number; readonly bytes: () => Uint8Array | null }
-/** Turns a message, once read, into what others see of it; types without an entry stay plain objects of their fields. */
+export interface Read {
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly at: number;
+  readonly bytes: () => Uint8Array | null;
+}
+/**
+ * Turns a message, once read, into what others see of it; types without an entry stay plain objects of their fields.
+ */
 export type Finish = Readonly<Record<string, ((read: never) => unknown) | undefined>>;
 
-const WIRE: Readonly<Record<Scalar, number>> = { int: VARINT, long: VARINT, float: FIXED32, text: BYTES, bytes: BYTES, packed: BYTES };
-const EMPTY: Readonly<Record<Scalar, unknown>> = { int: 0, long: null, float: null, text: '', bytes: null, packed: null };
+const WIRE: Readonly<Record<Scalar, number>> = {
+  int: VARINT,
+  long: VARINT,
+  float: FIXED32,
+  text: BYTES,
+  bytes: BYTES,
+  packed: BYTES,
+};
+const EMPTY: Readonly<Record<Scalar, unknown>> = {
+  int: 0,
+  long: null,
+  float: null,
+  text: '',
+  bytes: null,
+  packed: null,
+};
 
 function scalar(r: Reader, type: Scalar): unknown {
   switch (type) {
-    case 'int': return int(r);
-    case 'long': return bigint(r);
-    case 'float': return float(r);
-    case 'text': return textOf(bytesTo(r, endOf(r)));
-    default: return payload(r);
+    case 'int':
+      return int(r);
+    case 'long':
+      return bigint(r);
+    case 'float':
+      return float(r);
+    case 'text':
+      return textOf(bytesTo(r, endOf(r)));
+    default:
+      return payload(r);
   }
 }
 
 /**
- * Reads a message of the type from the reader's position to `end`. A field that the file does not have is 0, '', null (also of 'long' and 'float') or [];
- * of 'packed' fields only one that is there once, in one piece, is given.
+ * Reads a message of the type from the reader's position to `end`. A field that the file does not have is 0, '', null
+ * (also of 'long' and 'float') or []; of 'packed' fields only one that is there once, in one piece, is given.
  * @throws model_malformed
  */
 export function readMessage(r: Reader, schema: Schema, finish: Finish, type: string, end = r.end, depth = 0): unknown {
   if (depth > MAX_DEPTH) malformed(r.pos, `a ${type} is nested more than ${MAX_DEPTH} deep`);
   const { byNumber, all } = schema[type]!;
   const fields: Record<string, unknown> = {};
-  for (const field of all) fields[field.name] = field.many ? [] : EMPTY[field.type as Scalar] ?? null;
+  for (const field of all) fields[field.name] = field.many ? [] : (EMPTY[field.type as Scalar] ?? null);
   const { pos: at, shift, passed, end: outer } = r;
   let seen: string[] | null = null;
   r.end = end;
@@ -200,19 +256,26 @@ export function readMessage(r: Reader, schema: Schema, finish: Finish, type: str
     const tag = tagOf(r);
     const wire = tag & 7;
     const field = byNumber[tag >>> 3];
-    if (field === undefined) { skip(r, wire); continue; }
+    if (field === undefined) {
+      skip(r, wire);
+      continue;
+    }
     const { name, many } = field;
     if (field.type in WIRE) {
       const kind = field.type as Scalar;
       if (kind === 'packed') {
-        if (seen?.includes(name) || wire !== BYTES) { skip(r, wire); fields[name] = null; } else fields[name] = payload(r);
+        if (seen?.includes(name) || wire !== BYTES) {
+          skip(r, wire);
+          fields[name] = null;
+        } else fields[name] = payload(r);
         if (!seen?.includes(name)) (seen ??= []).push(name);
       } else if (many && wire === BYTES && WIRE[kind] !== BYTES) {
         const stop = endOf(r);
         r.end = stop;
         while (r.pos < stop) (fields[name] as unknown[]).push(scalar(r, kind));
         r.end = end;
-      } else if (wire !== WIRE[kind]) malformed(r.pos, `${name} of a ${type} has wire type ${wire} where ${WIRE[kind]} belongs`);
+      } else if (wire !== WIRE[kind])
+        malformed(r.pos, `${name} of a ${type} has wire type ${wire} where ${WIRE[kind]} belongs`);
       else if (many) (fields[name] as unknown[]).push(scalar(r, kind));
       else fields[name] = scalar(r, kind);
     } else {

@@ -11,8 +11,31 @@ export interface Measure {
 }
 
 const FREE: ReadonlySet<Fn> = new Set<Fn>(['cast', 'not', 'neg', 'abs']);
-const SLOW: ReadonlySet<Fn> = new Set<Fn>(['pow', 'exp', 'log', 'sin', 'cos', 'tan', 'asin', 'acos', 'atan', 'sinh', 'cosh', 'tanh', 'asinh', 'acosh', 'atanh', 'erf', 'sigmoid', 'softplus', 'mod', 'rem']);
-const workOf = (f: Fn, k: Ex['k']): number => (FREE.has(f) ? 0.5 : SLOW.has(f) ? 12 : f === 'div' || f === 'sqrt' || f === 'rsqrt' ? 4 : 1) * (k === 'i64' || k === 'u64' ? 4 : 1);
+const SLOW: ReadonlySet<Fn> = new Set<Fn>([
+  'pow',
+  'exp',
+  'log',
+  'sin',
+  'cos',
+  'tan',
+  'asin',
+  'acos',
+  'atan',
+  'sinh',
+  'cosh',
+  'tanh',
+  'asinh',
+  'acosh',
+  'atanh',
+  'erf',
+  'sigmoid',
+  'softplus',
+  'mod',
+  'rem',
+]);
+const workOf = (f: Fn, k: Ex['k']): number =>
+  (FREE.has(f) ? 0.5 : SLOW.has(f) ? 12 : f === 'div' || f === 'sqrt' || f === 'rsqrt' ? 4 : 1) *
+  (k === 'i64' || k === 'u64' ? 4 : 1);
 
 /** A function that measures expressions, and knows again the parts it has seen. */
 export function measurer(): (e: Ex) => Measure {
@@ -22,7 +45,12 @@ export function measurer(): (e: Ex) => Measure {
     let known1 = known.get(e);
     if (known1 === undefined) {
       const parts = e.f === 'in' || e.f === 'const' ? [] : e.a.map((a) => visit(a, seen));
-      const key = e.f === 'in' ? `in${e.i}` : e.f === 'const' ? `${e.k}:${e.v}` : `${e.f}:${e.k}:${e.v ?? ''}:${parts.map((p) => p.id)}`;
+      const key =
+        e.f === 'in'
+          ? `in${e.i}`
+          : e.f === 'const'
+            ? `${e.k}:${e.v}`
+            : `${e.f}:${e.k}:${e.v ?? ''}:${parts.map((p) => p.id)}`;
       let id = ids.get(key);
       if (id === undefined) ids.set(key, (id = ids.size));
       known1 = { id, tree: e.f === 'in' || e.f === 'const' ? 0 : 1 + parts.reduce((n, p) => n + p.tree, 0) };

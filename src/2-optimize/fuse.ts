@@ -1,28 +1,30 @@
 /**
- * Merging at concrete shapes, for devices: elementwise operators become map expressions, regions of them one expression, and a map that
- * follows a convolution or a product becomes its epilogue. References see none of this.
+ * Merging at concrete shapes, for devices: elementwise operators become map expressions, regions of them one
+ * expression, and a map that follows a convolution or a product becomes its epilogue. References see none of this.
  *
- * A map takes in the maps that make its inputs while it is their only reader. Where an intermediate is read twice inside a region
- * (x * sigmoid(x)) its readers come together first, and are then one reader. The expression repeats the shared part; those who
- * write code from it compute equal parts once.
+ * A map takes in the maps that make its inputs while it is their only reader. Where an intermediate is read twice
+ * inside a region (x * sigmoid(x)) its readers come together first, and are then one reader. The expression repeats the
+ * shared part; those who write code from it compute equal parts once.
  */
 import { callOf } from '../../kernels/call.ts';
 import type { Op } from '../../kernels/define.ts';
-import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, written, } from '../../kernels/expr.ts';
+import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, written } from '../../kernels/expr.ts';
 import type { Constant, Fact, Facts, GraphValue, Node, ValueId } from '../core/graph.ts';
 import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
-import { byteLength, sizeOf, } from '../core/tensor.ts';
+import { byteLength, sizeOf } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
 import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
 import { liftScalars } from './lift-scalars.ts';
 import { type Lowered, scalarOf } from './lowering.ts';
 import type { Rules } from './passes/index.ts';
-import type { Bound, } from './rewrite.ts';
+import type { Bound } from './rewrite.ts';
 
 export const MAP = 'sardonyx.Map';
 const GATED = 'sardonyx.GatedMatMul';
-/** Different operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on. */
+/**
+ * Different operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on.
+ */
 const MAX_COST = 256;
 /** Operations when shared parts are repeated: the size of the text that plans carry. */
 const MAX_TREE = 1500;
@@ -30,7 +32,10 @@ const MAX_TREE = 1500;
 const MAX_OPERANDS = 7;
 /** Operands of an epilogue: a convolution binds four buffers itself. */
 const MAX_EPILOGUE_OPERANDS = 4;
-/** Operations that may be computed again for every element of a larger result, or by each of several readers, rather than stored once. */
+/**
+ * Operations that may be computed again for every element of a larger result, or by each of several readers, rather
+ * than stored once.
+ */
 const AGAIN_ALWAYS = 2;
 const AGAIN_SMALL = 1 << 16;
 const NARROW = /^(b?float16)$/;
@@ -52,12 +57,28 @@ interface Item {
 }
 
 /** What was merged into what, so that the same can be done at other dims. */
-export interface Fusion { readonly from: Bound; readonly to: Bound; readonly items: readonly Fused[] }
+export interface Fusion {
+  readonly from: Bound;
+  readonly to: Bound;
+  readonly items: readonly Fused[];
+}
 /** A node of the result, by the places of the nodes it was made of; of one that is as it came, `parts` is its own. */
-interface Fused extends Pick<Item, 'node' | 'equal'> { readonly parts: readonly number[]; readonly base: number | null }
+interface Fused extends Pick<Item, 'node' | 'equal'> {
+  readonly parts: readonly number[];
+  readonly base: number | null;
+}
 
-/** Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted` values are still made. */
-export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, caps: Caps, { allow, lowerings }: Pick<Rules, 'allow' | 'lowerings'>): Fusion {
+/**
+ * Merges what the allowed kinds of rewrites let it; with none each elementwise operator stays by itself. `wanted`
+ * values are still made.
+ */
+export function fuse(
+  graph: Bound,
+  wanted: ReadonlySet<ValueId>,
+  ops: ReadonlyMap<string, Op>,
+  caps: Caps,
+  { allow, lowerings }: Pick<Rules, 'allow' | 'lowerings'>,
+): Fusion {
   if (caps.kind === 'reference') return { from: graph, to: graph, items: [] };
   const facts = graph.facts.slice();
   const values: GraphValue[] = [...graph.values];
@@ -73,9 +94,16 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   const measure = measurer();
 
   const items = graph.nodes.map((node): Item => {
-    const lowered = lower(node, ops.get(node.op)!, facts, caps) ?? lowerings.reduce<Lowered | null>((found, lowering) => found ?? lowering(node, facts, addConstant, caps.kind), null);
+    const lowered =
+      lower(node, ops.get(node.op)!, facts, caps) ??
+      lowerings.reduce<Lowered | null>(
+        (found, lowering) => found ?? lowering(node, facts, addConstant, caps.kind),
+        null,
+      );
     const item = { node, parts: [], base: null, equal: [], gone: false };
-    return lowered === null ? { ...item, expr: null, inputs: readsOf(node), label: [node.op] } : { ...item, ...lowered, parts: [node] };
+    return lowered === null
+      ? { ...item, expr: null, inputs: readsOf(node), label: [node.op] }
+      : { ...item, ...lowered, parts: [node] };
   });
   const makers = new Map<ValueId, Item>();
   const readers = new Map<ValueId, Set<Item>>();
@@ -87,9 +115,12 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       else readers.set(v, new Set([item]));
     }
   };
-  const leave = (item: Item): void => { for (const v of item.inputs) readers.get(v)?.delete(item); };
+  const leave = (item: Item): void => {
+    for (const v of item.inputs) readers.get(v)?.delete(item);
+  };
   items.forEach(enter);
-  const onlyReader = (v: ValueId, item: Item): boolean => !wanted.has(v) && readers.get(v)!.size === 1 && readers.get(v)!.has(item);
+  const onlyReader = (v: ValueId, item: Item): boolean =>
+    !wanted.has(v) && readers.get(v)!.size === 1 && readers.get(v)!.has(item);
   const change = (item: Item, to: Partial<Item>): void => {
     leave(item);
     Object.assign(item, to);
@@ -98,22 +129,43 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
 
   if (allow.size > 0) {
     const waiting: Item[] = [];
-    for (const item of items) if (item.expr !== null) {
-      grow(item);
-      if (goesOn(item)) waiting.push(item);
-      else finish(item);
-    }
+    for (const item of items)
+      if (item.expr !== null) {
+        grow(item);
+        if (goesOn(item)) waiting.push(item);
+        else finish(item);
+      }
     for (const item of waiting) if (item.expr !== null && !item.gone) finish(item);
     for (const item of items) if (item.expr !== null && !item.gone) spread(item);
   }
-  const places = new Map(graph.nodes.map((n, i) => [n, i])), placeOf = (n: Node): number => places.get(n)!;
-  const left = items.filter((i) => !i.gone), merged = left.map(({ node, expr, inputs, label }) => (expr === null ? node : mapNode(node, inputs, label, expr, facts)));
-  const nodes = allow.size === 0 ? merged : liftScalars(merged, ({ op, attrs }) => (op === MAP ? 'expr' : typeof attrs.epilogue === 'string' ? 'epilogue' : null), addConstant);
-  return { from: graph, to: { nodes, facts, values }, items: left.map(({ node, parts, base, equal }, i) => ({ node: nodes[i]!, parts: (parts.length > 0 ? parts : [node]).map(placeOf), base: base && placeOf(base), equal })) };
+  const places = new Map(graph.nodes.map((n, i) => [n, i]));
+  const placeOf = (n: Node): number => places.get(n)!;
+  const left = items.filter((i) => !i.gone);
+  const merged = left.map(({ node, expr, inputs, label }) =>
+    expr === null ? node : mapNode(node, inputs, label, expr, facts),
+  );
+  const nodes =
+    allow.size === 0
+      ? merged
+      : liftScalars(
+          merged,
+          ({ op, attrs }) => (op === MAP ? 'expr' : typeof attrs.epilogue === 'string' ? 'epilogue' : null),
+          addConstant,
+        );
+  return {
+    from: graph,
+    to: { nodes, facts, values },
+    items: left.map(({ node, parts, base, equal }, i) => ({
+      node: nodes[i]!,
+      parts: (parts.length > 0 ? parts : [node]).map(placeOf),
+      base: base && placeOf(base),
+      equal,
+    })),
+  };
 
   /** Takes in the makers of the map's inputs. */
   function grow(item: Item): void {
-    for (let found = true; found;) {
+    for (let found = true; found; ) {
       found = false;
       for (const v of item.inputs) {
         const from = makers.get(v);
@@ -131,7 +183,8 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
 
   /** Will a map that reads nothing else take it in? Then what makes its input need not look at it by itself. */
   function goesOn({ node }: Item): boolean {
-    const v = node.outputs[0]!, [next, ...more] = readers.get(v) ?? [];
+    const v = node.outputs[0]!;
+    const [next, ...more] = readers.get(v) ?? [];
     return next !== undefined && more.length === 0 && next.expr !== null && next.inputs.length === 1 && !wanted.has(v);
   }
 
@@ -144,11 +197,21 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     return work <= AGAIN_ALWAYS || work * size <= AGAIN_SMALL;
   }
 
-  /** A map that is nearly nothing, of one value or of two that are broadcast, goes into all of its readers, if they are maps. */
+  /**
+   * A map that is nearly nothing, of one value or of two that are broadcast, goes into all of its readers, if they are
+   * maps.
+   */
   function spread(item: Item): void {
     const v = item.node.outputs[0]!;
     const all = [...(readers.get(v) ?? [])];
-    if (wanted.has(v) || all.length < 2 || (item.inputs.length !== 1 && item.inputs.some((u) => 2 * sizeAt(u) > sizeAt(v))) || item.inputs.length > 2 || measure(item.expr!).work > AGAIN_ALWAYS) return;
+    if (
+      wanted.has(v) ||
+      all.length < 2 ||
+      (item.inputs.length !== 1 && item.inputs.some((u) => 2 * sizeAt(u) > sizeAt(v))) ||
+      item.inputs.length > 2 ||
+      measure(item.expr!).work > AGAIN_ALWAYS
+    )
+      return;
     if (all.some((r) => r.expr === null || !worth(item, r, v))) return;
     const joined = all.map((r) => join(r, v, item));
     if (joined.some((j) => j === null)) return;
@@ -163,19 +226,32 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     for (const u of inner.inputs) if (!inputs.includes(u)) inputs.push(u);
     const at = (u: ValueId): Ex => input(inputs.indexOf(u), kindOf(factOf(u).dtype)!);
     const innerExpr = substitute(inner.expr!, inner.inputs.map(at));
-    const expr = substitute(outer.expr!, outer.inputs.map((u) => (u === v ? innerExpr : at(u))));
-    return inputs.length <= MAX_OPERANDS && fits(expr) ? { expr, inputs, label: [...inner.label, ...outer.label], parts: [...inner.parts, ...outer.parts] } : null;
+    const expr = substitute(
+      outer.expr!,
+      outer.inputs.map((u) => (u === v ? innerExpr : at(u))),
+    );
+    return inputs.length <= MAX_OPERANDS && fits(expr)
+      ? { expr, inputs, label: [...inner.label, ...outer.label], parts: [...inner.parts, ...outer.parts] }
+      : null;
   }
   function fits(expr: Ex): boolean {
     const { cost, tree }: Measure = measure(expr);
     return cost <= MAX_COST && tree <= MAX_TREE;
   }
 
-  /** The map as the epilogue of the convolution or product that makes one of its inputs: the last one, where there are several. */
+  /**
+   * The map as the epilogue of the convolution or product that makes one of its inputs: the last one, where there are
+   * several.
+   */
   function finish(item: Item): void {
     const y = item.node.outputs[0]!;
     if (gate(item, y)) return;
-    const found = item.inputs.map((v) => ({ v, from: makers.get(v) })).filter(({ v, from }) => from !== undefined && from.expr === null && ops.get(from.node.op)!.epilogue && onlyReader(v, item))
+    const found = item.inputs
+      .map((v) => ({ v, from: makers.get(v) }))
+      .filter(
+        ({ v, from }) =>
+          from !== undefined && from.expr === null && ops.get(from.node.op)!.epilogue && onlyReader(v, item),
+      )
       .sort((a, b) => items.indexOf(b.from!) - items.indexOf(a.from!));
     for (const { v, from } of found) {
       const fused = withEpilogue(from!.node, v, item, y);
@@ -184,8 +260,13 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       from!.gone = true;
       const { base, parts, equal } = from!;
       change(item, {
-        node: fused, expr: null, inputs: readsOf(fused), label: fused.attrs.label as readonly string[],
-        base: base ?? (fused.op === GATED ? null : from!.node), parts: [...parts, ...item.parts], equal: [...equal, [v, y]],
+        node: fused,
+        expr: null,
+        inputs: readsOf(fused),
+        label: fused.attrs.label as readonly string[],
+        base: base ?? (fused.op === GATED ? null : from!.node),
+        parts: [...parts, ...item.parts],
+        equal: [...equal, [v, y]],
       });
       return;
     }
@@ -195,15 +276,55 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
   function gate(item: Item, y: ValueId): boolean {
     const from = item.inputs.map((v) => makers.get(v));
     const [a, b] = from;
-    if (caps.kind !== 'webgpu' || !allow.has('reassociates') || item.inputs.length !== 2 || !a || !b || !onlyFloats(item.expr!)) return false;
+    if (
+      caps.kind !== 'webgpu' ||
+      !allow.has('reassociates') ||
+      item.inputs.length !== 2 ||
+      !a ||
+      !b ||
+      !onlyFloats(item.expr!)
+    )
+      return false;
     const weights = from.map((f) => facts[f!.node.inputs[1] ?? -1]?.constant);
-    if (from.some((f, i) => f!.expr !== null || f!.node.op !== 'MatMul' || f!.node.inputs.length !== 2 || !onlyReader(item.inputs[i]!, item) || !sameShape(item.inputs[i]!, y)) || a.node.inputs[0] !== b.node.inputs[0]) return false;
+    if (
+      from.some(
+        (f, i) =>
+          f!.expr !== null ||
+          f!.node.op !== 'MatMul' ||
+          f!.node.inputs.length !== 2 ||
+          !onlyReader(item.inputs[i]!, item) ||
+          !sameShape(item.inputs[i]!, y),
+      ) ||
+      a.node.inputs[0] !== b.node.inputs[0]
+    )
+      return false;
     const [g, u] = weights;
-    if (!g || !u || g.shape.length !== 2 || g.shape.join() !== u.shape.join() || g.shape[1]! % 2 !== 0 || g.dtype !== u.dtype || factOf(y).dtype !== g.dtype || 2 * byteLength(g) > caps.limits.maxStorageBufferBindingSize) return false;
-    const inner = from.map((f, i): Ex => (typeof f!.node.attrs.epilogue === 'string' ? substitute(parsed(f!.node.attrs.epilogue), [input(i, 'f32')]) : input(i, 'f32')));
+    if (
+      !g ||
+      !u ||
+      g.shape.length !== 2 ||
+      g.shape.join() !== u.shape.join() ||
+      g.shape[1]! % 2 !== 0 ||
+      g.dtype !== u.dtype ||
+      factOf(y).dtype !== g.dtype ||
+      2 * byteLength(g) > caps.limits.maxStorageBufferBindingSize
+    )
+      return false;
+    const inner = from.map(
+      (f, i): Ex =>
+        typeof f!.node.attrs.epilogue === 'string'
+          ? substitute(parsed(f!.node.attrs.epilogue), [input(i, 'f32')])
+          : input(i, 'f32'),
+    );
     const expr = substitute(item.expr!, inner);
     const label = [...a.label, ...b.label, ...item.label];
-    const node: Node = { ...item.node, op: GATED, inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))], outputs: [y], attrs: { expr: written(expr), label } };
+    const node: Node = {
+      ...item.node,
+      op: GATED,
+      inputs: [a.node.inputs[0]!, addConstant(`${item.node.name}.weights`, inPairs(g, u))],
+      outputs: [y],
+      attrs: { expr: written(expr), label },
+    };
     const call = callOf(node, factOf);
     if (!fits(expr) || !(ops.get(GATED)!.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true)) return false;
     for (const f of [a, b]) {
@@ -211,29 +332,59 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
       f.gone = true;
     }
     change(item, {
-      node, expr: null, inputs: readsOf(node), label, base: null, parts: [...from.flatMap((f) => [...f!.parts, f!.base ?? f!.node]), ...item.parts],
+      node,
+      expr: null,
+      inputs: readsOf(node),
+      label,
+      base: null,
+      parts: [...from.flatMap((f) => [...f!.parts, f!.base ?? f!.node]), ...item.parts],
       equal: [...from.flatMap((f) => f!.equal), ...item.inputs.map((v): [ValueId, ValueId] => [v, y])],
     });
     return true;
   }
 
   function withEpilogue(node: Node, v: ValueId, map: Item, y: ValueId): Node | null {
-    if (node.outputs[0] !== v || node.outputs.slice(1).some((o) => o !== null) || !/^(b?float16|float32)$/.test(factOf(v).dtype)) return null;
-    if (!sameShape(v, y) || factOf(v).dtype !== factOf(y).dtype || (!allow.has('reassociates') && NARROW.test(factOf(v).dtype))) return null;
+    if (
+      node.outputs[0] !== v ||
+      node.outputs.slice(1).some((o) => o !== null) ||
+      !/^(b?float16|float32)$/.test(factOf(v).dtype)
+    )
+      return null;
+    if (
+      !sameShape(v, y) ||
+      factOf(v).dtype !== factOf(y).dtype ||
+      (!allow.has('reassociates') && NARROW.test(factOf(v).dtype))
+    )
+      return null;
     const before = typeof node.attrs.epilogue === 'string';
     const from = before ? (node.attrs.operandsFrom as number) : ops.get(node.op)!.inputs.length;
     const old = before ? node.inputs.slice(from) : [];
     const others = map.inputs.filter((u) => u !== v);
     const operands = [...old, ...others.filter((u) => !old.includes(u))];
     // Operands are read as f32: the epilogue works on the accumulator.
-    if (operands.length > MAX_EPILOGUE_OPERANDS || others.some((u) => kindOf(factOf(u).dtype) !== 'f32') || !onlyFloats(map.expr!)) return null;
+    if (
+      operands.length > MAX_EPILOGUE_OPERANDS ||
+      others.some((u) => kindOf(factOf(u).dtype) !== 'f32') ||
+      !onlyFloats(map.expr!)
+    )
+      return null;
     const inner: Ex = before ? parsed(node.attrs.epilogue as string) : input(0, 'f32');
-    const expr = substitute(map.expr!, map.inputs.map((u) => (u === v ? inner : input(1 + operands.indexOf(u), 'f32'))));
+    const expr = substitute(
+      map.expr!,
+      map.inputs.map((u) => (u === v ? inner : input(1 + operands.indexOf(u), 'f32'))),
+    );
     if (!fits(expr)) return null;
     const base = [...node.inputs.slice(0, from), ...new Array<null>(Math.max(0, from - node.inputs.length)).fill(null)];
     return {
-      ...node, inputs: [...base, ...operands], outputs: [y],
-      attrs: { ...node.attrs, epilogue: written(expr), operandsFrom: from, label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label] },
+      ...node,
+      inputs: [...base, ...operands],
+      outputs: [y],
+      attrs: {
+        ...node.attrs,
+        epilogue: written(expr),
+        operandsFrom: from,
+        label: [...((node.attrs.label as readonly string[] | undefined) ?? [node.op]), ...map.label],
+      },
     };
   }
 
@@ -242,15 +393,17 @@ export function fuse(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMa
     const op = ops.get(fused.op)!;
     const takes = (node: Node): boolean => {
       const call = callOf(node, factOf);
-      return caps.kind === 'webgpu' ? (op.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true) : caps.kind === 'wasm' && (op.wasm ?? []).some((k) => k.accepts?.(call, caps) ?? true);
+      return caps.kind === 'webgpu'
+        ? (op.webgpu ?? []).some((k) => k.accepts?.(call, caps) ?? true)
+        : caps.kind === 'wasm' && (op.wasm ?? []).some((k) => k.accepts?.(call, caps) ?? true);
     };
     return takes(fused) || !takes(plain);
   }
 }
 
 /**
- * The same merged again in the same graph at other dims: `graph` has what `fusion.from` has in its places. Null where an expression could be another
- * now, since a constant or an attribute is, or where shapes no longer match.
+ * The same merged again in the same graph at other dims: `graph` has what `fusion.from` has in its places. Null where
+ * an expression could be another now, since a constant or an attribute is, or where shapes no longer match.
  */
 export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | null {
   const facts = graph.facts.slice();
@@ -266,24 +419,51 @@ export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | nu
       continue;
     }
     const whole = node.op === MAP ? null : node.op;
-    for (const i of parts) if (!sameMeaning(from.nodes[i]!, graph.nodes[i]!, from.facts, facts, from.nodes[i]!.op === 'BatchNormalization' || whole === GATED)) return null;
+    for (const i of parts)
+      if (
+        !sameMeaning(
+          from.nodes[i]!,
+          graph.nodes[i]!,
+          from.facts,
+          facts,
+          from.nodes[i]!.op === 'BatchNormalization' || whole === GATED,
+        )
+      )
+        return null;
     for (const [a, b] of equal) if (!sameNumbers(facts[a]!.shape, facts[b]!.shape)) return null;
-    const { shape } = facts[node.outputs[0]!]!, before = base === null ? null : from.nodes[base]!, after = base === null ? null : graph.nodes[base]!;
+    const { shape } = facts[node.outputs[0]!]!;
+    const before = base === null ? null : from.nodes[base]!;
+    const after = base === null ? null : graph.nodes[base]!;
     if (after?.attrs.epilogue !== before?.attrs.epilogue) return null;
     if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
     else if (after === null || after === before) nodes.push(node);
-    else nodes.push({ ...node, attrs: { ...after.attrs, epilogue: node.attrs.epilogue!, operandsFrom: node.attrs.operandsFrom!, label: node.attrs.label! } });
+    else
+      nodes.push({
+        ...node,
+        attrs: {
+          ...after.attrs,
+          epilogue: node.attrs.epilogue!,
+          operandsFrom: node.attrs.operandsFrom!,
+          label: node.attrs.label!,
+        },
+      });
   }
   return { nodes, facts, values };
 }
 
-/** Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those with one element only. */
+/**
+ * Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those
+ * with one element only.
+ */
 function sameMeaning(a: Node, b: Node, then: Facts, now: Facts, whole: boolean): boolean {
   if (a !== b && (a.op !== b.op || !sameAttrs(a.attrs, b.attrs))) return false;
   const same = (v: ValueId | null): boolean => {
     if (v === null) return true;
-    const f = then[v]!, g = now[v]!;
-    return f === g || (f.dtype === g.dtype && (f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)))));
+    const f = then[v]!;
+    const g = now[v]!;
+    return (
+      f === g || (f.dtype === g.dtype && (f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)))))
+    );
   };
   for (const v of readsOf(a)) if (!same(v)) return false;
   for (const v of a.outputs) if (!same(v)) return false;
@@ -291,7 +471,8 @@ function sameMeaning(a: Node, b: Node, then: Facts, now: Facts, whole: boolean):
 }
 
 /** Whether the expression computes with f32 and bool alone. */
-const onlyFloats = (e: Ex): boolean => (e.k === 'f32' || e.k === 'bool') && (e.f === 'in' || e.f === 'const' || e.a.every(onlyFloats));
+const onlyFloats = (e: Ex): boolean =>
+  (e.k === 'f32' || e.k === 'bool') && (e.f === 'in' || e.f === 'const' || e.a.every(onlyFloats));
 
 /** An elementwise node as a map; null where it is none, or has types that the device does not compute with. */
 function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
@@ -312,11 +493,23 @@ function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
   return expr === null ? null : { expr, inputs, label: [node.op.replace(/^.*\./, '')] };
 }
 
-/** The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an attribute. */
+/**
+ * The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an
+ * attribute.
+ */
 function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[], expr: Ex, facts: Facts): Node {
   const used = inputsOf(expr);
   const y = facts[node.outputs[0]!]!;
   const order = new Map(used.map((i, k) => [i, k]));
-  const renumbered = substitute(expr, inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')));
-  return { ...node, op: MAP, inputs: used.map((i) => inputs[i]!), outputs: [node.outputs[0]!], attrs: { expr: written(renumbered), dtype: y.dtype, shape: y.shape, label } };
+  const renumbered = substitute(
+    expr,
+    inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')),
+  );
+  return {
+    ...node,
+    op: MAP,
+    inputs: used.map((i) => inputs[i]!),
+    outputs: [node.outputs[0]!],
+    attrs: { expr: written(renumbered), dtype: y.dtype, shape: y.shape, label },
+  };
 }

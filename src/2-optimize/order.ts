@@ -1,4 +1,7 @@
-/** The order in which nodes run decides how much is live at once. Branches of a graph can run one after another, or turn by turn. */
+/**
+ * The order in which nodes run decides how much is live at once. Branches of a graph can run one after another, or turn
+ * by turn.
+ */
 import type { Op } from '../../kernels/define.ts';
 import { bytesOf } from '../core/dtype.ts';
 import { type Node, readsOf, type ValueId } from '../core/graph.ts';
@@ -8,7 +11,10 @@ import type { Bound } from './rewrite.ts';
 /** Another order is taken only if it needs at most this part of what the given one needs. */
 const WORTH = 0.95;
 
-/** The nodes in the order that needs the least memory of three: as they are, the one that frees most first, and each branch to its end. */
+/**
+ * The nodes in the order that needs the least memory of three: as they are, the one that frees most first, and each
+ * branch to its end.
+ */
 export function orderForMemory(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>): Bound {
   const memory = memoryOf(graph, wanted, ops);
   let best = graph.nodes;
@@ -39,7 +45,13 @@ function memoryOf(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<s
   const lists = new Map<Node, { reads: ValueId[]; makes: ValueId[] }>();
   const uses = new Map<ValueId, number>();
   for (const node of graph.nodes) {
-    const reads = [...new Set(readsOf(node).filter((v) => graph.facts[v]?.constant === undefined).map(root))];
+    const reads = [
+      ...new Set(
+        readsOf(node)
+          .filter((v) => graph.facts[v]?.constant === undefined)
+          .map(root),
+      ),
+    ];
     const view = ops.get(node.op)?.view === true && node.inputs[0] != null;
     if (view) rootOf.set(node.outputs[0]!, root(node.inputs[0]!));
     lists.set(node, { reads, makes: view ? [] : node.outputs.filter((v): v is ValueId => v !== null) });
@@ -48,14 +60,20 @@ function memoryOf(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<s
   for (const v of wanted) uses.set(root(v), (uses.get(root(v)) ?? 0) + 1);
   const bytes = (v: ValueId): number => {
     const fact = graph.facts[v];
-    return fact === undefined || fact.constant !== undefined ? 0 : Math.max(1, Math.ceil(bytesOf(fact.dtype, sizeOf(fact.shape)) / 256)) * 256;
+    return fact === undefined || fact.constant !== undefined
+      ? 0
+      : Math.max(1, Math.ceil(bytesOf(fact.dtype, sizeOf(fact.shape)) / 256)) * 256;
   };
   const memory: Memory = {
-    reads: (n) => lists.get(n)!.reads, makes: (n) => lists.get(n)!.makes, bytes, uses: (v) => uses.get(v) ?? 0,
+    reads: (n) => lists.get(n)!.reads,
+    makes: (n) => lists.get(n)!.makes,
+    bytes,
+    uses: (v) => uses.get(v) ?? 0,
     peak: (nodes) => {
       const left = new Map(uses);
       const made = new Set(graph.nodes.flatMap((n) => memory.makes(n)));
-      let live = [...uses.keys()].reduce((sum, v) => sum + (made.has(v) ? 0 : bytes(v)), 0); // what comes from outside is there from the start
+      // what comes from outside is there from the start
+      let live = [...uses.keys()].reduce((sum, v) => sum + (made.has(v) ? 0 : bytes(v)), 0);
       let most = live;
       for (const node of nodes) {
         for (const v of memory.makes(node)) live += bytes(v);
@@ -81,10 +99,16 @@ function greedy(nodes: readonly Node[], memory: Memory): Node[] {
   const ready = nodes.filter((n) => waits.get(n) === 0);
   const out: Node[] = [];
   while (ready.length > 0) {
-    let at = 0, least = Infinity;
+    let at = 0;
+    let least = Infinity;
     ready.forEach((n, i) => {
-      const more = memory.makes(n).reduce((sum, v) => sum + (memory.uses(v) > 0 ? memory.bytes(v) : 0), 0) - memory.reads(n).reduce((sum, v) => sum + (uses(v) === 1 ? memory.bytes(v) : 0), 0);
-      if (more < least || (more === least && place.get(n)! < place.get(ready[at]!)!)) { least = more; at = i; }
+      const more =
+        memory.makes(n).reduce((sum, v) => sum + (memory.uses(v) > 0 ? memory.bytes(v) : 0), 0) -
+        memory.reads(n).reduce((sum, v) => sum + (uses(v) === 1 ? memory.bytes(v) : 0), 0);
+      if (more < least || (more === least && place.get(n)! < place.get(ready[at]!)!)) {
+        least = more;
+        at = i;
+      }
     });
     const [node] = ready.splice(at, 1) as [Node];
     out.push(node);
@@ -110,7 +134,11 @@ function deep(nodes: readonly Node[], memory: Memory): Node[] {
     const stack: Node[] = [end];
     while (stack.length > 0) {
       const n = stack.at(-1)!;
-      const waits = done.has(n) ? [] : [...new Set(readsOf(n).map((v) => made.get(v)))].filter((m): m is Node => m !== undefined && !done.has(m)).sort((a, b) => size(a) - size(b));
+      const waits = done.has(n)
+        ? []
+        : [...new Set(readsOf(n).map((v) => made.get(v)))]
+            .filter((m): m is Node => m !== undefined && !done.has(m))
+            .sort((a, b) => size(a) - size(b));
       if (waits.length > 0) {
         stack.push(...waits);
         continue;
@@ -130,7 +158,11 @@ function dependencies(nodes: readonly Node[]): { waits: Map<Node, number>; reade
   const waits = new Map<Node, number>();
   const readers = new Map<Node, Node[]>();
   for (const n of nodes) {
-    const before = new Set(readsOf(n).map((v) => made.get(v)).filter((m): m is Node => m !== undefined));
+    const before = new Set(
+      readsOf(n)
+        .map((v) => made.get(v))
+        .filter((m): m is Node => m !== undefined),
+    );
     waits.set(n, before.size);
     for (const m of before) readers.set(m, [...(readers.get(m) ?? []), n]);
   }

@@ -1,12 +1,28 @@
 /**
- * Rewrites of a graph. A pass looks at one node and proposes a patch; the engine applies patches until none is proposed. Values keep their
- * numbers: a patch adds nodes that write the values the removed ones wrote, or tells their readers what to read instead.
+ * Rewrites of a graph. A pass looks at one node and proposes a patch; the engine applies patches until none is
+ * proposed. Values keep their numbers: a patch adds nodes that write the values the removed ones wrote, or tells their
+ * readers what to read instead.
  *
- * Some passes run once, before dims are known; their constants are shared by the plans of all dims. Others run when shapes are bound.
+ * Some passes run once, before dims are known; their constants are shared by the plans of all dims. Others run when
+ * shapes are bound.
  */
 import type { InferCall, Op } from '../../kernels/define.ts';
 import { fail } from '../core/errors.ts';
-import { type AttrValue, bodiesOf, type Constant, constantOf, type Fact, type Facts, type Graph, type GraphValue, isGraph, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
+import {
+  type AttrValue,
+  bodiesOf,
+  type Constant,
+  constantOf,
+  type Fact,
+  type Facts,
+  type Graph,
+  type GraphValue,
+  isGraph,
+  type Node,
+  readsOf,
+  sameNumbers,
+  type ValueId,
+} from '../core/graph.ts';
 import type { DeviceKind } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 
@@ -49,26 +65,60 @@ export interface GraphView {
   addValue(name: string, constant?: Tensor | Constant): ValueId;
   nameOf(v: ValueId): string;
 }
-export interface Trace { readonly pass: string; readonly reason: string; readonly removed: readonly string[]; readonly added: readonly string[] }
+export interface Trace {
+  readonly pass: string;
+  readonly reason: string;
+  readonly removed: readonly string[];
+  readonly added: readonly string[];
+}
 export type Tracer = (t: Trace) => void;
 
 /** Applies the passes until nothing changes, in bodies too. */
 export function rewrite(graph: Graph, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): Graph {
-  const inner = graph.nodes.map((n) => (bodiesOf(n).length === 0 ? n : { ...n, attrs: mapBodies(n.attrs, (g) => rewrite(g, passes, ops, trace)) }));
-  const { nodes, values } = applied({ nodes: inner, values: graph.values, outputs: new Set(graph.outputs), facts: null }, [passes], ops, trace);
+  const inner = graph.nodes.map((n) =>
+    bodiesOf(n).length === 0 ? n : { ...n, attrs: mapBodies(n.attrs, (g) => rewrite(g, passes, ops, trace)) },
+  );
+  const { nodes, values } = applied(
+    { nodes: inner, values: graph.values, outputs: new Set(graph.outputs), facts: null },
+    [passes],
+    ops,
+    trace,
+  );
   return { ...graph, nodes, values };
 }
 
 /** The same for nodes of which some facts may be known, and whose readers want `wanted`. */
-export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] }>(graph: G, wanted: ReadonlySet<ValueId>, passes: readonly Pass[], ops: ReadonlyMap<string, Op>, trace?: Tracer): G {
-  return { ...graph, ...applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts: null }, [passes], ops, trace) };
+export function rewriteNodes<G extends { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[] }>(
+  graph: G,
+  wanted: ReadonlySet<ValueId>,
+  passes: readonly Pass[],
+  ops: ReadonlyMap<string, Op>,
+  trace?: Tracer,
+): G {
+  return {
+    ...graph,
+    ...applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts: null }, [passes], ops, trace),
+  };
 }
 
 /** Nodes of which all shapes are known. */
-export interface Bound { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly facts: Facts }
+export interface Bound {
+  readonly nodes: readonly Node[];
+  readonly values: readonly GraphValue[];
+  readonly facts: Facts;
+}
 
-/** Applies the lists of passes, each until nothing changes; facts of new values are inferred. `log` gets what was done. */
-export function rewriteBound(graph: Bound, wanted: ReadonlySet<ValueId>, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): Bound {
+/**
+ * Applies the lists of passes, each until nothing changes; facts of new values are inferred. `log` gets what was done.
+ */
+export function rewriteBound(
+  graph: Bound,
+  wanted: ReadonlySet<ValueId>,
+  lists: readonly (readonly Pass[])[],
+  ops: ReadonlyMap<string, Op>,
+  trace?: Tracer,
+  log?: Log,
+): Bound {
   const facts = graph.facts.slice();
   const found = applied({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, lists, ops, trace, log);
   if (log) log.end = found;
@@ -94,12 +144,22 @@ interface Rewritten {
 type Renamed = readonly (readonly [reader: Node, other: Node])[];
 
 /**
- * The rewrites of a log made again for the same nodes at other dims: each pass is shown the node that it rewrote, and no other. So all that is done
- * is right at these dims, and nothing is searched for. Nodes and values get the numbers they have in the log. Null where a pass now finds something else.
+ * The rewrites of a log made again for the same nodes at other dims: each pass is shown the node that it rewrote, and
+ * no other. So all that is done is right at these dims, and nothing is searched for. Nodes and values get the numbers
+ * they have in the log. Null where a pass now finds something else.
  */
-export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done, start, end }: Log, ops: ReadonlyMap<string, Op>): Bound | null {
+export function rewriteAgain(
+  graph: Bound,
+  wanted: ReadonlySet<ValueId>,
+  { done, start, end }: Log,
+  ops: ReadonlyMap<string, Op>,
+): Bound | null {
   const facts = graph.facts.slice();
-  const { view, values, leave, apply } = editing({ nodes: graph.nodes, values: graph.values, outputs: wanted, facts }, ops, start);
+  const { view, values, leave, apply } = editing(
+    { nodes: graph.nodes, values: graph.values, outputs: wanted, facts },
+    ops,
+    start,
+  );
   const now = new Map<Node, Node>();
   const here = (n: Node): Node => now.get(n) ?? n;
   for (const entry of done) {
@@ -109,9 +169,20 @@ export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done,
     }
     if (values.length > entry.values) return null;
     values.length = entry.values; // what passes added that found nothing in the end has no readers
-    const was = entry.patch, patch = entry.pass.rewrite(here(entry.at), view);
-    if (patch === null || patch.remove.length !== was.remove.length || patch.remove.some((n, i) => n !== here(was.remove[i]!))) return null;
-    if (patch.add.length !== was.add.length || patch.add.some((n, i) => !sameWires(n, was.add[i]!)) || !samePairs(patch.instead ?? [], was.instead ?? [])) return null;
+    const was = entry.patch;
+    const patch = entry.pass.rewrite(here(entry.at), view);
+    if (
+      patch === null ||
+      patch.remove.length !== was.remove.length ||
+      patch.remove.some((n, i) => n !== here(was.remove[i]!))
+    )
+      return null;
+    if (
+      patch.add.length !== was.add.length ||
+      patch.add.some((n, i) => !sameWires(n, was.add[i]!)) ||
+      !samePairs(patch.instead ?? [], was.instead ?? [])
+    )
+      return null;
     patch.add.forEach((n, i) => now.set(was.add[i]!, n));
     const renamed = apply(patch);
     if (renamed.length !== entry.renamed.length) return null;
@@ -122,10 +193,18 @@ export function rewriteAgain(graph: Bound, wanted: ReadonlySet<ValueId>, { done,
   values.length = end!.values.length;
   return { nodes: end!.nodes.map(here), values, facts };
 }
-const sameWires = (a: Node, b: Node): boolean => a.op === b.op && sameNumbers(a.inputs, b.inputs) && sameNumbers(a.outputs, b.outputs);
-const samePairs = (a: NonNullable<Patch['instead']>, b: NonNullable<Patch['instead']>): boolean => a.length === b.length && a.every((p, i) => sameNumbers(p, b[i]!));
+const sameWires = (a: Node, b: Node): boolean =>
+  a.op === b.op && sameNumbers(a.inputs, b.inputs) && sameNumbers(a.outputs, b.outputs);
+const samePairs = (a: NonNullable<Patch['instead']>, b: NonNullable<Patch['instead']>): boolean =>
+  a.length === b.length && a.every((p, i) => sameNumbers(p, b[i]!));
 
-interface Start { readonly nodes: readonly Node[]; readonly values: readonly GraphValue[]; readonly outputs: ReadonlySet<ValueId>; /** To be filled on; null while dims are free. */ readonly facts: (Fact | undefined)[] | null }
+interface Start {
+  readonly nodes: readonly Node[];
+  readonly values: readonly GraphValue[];
+  readonly outputs: ReadonlySet<ValueId>;
+  /** To be filled on; null while dims are free. */
+  readonly facts: (Fact | undefined)[] | null;
+}
 
 /** A patch makes the graph smaller or its nodes more canonical; the bound stops passes that undo each other. */
 const ROUNDS = 24;
@@ -143,12 +222,16 @@ interface Editing {
 }
 
 /** Of each value, the node that makes it and those that read it. Lists of readers are replaced, never changed. */
-interface Wiring { readonly makers: readonly (Node | undefined)[]; readonly readers: readonly (readonly Node[] | undefined)[] }
+interface Wiring {
+  readonly makers: readonly (Node | undefined)[];
+  readonly readers: readonly (readonly Node[] | undefined)[];
+}
 
 /** A graph while patches are applied to it; `wiring`: as `connect` found it in the same nodes. */
 function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<string, Op>, wiring?: Wiring): Editing {
   const values: GraphValue[] = [...given];
-  let makers = wiring?.makers.slice() ?? [], readers = wiring?.readers.slice() ?? [];
+  let makers = wiring?.makers.slice() ?? [];
+  let readers = wiring?.readers.slice() ?? [];
   const enter = (n: Node): void => {
     for (const v of n.outputs) if (v !== null) makers[v] = n;
     for (const v of readsOf(n)) {
@@ -204,7 +287,13 @@ function editing({ values: given, outputs, facts }: Start, ops: ReadonlyMap<stri
 }
 
 /** Applies lists of passes one after another, each until nothing changes, and drops what no one wants. */
-function applied(start: Start, lists: readonly (readonly Pass[])[], ops: ReadonlyMap<string, Op>, trace?: Tracer, log?: Log): { nodes: readonly Node[]; values: readonly GraphValue[] } {
+function applied(
+  start: Start,
+  lists: readonly (readonly Pass[])[],
+  ops: ReadonlyMap<string, Op>,
+  trace?: Tracer,
+  log?: Log,
+): { nodes: readonly Node[]; values: readonly GraphValue[] } {
   const { view, values, connect, wiring, apply } = editing(start, ops);
   let { nodes } = start;
   /** One look at every node; whether something changed. */
@@ -222,7 +311,9 @@ function applied(start: Start, lists: readonly (readonly Pass[])[], ops: Readonl
     for (const old of nodes) {
       const node = newest(old);
       if (gone.has(node)) continue;
-      let patch: Patch | null = null, by: Pass | undefined, before = 0;
+      let patch: Patch | null = null;
+      let by: Pass | undefined;
+      let before = 0;
       for (const pass of passesOf(node.op)) {
         before = values.length;
         patch = pass.rewrite(node, view);
@@ -234,7 +325,12 @@ function applied(start: Start, lists: readonly (readonly Pass[])[], ops: Readonl
         next.push(node);
         continue;
       }
-      trace?.({ pass: by.name, reason: patch.reason, removed: patch.remove.map((n) => n.name), added: patch.add.map((n) => n.name) });
+      trace?.({
+        pass: by.name,
+        reason: patch.reason,
+        removed: patch.remove.map((n) => n.name),
+        added: patch.add.map((n) => n.name),
+      });
       changed = true;
       for (const n of patch.remove) gone.add(n);
       const others = apply(patch);
@@ -275,12 +371,20 @@ function applied(start: Start, lists: readonly (readonly Pass[])[], ops: Readonl
 }
 const NO_ONE: readonly Node[] = [];
 
-const factOfValue = (v: GraphValue): Fact | undefined => (v.constant ? { dtype: v.constant.dtype, shape: v.constant.shape, constant: v.constant } : undefined);
+const factOfValue = (v: GraphValue): Fact | undefined =>
+  v.constant ? { dtype: v.constant.dtype, shape: v.constant.shape, constant: v.constant } : undefined;
 
 /** The node with `to` in place of `from`, in what its bodies capture too. */
 const reading = (node: Node, from: ValueId, to: ValueId): Node => ({
-  ...node, inputs: node.inputs.map((v) => (v === from ? to : v)),
-  attrs: bodiesOf(node).length === 0 ? node.attrs : mapBodies(node.attrs, (g) => ({ ...g, captures: g.captures.map(([inner, outer]) => [inner, outer === from ? to : outer] as const) })),
+  ...node,
+  inputs: node.inputs.map((v) => (v === from ? to : v)),
+  attrs:
+    bodiesOf(node).length === 0
+      ? node.attrs
+      : mapBodies(node.attrs, (g) => ({
+          ...g,
+          captures: g.captures.map(([inner, outer]) => [inner, outer === from ? to : outer] as const),
+        })),
 });
 
 /** Facts of the outputs of an added node that have none. */
@@ -289,13 +393,31 @@ function learn(node: Node, facts: (Fact | undefined)[], ops: ReadonlyMap<string,
   const op = ops.get(node.op) ?? fail('internal', `a pass made a ${node.op}, which is missing`);
   const inputs = node.inputs.map((v) => (v === null ? null : facts[v]!));
   const fact = (i: number): Fact => inputs[i] ?? fail('internal', `a pass left out input ${i} of ${node.op}`);
-  const call: InferCall = { inputs, attrs: node.attrs, outputs: node.outputs.length, fact, value: (i) => fact(i).constant?.peek() ?? fail('internal', `a pass made a ${node.op} whose input ${i} is no constant`) };
+  const call: InferCall = {
+    inputs,
+    attrs: node.attrs,
+    outputs: node.outputs.length,
+    fact,
+    value: (i) =>
+      fact(i).constant?.peek() ?? fail('internal', `a pass made a ${node.op} whose input ${i} is no constant`),
+  };
   const outs = op.infer!(call);
-  node.outputs.forEach((v, i) => { if (v !== null) facts[v] ??= { dtype: outs[i]!.dtype, shape: outs[i]!.shape }; });
+  node.outputs.forEach((v, i) => {
+    if (v !== null) facts[v] ??= { dtype: outs[i]!.dtype, shape: outs[i]!.shape };
+  });
 }
 
 const mapBodies = (attrs: Node['attrs'], f: (g: Graph) => Graph): Node['attrs'] =>
-  Object.fromEntries(Object.entries(attrs).map(([k, a]): [string, AttrValue] => [k, isGraph(a) ? f(a) : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0]) ? (a as readonly Graph[]).map(f) : a]));
+  Object.fromEntries(
+    Object.entries(attrs).map(([k, a]): [string, AttrValue] => [
+      k,
+      isGraph(a)
+        ? f(a)
+        : Array.isArray(a) && a.length > 0 && typeof a[0] === 'object' && isGraph(a[0])
+          ? (a as readonly Graph[]).map(f)
+          : a,
+    ]),
+  );
 
 /** Topological order that keeps the given order where it can. */
 export function sortNodes(nodes: readonly Node[]): readonly Node[] {
@@ -308,8 +430,13 @@ export function sortNodes(nodes: readonly Node[]): readonly Node[] {
     const stack: Node[] = [root];
     while (stack.length > 0) {
       const n = stack.at(-1)!;
-      if (done.has(n)) { stack.pop(); continue; }
-      const waits = readsOf(n).map((v) => made.get(v)).filter((m): m is Node => m !== undefined && m !== n && !done.has(m));
+      if (done.has(n)) {
+        stack.pop();
+        continue;
+      }
+      const waits = readsOf(n)
+        .map((v) => made.get(v))
+        .filter((m): m is Node => m !== undefined && m !== n && !done.has(m));
       if (waits.length > 0) stack.push(...waits.reverse());
       else {
         stack.pop();

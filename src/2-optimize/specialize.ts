@@ -1,13 +1,24 @@
 /**
- * Binds a graph to concrete inputs: every shape becomes numbers, every value that does not depend on data is computed now, and an
- * If whose condition is known is replaced by its branch. Where a shape depends on data the walk stops along that path, and says
- * which values must be looked at before it can go on.
+ * Binds a graph to concrete inputs: every shape becomes numbers, every value that does not depend on data is computed
+ * now, and an If whose condition is known is replaced by its branch. Where a shape depends on data the walk stops along
+ * that path, and says which values must be looked at before it can go on.
  */
 import { type InferCall, NeedsValue, type Op, type OutFact, refCall } from '../../kernels/define.ts';
 import { parametersOf } from './normalize.ts';
 import { BITS, type DType } from '../core/dtype.ts';
 import { fail, withinEach } from '../core/errors.ts';
-import { constantOf, type Constant, type Fact, type Facts, type Graph, type GraphValue, type Node, readsOf, sameNumbers, type ValueId } from '../core/graph.ts';
+import {
+  constantOf,
+  type Constant,
+  type Fact,
+  type Facts,
+  type Graph,
+  type GraphValue,
+  type Node,
+  readsOf,
+  sameNumbers,
+  type ValueId,
+} from '../core/graph.ts';
 import { isTensor, sizeOf, type Tensor, type Value } from '../core/tensor.ts';
 
 /** Nodes to go through, and what is known of the values they read. Values are appended, never renumbered. */
@@ -28,7 +39,9 @@ export interface Specialized {
   readonly nodes: readonly Node[];
   readonly values: readonly GraphValue[];
   readonly facts: Facts;
-  /** Nodes left for later, in order: dynamic ones, those that wait for a demanded value, and all that follow from them. */
+  /**
+   * Nodes left for later, in order: dynamic ones, those that wait for a demanded value, and all that follow from them.
+   */
   readonly deferred: readonly Node[];
   /** Deferred nodes that the host can run once their inputs are there. */
   readonly dynamic: ReadonlySet<Node>;
@@ -36,14 +49,21 @@ export interface Specialized {
   readonly demands: ReadonlySet<ValueId>;
 }
 
-/** Folding computes at most this many elements a value, unless the value is needed as a shape: bigger results cost more memory than time. */
+/**
+ * Folding computes at most this many elements a value, unless the value is needed as a shape: bigger results cost more
+ * memory than time.
+ */
 const FOLD_LIMIT = 1 << 22;
 
 /**
- * What was last learned of a node, from which facts. Inference and folding are pure, and facts are never changed: the same facts give the
- * same again. So from one token to the next a decoder learns only what follows from the length that grew, and keeps its constants.
+ * What was last learned of a node, from which facts. Inference and folding are pure, and facts are never changed: the
+ * same facts give the same again. So from one token to the next a decoder learns only what follows from the length that
+ * grew, and keeps its constants.
  */
-const LEARNED = new WeakMap<Node, { readonly inputs: readonly (Fact | null)[]; readonly outputs: readonly (Fact | null)[]; readonly folded: boolean }>();
+const LEARNED = new WeakMap<
+  Node,
+  { readonly inputs: readonly (Fact | null)[]; readonly outputs: readonly (Fact | null)[]; readonly folded: boolean }
+>();
 
 export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialized {
   const values = [...work.values];
@@ -58,12 +78,15 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
   const dynamic = new Set<Node>();
   const demands = new Set<ValueId>();
 
-  const defer = (node: Node): void => { deferred.push(node); };
+  const defer = (node: Node): void => {
+    deferred.push(node);
+  };
 
   const visit = (node: Node): void => {
     const op = ops.get(node.op)!;
     const reads = readsOf(node);
-    const isDynamic = typeof op.dynamic === 'function' ? op.dynamic(node.attrs, node.outputs.length) : op.dynamic === true;
+    const isDynamic =
+      typeof op.dynamic === 'function' ? op.dynamic(node.attrs, node.outputs.length) : op.dynamic === true;
 
     if (node.op === 'If') {
       const cond = node.inputs[0]!;
@@ -75,26 +98,36 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
         demands.add(cond);
         return defer(node);
       }
-      if (sizeOf(known.shape) !== 1) fail('shape_mismatch', `the condition of an If has one element, not shape [${known.shape}]`);
-      const body = inlined((known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph), node, values);
+      if (sizeOf(known.shape) !== 1)
+        fail('shape_mismatch', `the condition of an If has one element, not shape [${known.shape}]`);
+      const body = inlined(
+        (known.data as Uint8Array)[0] ? (node.attrs.then_branch as Graph) : (node.attrs.else_branch as Graph),
+        node,
+        values,
+      );
       learnConstants();
       withinEach(body, visit);
       return;
     }
     let opaque = false;
-    for (const v of reads) if (facts[v] === undefined) {
-      if (!work.opaque.has(v)) return defer(node);
-      opaque = true;
-    }
+    for (const v of reads)
+      if (facts[v] === undefined) {
+        if (!work.opaque.has(v)) return defer(node);
+        opaque = true;
+      }
     if (isDynamic || opaque) {
-      checkTypes(op, node.inputs.map((v) => (v === null ? null : facts[v] ?? null)));
+      checkTypes(
+        op,
+        node.inputs.map((v) => (v === null ? null : (facts[v] ?? null))),
+      );
       dynamic.add(node);
       return defer(node);
     }
     const inputs = node.inputs.map((v) => (v === null ? null : facts[v]!));
     const last = LEARNED.get(node);
     if (last !== undefined && sameItems(last.inputs, inputs)) {
-      for (let i = 0; i < node.outputs.length; i++) if (node.outputs[i] !== null) facts[node.outputs[i]!] = last.outputs[i]!;
+      for (let i = 0; i < node.outputs.length; i++)
+        if (node.outputs[i] !== null) facts[node.outputs[i]!] = last.outputs[i]!;
       if (!last.folded) planned.push(node);
       return;
     }
@@ -115,22 +148,36 @@ export function specialize(work: Work, ops: ReadonlyMap<string, Op>): Specialize
     });
     const folded = !op.random && foldable(op, inputs, outs) ? fold(op, node, inputs) : null;
     if (folded !== null) for (const [i, t] of folded.entries()) if (outputs[i] && t) outputs[i] = factOf(constantOf(t));
-    if (last !== undefined) for (const [i, f] of outputs.entries()) if (f && last.outputs[i] && alike(f, last.outputs[i])) outputs[i] = last.outputs[i];
-    node.outputs.forEach((v, i) => { if (v !== null) facts[v] = outputs[i]!; });
+    if (last !== undefined)
+      for (const [i, f] of outputs.entries())
+        if (f && last.outputs[i] && alike(f, last.outputs[i])) outputs[i] = last.outputs[i];
+    node.outputs.forEach((v, i) => {
+      if (v !== null) facts[v] = outputs[i]!;
+    });
     LEARNED.set(node, { inputs, outputs, folded: folded !== null });
     if (folded !== null) return;
     planned.push(node);
   };
   withinEach(work.nodes, visit);
 
-  return { nodes: reachable(planned, deferred, work.outputs, demands, values.length), values, facts, deferred, dynamic, demands };
+  return {
+    nodes: reachable(planned, deferred, work.outputs, demands, values.length),
+    values,
+    facts,
+    deferred,
+    dynamic,
+    demands,
+  };
 }
 
 export function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly OutFact[] {
   if (op.infer === undefined) fail('internal', `${op.op} has no shape inference and is not dynamic`);
   const fact = (i: number): Fact => inputs[i] ?? fail('input_missing', `input ${i} of ${op.op} is required`);
   const call: InferCall = {
-    inputs, attrs: node.attrs, outputs: node.outputs.length, fact,
+    inputs,
+    attrs: node.attrs,
+    outputs: node.outputs.length,
+    fact,
     value: (i) => {
       const t = fact(i).constant?.peek();
       if (!t) throw new NeedsValue(i);
@@ -141,12 +188,27 @@ export function inferNode(op: Op, node: Node, inputs: readonly (Fact | null)[]):
 }
 
 function foldable(op: Op, inputs: readonly (Fact | null)[], outs: readonly OutFact[]): boolean {
-  return (op.shapeOnly || inputs.every((f) => f === null || (f.constant?.peek() ?? null) !== null)) && outs.every((o) => sizeOf(o.shape) <= FOLD_LIMIT);
+  return (
+    (op.shapeOnly || inputs.every((f) => f === null || (f.constant?.peek() ?? null) !== null)) &&
+    outs.every((o) => sizeOf(o.shape) <= FOLD_LIMIT)
+  );
 }
 
 /** The node's outputs computed by its reference; null where the reference is asynchronous or yields no tensors. */
 function fold(op: Op, node: Node, inputs: readonly (Fact | null)[]): readonly (Tensor | null)[] | null {
-  const result = op.reference(refCall(inputs.map((f) => (f === null ? null : op.shapeOnly ? { dtype: f.dtype, shape: f.shape, data: [] } as unknown as Tensor : f.constant!.peek())), node.attrs, node.outputs.length));
+  const result = op.reference(
+    refCall(
+      inputs.map((f) =>
+        f === null
+          ? null
+          : op.shapeOnly
+            ? ({ dtype: f.dtype, shape: f.shape, data: [] } as unknown as Tensor)
+            : f.constant!.peek(),
+      ),
+      node.attrs,
+      node.outputs.length,
+    ),
+  );
   if (result instanceof Promise) {
     result.catch(() => undefined);
     return null;
@@ -182,10 +244,13 @@ function checkSize(out: OutFact): void {
     if (!Number.isInteger(d) || d < 0) fail('shape_mismatch', `inferred shape [${out.shape}] is not a shape`);
     n *= d;
   }
-  if ((n * Math.max(1, BITS[out.dtype])) / 8 > 2 ** 40) fail('model_too_large', `a value of shape [${out.shape}] and type ${out.dtype} does not fit any memory`);
+  if ((n * Math.max(1, BITS[out.dtype])) / 8 > 2 ** 40)
+    fail('model_too_large', `a value of shape [${out.shape}] and type ${out.dtype} does not fit any memory`);
 }
 
-/** Input dtypes against the operator's type parameters: each bound once, then the same everywhere. @throws type_mismatch */
+/**
+ * Input dtypes against the operator's type parameters: each bound once, then the same everywhere. @throws type_mismatch
+ */
 export function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
   const parameters = parametersOf(op.inputs);
   const bound = new Map<string, DType>();
@@ -194,20 +259,41 @@ export function checkTypes(op: Op, inputs: readonly (Fact | null)[]): void {
     if (fact === null || p === undefined || p.type === 'any') return;
     const allowed = op.types[p.type];
     if (allowed === undefined) {
-      if (fact.dtype !== p.type) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be ${p.type}`);
+      if (fact.dtype !== p.type)
+        fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be ${p.type}`);
       return;
     }
-    if (!allowed.includes(fact.dtype)) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be one of ${allowed.join(', ')}`);
+    if (!allowed.includes(fact.dtype))
+      fail(
+        'type_mismatch',
+        `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}; it must be one of ${allowed.join(', ')}`,
+      );
     const first = bound.get(p.type);
-    if (first !== undefined && first !== fact.dtype) fail('type_mismatch', `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}, but another input of the same type ${p.type} is ${first}`);
+    if (first !== undefined && first !== fact.dtype)
+      fail(
+        'type_mismatch',
+        `input ${i} (${p.name}) of ${op.op} is ${fact.dtype}, but another input of the same type ${p.type} is ${first}`,
+      );
     bound.set(p.type, fact.dtype);
   });
 }
 
-/** Branches as they were inlined last: where values are as many as then, the nodes are the same, so that what was learned of them is known. */
-const INLINED = new WeakMap<Node, { readonly body: Graph; readonly from: number; readonly nodes: readonly Node[]; readonly added: readonly GraphValue[] }>();
+/**
+ * Branches as they were inlined last: where values are as many as then, the nodes are the same, so that what was
+ * learned of them is known.
+ */
+const INLINED = new WeakMap<
+  Node,
+  {
+    readonly body: Graph;
+    readonly from: number;
+    readonly nodes: readonly Node[];
+    readonly added: readonly GraphValue[];
+  }
+>();
 function inlined(body: Graph, node: Node, values: GraphValue[]): readonly Node[] {
-  const last = INLINED.get(node), from = values.length;
+  const last = INLINED.get(node);
+  const from = values.length;
   if (last?.body === body && last.from === from) {
     values.push(...last.added);
     return last.nodes;
@@ -222,34 +308,66 @@ function inline(body: Graph, node: Node, values: GraphValue[]): Node[] {
   const outer = new Map<ValueId, ValueId>(body.captures);
   const toOuter = (v: ValueId): ValueId => {
     let id = outer.get(v);
-    if (id === undefined) outer.set(v, (id = values.push({ ...body.values[v]!, name: `${node.name}/${body.values[v]!.name}` }) - 1));
+    if (id === undefined)
+      outer.set(v, (id = values.push({ ...body.values[v]!, name: `${node.name}/${body.values[v]!.name}` }) - 1));
     return id;
   };
-  // A body output made by one of its nodes is renamed to the If's; one that is a capture or a constant is copied by Identity.
+  // A body output made by one of its nodes is renamed to the If's; one that is a capture or a constant is copied by
+  // Identity.
   const madeInside = new Set(body.nodes.flatMap((n) => n.outputs));
   const copies: Node[] = [];
-  if (body.outputs.length < node.outputs.length) fail('model_malformed', `a branch has ${body.outputs.length} outputs, the If ${node.outputs.length}`);
+  if (body.outputs.length < node.outputs.length)
+    fail('model_malformed', `a branch has ${body.outputs.length} outputs, the If ${node.outputs.length}`);
   body.outputs.forEach((v, i) => {
     const to = node.outputs[i] ?? null;
     if (to === null) return;
     if (madeInside.has(v) && !outer.has(v)) outer.set(v, to);
-    else copies.push({ op: 'Identity', name: `${node.name}/output${i}`, inputs: [v], outputs: [to], attrs: {}, opset: node.opset });
+    else
+      copies.push({
+        op: 'Identity',
+        name: `${node.name}/output${i}`,
+        inputs: [v],
+        outputs: [to],
+        attrs: {},
+        opset: node.opset,
+      });
   });
-  const rename = (g: Graph): Graph => ({ ...g, captures: g.captures.map(([inner, v]) => [inner, toOuter(v)] as const) });
+  const rename = (g: Graph): Graph => ({
+    ...g,
+    captures: g.captures.map(([inner, v]) => [inner, toOuter(v)] as const),
+  });
   const renameAttr = (a: Node['attrs'][string]): Node['attrs'][string] =>
-    typeof a !== 'object' ? a : 'nodes' in a ? rename(a) : Array.isArray(a) && typeof a[0] === 'object' && 'nodes' in a[0] ? (a as readonly Graph[]).map(rename) : a;
+    typeof a !== 'object'
+      ? a
+      : 'nodes' in a
+        ? rename(a)
+        : Array.isArray(a) && typeof a[0] === 'object' && 'nodes' in a[0]
+          ? (a as readonly Graph[]).map(rename)
+          : a;
   return [
-    ...body.nodes.map((n): Node => ({
-      ...n, name: `${node.name}/${n.name}`, inputs: n.inputs.map((v) => (v === null ? null : toOuter(v))), outputs: n.outputs.map((v) => (v === null ? null : toOuter(v))),
-      attrs: Object.fromEntries(Object.entries(n.attrs).map(([k, a]) => [k, renameAttr(a)])),
-    })),
+    ...body.nodes.map(
+      (n): Node => ({
+        ...n,
+        name: `${node.name}/${n.name}`,
+        inputs: n.inputs.map((v) => (v === null ? null : toOuter(v))),
+        outputs: n.outputs.map((v) => (v === null ? null : toOuter(v))),
+        attrs: Object.fromEntries(Object.entries(n.attrs).map(([k, a]) => [k, renameAttr(a)])),
+      }),
+    ),
     ...copies.map((n): Node => ({ ...n, inputs: n.inputs.map((v) => toOuter(v!)) })),
   ];
 }
 
 /** Planned nodes whose results someone still wants, in order. */
-function reachable(planned: readonly Node[], deferred: readonly Node[], outputs: readonly ValueId[], demands: ReadonlySet<ValueId>, values: number): Node[] {
-  const wanted = new Uint8Array(values), live: Node[] = [];
+function reachable(
+  planned: readonly Node[],
+  deferred: readonly Node[],
+  outputs: readonly ValueId[],
+  demands: ReadonlySet<ValueId>,
+  values: number,
+): Node[] {
+  const wanted = new Uint8Array(values);
+  const live: Node[] = [];
   for (const v of outputs) wanted[v] = 1;
   for (const v of demands) wanted[v] = 1;
   for (const node of deferred) for (const v of readsOf(node)) wanted[v] = 1;

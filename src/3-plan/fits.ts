@@ -1,7 +1,10 @@
 import type { Caps, Plan } from '../core/plan.ts';
 
 /** Whether a machine has room for a plan; `why` says what is too large for it. */
-export interface Fit { readonly fits: boolean; readonly why: readonly string[] }
+export interface Fit {
+  readonly fits: boolean;
+  readonly why: readonly string[];
+}
 
 const GIB_4 = 2 ** 32;
 
@@ -9,10 +12,17 @@ const GIB_4 = 2 ** 32;
 export function fitOf(plan: Plan, caps: Caps, memory?: number): Fit {
   const weights = plan.weights.reduce((n, w) => n + w.bytes, 0);
   const why: string[] = [];
-  const most = (what: string, bytes: number, limit: number, of: string): void => { if (bytes > limit) why.push(`${what} of ${bytes} bytes; ${of} is ${limit}`); };
+  const most = (what: string, bytes: number, limit: number, of: string): void => {
+    if (bytes > limit) why.push(`${what} of ${bytes} bytes; ${of} is ${limit}`);
+  };
   if (caps.kind === 'webgpu') {
     const { maxBufferSize, maxStorageBufferBindingSize } = caps.limits;
-    most('a weight', plan.weights.reduce((n, w) => Math.max(n, w.bytes), 0), Math.min(maxBufferSize, maxStorageBufferBindingSize), 'the most that can be bound');
+    most(
+      'a weight',
+      plan.weights.reduce((n, w) => Math.max(n, w.bytes), 0),
+      Math.min(maxBufferSize, maxStorageBufferBindingSize),
+      'the most that can be bound',
+    );
     most('a slab of activations', Math.max(0, ...plan.slabs), maxBufferSize, 'the largest buffer');
   }
   if (caps.kind === 'wasm') most('weights and activations', weights + plan.peakBytes, GIB_4, 'the largest WASM memory');

@@ -5,7 +5,21 @@ import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail, withinEach } from '../core/errors.ts';
 import type { Constant, Fact, Facts, Node, ValueId } from '../core/graph.ts';
-import type { Argument, Caps, GpuCaps, Home, HostStep, Pack, Plan, PlannedShader, PlannedValue, Step, WasmCaps, WasmCode, Weight } from '../core/plan.ts';
+import type {
+  Argument,
+  Caps,
+  GpuCaps,
+  Home,
+  HostStep,
+  Pack,
+  Plan,
+  PlannedShader,
+  PlannedValue,
+  Step,
+  WasmCaps,
+  WasmCode,
+  Weight,
+} from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { sameCall, sameText, watching } from './alike.ts';
 import { type Chosen, chosenForGpu, chosenForWasm, type Tuning } from './choose.ts';
@@ -31,39 +45,93 @@ export interface PlanRequest {
   readonly memory?: PlanMemory;
 }
 export interface PlanMemory {
-  /** By the first output of a node: how it was last placed. A call that says the same as then is not asked about again, and a shader that is put together alike is the same. */
+  /**
+   * By the first output of a node: how it was last placed. A call that says the same as then is not asked about again,
+   * and a shader that is put together alike is the same.
+   */
   readonly made: Map<ValueId, Made>;
   /** What steps did with memory, and how long blocks lived. */
   lives?: { readonly accesses: readonly Access[]; readonly kept: string; readonly found: Lifetimes };
   /** Where blocks went, and where they went when all that can share slabs did. */
   layout?: MemoryPlan;
   tight?: MemoryPlan;
-  /** Of all plans of a graph, at dims of any class: whether the last one's steps shared slabs. What they do else takes other shaders. */
+  /**
+   * Of all plans of a graph, at dims of any class: whether the last one's steps shared slabs. What they do else takes
+   * other shaders.
+   */
   readonly habit: { shares?: boolean };
 }
-interface Made { readonly call: Call; readonly gpu?: Chosen<GpuKernel, Launch> | undefined; readonly wasm?: Chosen<WasmKernel, WasmLaunch> | undefined; readonly shaders: PlannedShader[] }
+interface Made {
+  readonly call: Call;
+  readonly gpu?: Chosen<GpuKernel, Launch> | undefined;
+  readonly wasm?: Chosen<WasmKernel, WasmLaunch> | undefined;
+  readonly shaders: PlannedShader[];
+}
 
 /** A plan, and the constants that it refers to by number. */
-export interface Planned { readonly plan: Plan; readonly constants: readonly Constant[] }
+export interface Planned {
+  readonly plan: Plan;
+  readonly constants: readonly Constant[];
+}
 
 /** Types that have a form in GPU memory; the others stay on the host. */
 const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>([
-  'float32', 'float16', 'bfloat16', 'int32', 'uint32', 'int64', 'uint64', 'int16', 'uint16', 'int8', 'uint8', 'bool',
-  'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float8e8m0', 'float4e2m1', 'int4', 'uint4', 'int2', 'uint2',
+  'float32',
+  'float16',
+  'bfloat16',
+  'int32',
+  'uint32',
+  'int64',
+  'uint64',
+  'int16',
+  'uint16',
+  'int8',
+  'uint8',
+  'bool',
+  'float8e4m3fn',
+  'float8e4m3fnuz',
+  'float8e5m2',
+  'float8e5m2fnuz',
+  'float8e8m0',
+  'float4e2m1',
+  'int4',
+  'uint4',
+  'int2',
+  'uint2',
 ]);
 const isWhole = ({ dtype }: Fact): boolean => WHOLE.has(dtype);
-const WHOLE: ReadonlySet<DType> = new Set<DType>(['bool', 'int2', 'int4', 'int8', 'int16', 'int32', 'int64', 'uint2', 'uint4', 'uint8', 'uint16', 'uint32', 'uint64']);
+const WHOLE: ReadonlySet<DType> = new Set<DType>([
+  'bool',
+  'int2',
+  'int4',
+  'int8',
+  'int16',
+  'int32',
+  'int64',
+  'uint2',
+  'uint4',
+  'uint8',
+  'uint16',
+  'uint32',
+  'uint64',
+]);
 /** Integer results this small, made of values that are on the host, stay there: they are shapes and indices. */
 const SHAPE_ELEMENTS = 4096;
 
 /**
- * Orders the work of one graph at fixed dims: places each node, picks its kernel, and lays out memory. Pure; touches no device.
+ * Orders the work of one graph at fixed dims: places each node, picks its kernel, and lays out memory. Pure; touches no
+ * device.
  */
 export function makePlan(request: PlanRequest, ops: ReadonlyMap<string, Op>): Planned {
   return new Draft(request, ops).finish();
 }
 
-interface DraftValue { name: string; dtype: DType; shape: readonly number[]; home: Home }
+interface DraftValue {
+  name: string;
+  dtype: DType;
+  shape: readonly number[];
+  home: Home;
+}
 
 /** The plan while it is being written. Lives only inside `makePlan`. */
 class Draft {
@@ -114,7 +182,11 @@ class Draft {
   }
 
   fact(v: ValueId): Fact {
-    return this.request.facts[v] ?? this.between.get(v)?.fact ?? fail('internal', `value ${this.request.nameOf(v)} has no fact`);
+    return (
+      this.request.facts[v] ??
+      this.between.get(v)?.fact ??
+      fail('internal', `value ${this.request.nameOf(v)} has no fact`)
+    );
   }
   nameOf(v: ValueId): string {
     return this.between.get(v)?.name ?? this.request.nameOf(v);
@@ -128,7 +200,10 @@ class Draft {
     this.accesses.push(access);
   }
   hasDeviceForm(fact: Fact): boolean {
-    return this.request.caps.kind === 'webgpu' ? GPU_DTYPES.has(fact.dtype) && bytesOf(fact.dtype, sizeOf(fact.shape)) <= this.request.caps.limits.maxStorageBufferBindingSize : fact.dtype !== 'string';
+    return this.request.caps.kind === 'webgpu'
+      ? GPU_DTYPES.has(fact.dtype) &&
+          bytesOf(fact.dtype, sizeOf(fact.shape)) <= this.request.caps.limits.maxStorageBufferBindingSize
+      : fact.dtype !== 'string';
   }
 
   // ── where values are ──
@@ -144,7 +219,7 @@ class Draft {
   }
   weight(c: Constant, pack?: Pack): number {
     const constant = this.constant(c);
-    const known = this.weightsOf[constant] ??= [];
+    const known = (this.weightsOf[constant] ??= []);
     for (const n of known) if (samePack(this.weights[n]!.pack, pack)) return n;
     const n = this.weights.push({ constant, bytes: pack?.bytes ?? byteLength(c), ...(pack ? { pack } : {}) }) - 1;
     known.push(n);
@@ -158,7 +233,8 @@ class Draft {
     if (constant !== undefined) value = this.addValue(v, { in: 'constant', constant: this.constant(constant) });
     else if (base !== undefined) value = this.addValue(v, { in: 'view', of: this.host(base) });
     else {
-      const from = this.onDevice.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
+      const from =
+        this.onDevice.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
       value = this.addValue(v, { in: 'host' });
       this.addStep({ run: 'download', from, to: value }, { reads: [this.root(from)], writes: [] });
     }
@@ -210,29 +286,45 @@ class Draft {
     if (caps.kind === 'reference') return this.runOnHost(node, undefined);
     const call = callOf(node, (v) => this.fact(v));
     if (this.isShapeWork(node)) return this.runOnHost(node, 'shape');
-    const odd = this.oddOf(call.inputs) ?? this.oddOf(call.outputs) ?? (call.epilogue && this.oddOf(call.epilogue.operands));
+    const odd =
+      this.oddOf(call.inputs) ?? this.oddOf(call.outputs) ?? (call.epilogue && this.oddOf(call.epilogue.operands));
     if (odd != null) return this.runOnHost(node, this.formless(node, odd));
     if (call.outputs.every((f) => f === null || sizeOf(f.shape) === 0)) return this.makeEmpty(node);
-    const id = node.outputs.find((v) => v !== null)!, last = this.request.memory?.made.get(id);
+    const id = node.outputs.find((v) => v !== null)!;
+    const last = this.request.memory?.made.get(id);
     const known = last && sameCall(last.call, call) ? last : undefined;
     const made: Made = known ?? { call, shaders: last?.shaders ?? [], ...this.chosen(op, call) };
     if (known === undefined) this.request.memory?.made.set(id, made);
     if (made.gpu) return this.dispatch(node, made.gpu, call, made.shaders, last?.gpu?.launches);
     if (made.wasm) return this.callWasm(node, made.wasm, call);
     if (call.epilogue !== undefined) return this.placeApart(node);
-    this.runOnHost(node, (caps.kind === 'webgpu' ? op.webgpu : op.wasm) === undefined ? `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel` : `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel for these types or attributes`);
+    this.runOnHost(
+      node,
+      (caps.kind === 'webgpu' ? op.webgpu : op.wasm) === undefined
+        ? `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel`
+        : `no ${caps.kind === 'webgpu' ? 'WebGPU' : 'WASM'} kernel for these types or attributes`,
+    );
   }
   /** The first that has no form on the device. */
   oddOf(facts: readonly (Fact | null)[]): Fact | null {
     for (const f of facts) if (f !== null && !this.hasDeviceForm(f)) return f;
     return null;
   }
-  /** The kernel of a call and its launches: those of an earlier call like it, unless they depend on what its constants hold. */
+  /**
+   * The kernel of a call and its launches: those of an earlier call like it, unless they depend on what its constants
+   * hold.
+   */
   chosen(op: Op, call: Call): Pick<Made, 'gpu' | 'wasm'> {
-    const { caps } = this.request, key = `${op.op} ${call.outputs[0] ? sizeOf(call.outputs[0].shape) : 0}`, others = this.seen.get(key) ?? [];
+    const { caps } = this.request;
+    const key = `${op.op} ${call.outputs[0] ? sizeOf(call.outputs[0].shape) : 0}`;
+    const others = this.seen.get(key) ?? [];
     const same = others.find((o) => sameCall(o.call, call, true));
     if (same) return same.chosen;
-    const { chosen, looked } = watching(call, (c) => (caps.kind === 'webgpu' ? { gpu: chosenForGpu(op, c, caps, this.request.tuning?.(op.op, c, caps) ?? null) } : { wasm: chosenForWasm(op, c, caps as WasmCaps) }));
+    const { chosen, looked } = watching(call, (c) =>
+      caps.kind === 'webgpu'
+        ? { gpu: chosenForGpu(op, c, caps, this.request.tuning?.(op.op, c, caps) ?? null) }
+        : { wasm: chosenForWasm(op, c, caps as WasmCaps) },
+    );
     if (!looked) this.seen.set(key, [...others, { call, chosen }]);
     return chosen;
   }
@@ -252,14 +344,29 @@ class Draft {
     const middle = -1 - this.between.size;
     this.between.set(middle, { name: `${node.name}.before`, fact: { dtype, shape } });
     this.place({ ...node, attrs, inputs: node.inputs.slice(0, operandsFrom as number), outputs: [middle] });
-    this.place({ ...node, op: 'sardonyx.Map', attrs: { expr: epilogue!, dtype, shape, label: (label as readonly string[]).slice(1) }, inputs: [middle, ...node.inputs.slice(operandsFrom as number)], outputs: [y] });
+    this.place({
+      ...node,
+      op: 'sardonyx.Map',
+      attrs: { expr: epilogue!, dtype, shape, label: (label as readonly string[]).slice(1) },
+      inputs: [middle, ...node.inputs.slice(operandsFrom as number)],
+      outputs: [y],
+    });
   }
 
   /** Small integer arithmetic on values that the host has anyway. */
   isShapeWork(node: Node): boolean {
     if (!node.outputs.some((v) => v !== null && isWhole(this.fact(v)))) return false;
-    const here = (v: ValueId | null): boolean => v === null || this.fact(v).constant !== undefined || (!this.onDevice.has(v) && this.onHost.has(v) && this.viewOf.get(v) === undefined);
-    return node.inputs.every(here) && node.inputs.some((v) => v !== null) && [...node.inputs, ...node.outputs].every((v) => v === null || (isWhole(this.fact(v)) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS));
+    const here = (v: ValueId | null): boolean =>
+      v === null ||
+      this.fact(v).constant !== undefined ||
+      (!this.onDevice.has(v) && this.onHost.has(v) && this.viewOf.get(v) === undefined);
+    return (
+      node.inputs.every(here) &&
+      node.inputs.some((v) => v !== null) &&
+      [...node.inputs, ...node.outputs].every(
+        (v) => v === null || (isWhole(this.fact(v)) && sizeOf(this.fact(v).shape) <= SHAPE_ELEMENTS),
+      )
+    );
   }
 
   /** Outputs without elements need memory but no work. */
@@ -273,16 +380,30 @@ class Draft {
   runOnHost(node: Node, why: string | undefined): void {
     const inputs = node.inputs.map((v) => (v === null ? null : this.host(v)));
     const outputs = node.outputs.map((v) => (v === null ? null : this.addValue(v, { in: 'host' })));
-    node.outputs.forEach((v, i) => { if (v !== null) this.onHost.set(v, outputs[i]!); });
-    const step: HostStep = { run: 'host', node: node.name, op: node.op, inputs, outputs, attrs: node.attrs, ...(why === undefined ? {} : { why }) };
+    node.outputs.forEach((v, i) => {
+      if (v !== null) this.onHost.set(v, outputs[i]!);
+    });
+    const step: HostStep = {
+      run: 'host',
+      node: node.name,
+      op: node.op,
+      inputs,
+      outputs,
+      attrs: node.attrs,
+      ...(why === undefined ? {} : { why }),
+    };
     this.addStep(step, { reads: [], writes: [] });
   }
 
   /** The plan values of a call's device memory, outputs new. */
-  bindings(node: Node, scratch: readonly number[]): { inputs: (number | null)[]; outputs: (number | null)[]; operands: number[]; scratch: number[] } {
+  bindings(
+    node: Node,
+    scratch: readonly number[],
+  ): { inputs: (number | null)[]; outputs: (number | null)[]; operands: number[]; scratch: number[] } {
     const from = typeof node.attrs.operandsFrom === 'number' ? node.attrs.operandsFrom : node.inputs.length;
     // Constants are bound by reference (they may be packed), so they are not placed here.
-    const read = (v: ValueId | null): number | null => (v === null || this.fact(v).constant !== undefined ? null : this.device(v));
+    const read = (v: ValueId | null): number | null =>
+      v === null || this.fact(v).constant !== undefined ? null : this.device(v);
     const inputs = node.inputs.slice(0, from).map(read);
     const operands = node.inputs.slice(from).map((v) => read(v) ?? -1);
     const outputs = node.outputs.map((v) => {
@@ -292,15 +413,27 @@ class Draft {
       return value;
     });
     const temporaries = scratch.map((bytes, i) => {
-      const value = this.values.push({ name: `${node.name}.scratch${i}`, dtype: 'uint8', shape: [bytes], home: { in: 'slab', slab: -1, offset: 0 } }) - 1;
+      const value =
+        this.values.push({
+          name: `${node.name}.scratch${i}`,
+          dtype: 'uint8',
+          shape: [bytes],
+          home: { in: 'slab', slab: -1, offset: 0 },
+        }) - 1;
       return value;
     });
     return { inputs, outputs, operands, scratch: temporaries };
   }
 
-  resolve(ref: Exclude<Ref, { fault: true }>, node: Node, bound: ReturnType<Draft['bindings']>): { value: number } | { weight: number } {
-    if ('output' in ref) return { value: bound.outputs[ref.output] ?? fail('internal', `output ${ref.output} is bound but not wanted`) };
-    if ('scratch' in ref) return { value: bound.scratch[ref.scratch] ?? fail('internal', `scratch ${ref.scratch} was not asked for`) };
+  resolve(
+    ref: Exclude<Ref, { fault: true }>,
+    node: Node,
+    bound: ReturnType<Draft['bindings']>,
+  ): { value: number } | { weight: number } {
+    if ('output' in ref)
+      return { value: bound.outputs[ref.output] ?? fail('internal', `output ${ref.output} is bound but not wanted`) };
+    if ('scratch' in ref)
+      return { value: bound.scratch[ref.scratch] ?? fail('internal', `scratch ${ref.scratch} was not asked for`) };
     const from = typeof node.attrs.operandsFrom === 'number' ? node.attrs.operandsFrom : node.inputs.length;
     const v = 'operand' in ref ? node.inputs[from + ref.operand] : node.inputs[ref.input];
     if (v === null || v === undefined) fail('internal', `a kernel of ${node.op} binds an input that is left out`);
@@ -312,24 +445,55 @@ class Draft {
   }
 
   /** `shaders` are those of the launches `last`, if there were any; they become those of these. */
-  dispatch(node: Node, { kernel, scratch, launches }: Chosen<GpuKernel, Launch>, call: Call, shaders: PlannedShader[], last: readonly Launch[] = []): void {
+  dispatch(
+    node: Node,
+    { kernel, scratch, launches }: Chosen<GpuKernel, Launch>,
+    call: Call,
+    shaders: PlannedShader[],
+    last: readonly Launch[] = [],
+  ): void {
     const caps = this.request.caps as GpuCaps;
     this.request.placed?.(node, call);
     const bound = this.bindings(node, scratch);
     const steps = launches.map((launch, i): { step: Step; reads: number[]; writes: number[] } => {
       const refs = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)];
-      const places = refs.map((r): Place => ('fault' in r ? { fault: this.faults.push(`node ${node.name} (${node.op})`) - 1 } : this.resolve(r, node, bound)));
+      const places = refs.map(
+        (r): Place =>
+          'fault' in r
+            ? { fault: this.faults.push(`node ${node.name} (${node.op})`) - 1 }
+            : this.resolve(r, node, bound),
+      );
       const shader = last[i] && sameText(last[i], launch) ? shaders[i]! : (shaders[i] = assembled(launch, caps.f16));
       const n = this.shader(shader);
       const { bind, uniforms } = arrange(shader.layout, places, launch);
-      if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension)) fail('device_limit', `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`);
+      if (launch.workgroups.some((w) => w > caps.limits.maxComputeWorkgroupsPerDimension))
+        fail(
+          'device_limit',
+          `${kernel.name} needs ${launch.workgroups.join('×')} workgroups; the device allows ${caps.limits.maxComputeWorkgroupsPerDimension} a dimension`,
+        );
       const at: [reads: number[], writes: number[]] = [[], []];
       places.forEach((p, i) => {
         if (!('value' in p)) return;
-        const root = this.root(p.value), list = at[launch.module.bindings[i]?.access === 'read_write' ? 1 : 0];
+        const root = this.root(p.value);
+        const list = at[launch.module.bindings[i]?.access === 'read_write' ? 1 : 0];
         if (!list.includes(root)) list.push(root);
       });
-      return { step: { run: 'gpu', node: node.name, op: nameOf(node), kernel: kernel.name, shader: n, params: launch.params ?? {}, bind, ...(launch.copies ? { copies: launch.copies } : {}), uniforms, workgroups: launch.workgroups }, reads: at[0], writes: at[1] };
+      return {
+        step: {
+          run: 'gpu',
+          node: node.name,
+          op: nameOf(node),
+          kernel: kernel.name,
+          shader: n,
+          params: launch.params ?? {},
+          bind,
+          ...(launch.copies ? { copies: launch.copies } : {}),
+          uniforms,
+          workgroups: launch.workgroups,
+        },
+        reads: at[0],
+        writes: at[1],
+      };
     });
     for (const { step, reads, writes } of steps) this.addStep(step, { reads, writes });
   }
@@ -340,22 +504,43 @@ class Draft {
     const bound = this.bindings(node, scratch);
     const outputs = bound.outputs.filter((v): v is number => v !== null);
     for (const launch of launches) {
-      const args = launch.args.map((a): Argument => (typeof a === 'number' ? a : 'f32' in a ? a.f32 : 'fault' in a ? fail('internal', 'WASM kernels return their faults') : this.resolve(a, node, bound)));
+      const args = launch.args.map(
+        (a): Argument =>
+          typeof a === 'number'
+            ? a
+            : 'f32' in a
+              ? a.f32
+              : 'fault' in a
+                ? fail('internal', 'WASM kernels return their faults')
+                : this.resolve(a, node, bound),
+      );
       const key = keyOf(launch);
       let n = this.moduleOf.get(key);
-      if (n === undefined) this.moduleOf.set(key, (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1));
+      if (n === undefined)
+        this.moduleOf.set(
+          key,
+          (n = this.modules.push({ name: launch.emit.name, bytes: emitted(key, launch, caps) }) - 1),
+        );
       const reads: number[] = [];
-      for (const a of args) if (typeof a === 'object' && 'value' in a) {
-        const root = this.root(a.value);
-        if (!outputs.includes(root)) reads.push(root);
-      }
-      const sharing = launches.length > 1 ? [] : (kernel.inPlace?.(call) ?? []).flatMap(([o, i]): [number, number][] => {
-        const to = bound.outputs[o] ?? null;
-        const from = bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
-        return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
-      });
+      for (const a of args)
+        if (typeof a === 'object' && 'value' in a) {
+          const root = this.root(a.value);
+          if (!outputs.includes(root)) reads.push(root);
+        }
+      const sharing =
+        launches.length > 1
+          ? []
+          : (kernel.inPlace?.(call) ?? []).flatMap(([o, i]): [number, number][] => {
+              const to = bound.outputs[o] ?? null;
+              const from =
+                bound.inputs[i] ?? (i >= bound.inputs.length ? bound.operands[i - bound.inputs.length] : null) ?? null;
+              return to === null || from === null || from < 0 ? [] : [[to, this.root(from)]];
+            });
       const split = caps.threads > 1 && launch.split ? { split: launch.split } : {};
-      this.addStep({ run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args, ...split }, { reads, writes: [...outputs, ...bound.scratch], sharing });
+      this.addStep(
+        { run: 'wasm', node: node.name, op: nameOf(node), kernel: kernel.name, module: n, args, ...split },
+        { reads, writes: [...outputs, ...bound.scratch], sharing },
+      );
     }
   }
 
@@ -368,13 +553,25 @@ class Draft {
     const kept = new Set(outputs.map((v) => this.root(v)).filter(inSlab));
     const accesses: Access[] = [{ reads: [], writes: this.inputs.filter(inSlab) }];
     for (const a of this.accesses) accesses.push(a.reads.every(inSlab) ? a : { ...a, reads: a.reads.filter(inSlab) });
-    const memory: PlanMemory = request.memory ?? { made: new Map(), habit: {} }, gpu = request.caps.kind === 'webgpu', { tight, layout: before, lives, habit } = memory;
-    const again = lives && String([...kept]) === lives.kept && sameAccesses(accesses, lives.accesses) ? lifetimesAgain(lives.found, bytes) : null, found = again ?? lifetimes(accesses, bytes, kept);
+    const memory: PlanMemory = request.memory ?? { made: new Map(), habit: {} };
+    const gpu = request.caps.kind === 'webgpu';
+    const { tight, layout: before, lives, habit } = memory;
+    const again =
+      lives && String([...kept]) === lives.kept && sameAccesses(accesses, lives.accesses)
+        ? lifetimesAgain(lives.found, bytes)
+        : null;
+    const found = again ?? lifetimes(accesses, bytes, kept);
     const { blocks, conflicts, blockOf } = found;
     const blockAt = (v: number): number | undefined => blockOf.get(this.root(v));
     const pack = (pairs: Lifetimes['conflicts'], like?: MemoryPlan): MemoryPlan =>
-      planSlabs(blocks, pairs, { alignment: 256, maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity, ...(like ? { like } : {}) });
-    let layout = memory.layout = gpu ? pack(conflicts, before) : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) });
+      planSlabs(blocks, pairs, {
+        alignment: 256,
+        maxSlabBytes: request.caps.kind === 'webgpu' ? request.caps.limits.maxBufferSize : Infinity,
+        ...(like ? { like } : {}),
+      });
+    let layout = (memory.layout = gpu
+      ? pack(conflicts, before)
+      : planHeap(blocks, { alignment: 64, ...(before ? { like: before } : {}) }));
     let steps: readonly Step[] = this.steps;
     // Once slabs are shared they stay so: the shaders are there.
     const used = before ? tight !== undefined : habit.shares;
@@ -394,22 +591,39 @@ class Draft {
       return { ...v, home: { in: 'slab', slab: place?.slab ?? 0, offset: place?.offset ?? 0 } };
     });
     return {
-      format: 1, device: request.caps.kind, model: request.model, values: planned, slabs: layout.slabs.length > 0 ? layout.slabs : [0],
-      ...inUse(steps, this.shaders), modules: this.modules, weights: this.weights, faults: this.faults, after: request.after.map((n) => ({ node: n.name, op: n.op })), inputs: this.inputs, outputs,
-      peakBytes: layout.total, lowerBoundBytes: layout.lowerBound,
+      format: 1,
+      device: request.caps.kind,
+      model: request.model,
+      values: planned,
+      slabs: layout.slabs.length > 0 ? layout.slabs : [0],
+      ...inUse(steps, this.shaders),
+      modules: this.modules,
+      weights: this.weights,
+      faults: this.faults,
+      after: request.after.map((n) => ({ node: n.name, op: n.op })),
+      inputs: this.inputs,
+      outputs,
+      peakBytes: layout.total,
+      lowerBoundBytes: layout.lowerBound,
     };
   }
 }
 
-/** The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user. */
+/**
+ * The shaders that steps use, and the steps with their new numbers: sharing a slab may have left some without a user.
+ */
 function inUse(steps: readonly Step[], shaders: readonly PlannedShader[]): Pick<Plan, 'steps' | 'shaders'> {
   const numbers = new Map<number, number>();
   for (const s of steps) if (s.run === 'gpu' && !numbers.has(s.shader)) numbers.set(s.shader, numbers.size);
   if (numbers.size === shaders.length) return { steps, shaders };
-  return { steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)), shaders: [...numbers.keys()].map((n) => shaders[n]!) };
+  return {
+    steps: steps.map((s) => (s.run === 'gpu' ? { ...s, shader: numbers.get(s.shader)! } : s)),
+    shaders: [...numbers.keys()].map((n) => shaders[n]!),
+  };
 }
 
-const samePack = (a: Pack | undefined, b: Pack | undefined): boolean => a === b || (a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b));
+const samePack = (a: Pack | undefined, b: Pack | undefined): boolean =>
+  a === b || (a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b));
 
 /** What a module is known by: its emitter and all that it looks at. */
 function keyOf(launch: WasmLaunch): string {

@@ -16,18 +16,32 @@ function word(float: boolean, value: number): number {
   return u32[0]!;
 }
 
-interface UniformLayout { readonly name: string; readonly uniforms: readonly { readonly name: string; readonly type: string; readonly offset: number; readonly size: number }[]; readonly uniformBytes: number }
+interface UniformLayout {
+  readonly name: string;
+  readonly uniforms: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly offset: number;
+    readonly size: number;
+  }[];
+  readonly uniformBytes: number;
+}
 
 /** A uniform block as 32-bit words, laid out as the reflected struct says. Arrays are given flat, without padding. */
-export function packUniforms(layout: UniformLayout, values: Readonly<Record<string, number | readonly number[]>>): number[] {
+export function packUniforms(
+  layout: UniformLayout,
+  values: Readonly<Record<string, number | readonly number[]>>,
+): number[] {
   const words = new Array<number>(layout.uniformBytes / 4).fill(0);
   for (const member of layout.uniforms) {
     const value = values[member.name];
     if (value === undefined) fail('internal', `${layout.name}: uniform ${member.name} is not given`);
-    const at = member.offset / 4, float = isFloat(member.type);
+    const at = member.offset / 4;
+    const float = isFloat(member.type);
     if (typeof value === 'number') words[at] = word(float, value);
     else {
-      if (value.length * 4 > member.size) fail('internal', `${layout.name}: uniform ${member.name} holds ${member.size / 4} words, not ${value.length}`);
+      if (value.length * 4 > member.size)
+        fail('internal', `${layout.name}: uniform ${member.name} holds ${member.size / 4} words, not ${value.length}`);
       for (let i = 0; i < value.length; i++) words[at + i] = word(float, value[i]!);
     }
   }

@@ -13,26 +13,37 @@ export const hostHeld = (value: Value): Held => ({ on: 'host', value });
 /** What the runtime needs from those who know operators. */
 export interface HostWork {
   /** Runs a node's reference. */
-  readonly run: (step: HostStep, inputs: readonly (Value | null)[]) => readonly (Value | null)[] | Promise<readonly (Value | null)[]>;
+  readonly run: (
+    step: HostStep,
+    inputs: readonly (Value | null)[],
+  ) => readonly (Value | null)[] | Promise<readonly (Value | null)[]>;
   /** Rearranges a constant for a kernel: into `into`, `pack.bytes` long and aligned to 16, or into new memory. */
   readonly pack: (constant: Tensor, pack: Pack, into?: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>;
 }
 
 /**
- * Is handed every step of a measured run, in order and one at a time. `go` does the step and may be called again; on a GPU it records the
- * step's dispatch into the pass that it is given, and submitting is the probe's work.
+ * Is handed every step of a measured run, in order and one at a time. `go` does the step and may be called again; on a
+ * GPU it records the step's dispatch into the pass that it is given, and submitting is the probe's work.
  */
 export interface Probe {
   readonly host: (step: number, go: () => unknown) => Promise<void>;
   readonly gpu: (step: number, go: (pass: GPUComputePassEncoder) => void) => Promise<void>;
 }
 
-/** Memory of the device, as `Held` has it, that the outputs of a plan are to be made in, where that can be; and what nobody may write. */
-export interface Targets { readonly outputs: readonly (Held | null)[]; readonly kept: readonly Held[] }
+/**
+ * Memory of the device, as `Held` has it, that the outputs of a plan are to be made in, where that can be; and what
+ * nobody may write.
+ */
+export interface Targets {
+  readonly outputs: readonly (Held | null)[];
+  readonly kept: readonly Held[];
+}
 
 /** A plan bound to a device. Running only records and submits; nothing is created after the first run. */
 export interface Executable {
-  /** Results stay valid until the next `run` of the same executable. Each says where it is: in its target, or elsewhere. */
+  /**
+   * Results stay valid until the next `run` of the same executable. Each says where it is: in its target, or elsewhere.
+   */
   run(inputs: readonly Held[], signal?: AbortSignal, probe?: Probe, targets?: Targets): Promise<readonly Held[]>;
   /** Gives its memory back. */
   destroy(): void;
@@ -42,7 +53,10 @@ export interface Executable {
 export interface GpuResults {
   /** A tensor, not filled yet, in a buffer that is the caller's until disposed. @throws device_limit, type_mismatch */
   make(like: { readonly dtype: DType; readonly shape: readonly number[] }): GpuTensor;
-  /** Copies values into tensors, but for those that are there, all as they were before the first was written; gives where `rest` is then. Submitted with the next `read`. */
+  /**
+   * Copies values into tensors, but for those that are there, all as they were before the first was written; gives
+   * where `rest` is then. Submitted with the next `read`.
+   */
   fill(pairs: readonly (readonly [to: GpuTensor, value: Held])[], rest: readonly Held[]): readonly Held[];
 }
 
@@ -53,7 +67,10 @@ export interface GpuTensors {
   /** The tensor as a value of a run. @throws device_lost, input_device */
   take(t: GpuTensor): Held;
   results(): Promise<GpuResults>;
-  /** Bytes copied within the device so far, for feeds that could not be bound and for results that were not made where they are wanted. */
+  /**
+   * Bytes copied within the device so far, for feeds that could not be bound and for results that were not made where
+   * they are wanted.
+   */
   readonly copiedBytes: number;
 }
 

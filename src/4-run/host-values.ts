@@ -32,7 +32,10 @@ export function hostValues(plan: Plan, constants: ReadonlyMap<number, Tensor>, w
       const value = outputs[i];
       if (v === null || value == null) return;
       const { dtype, shape, name } = plan.values[v]!;
-      if (isTensor(value) && (value.dtype !== dtype || value.shape.length !== shape.length || value.shape.some((d, k) => d !== shape[k]))) {
+      if (
+        isTensor(value) &&
+        (value.dtype !== dtype || value.shape.length !== shape.length || value.shape.some((d, k) => d !== shape[k]))
+      ) {
         fail('op_failed', `${name} was planned as ${dtype}[${shape}] and came out as ${value.dtype}[${value.shape}]`);
       }
       values.set(v, value);
@@ -40,11 +43,22 @@ export function hostValues(plan: Plan, constants: ReadonlyMap<number, Tensor>, w
   };
   return {
     get,
-    set: (v, value) => { values.set(v, value); },
+    set: (v, value) => {
+      values.set(v, value);
+    },
     run: (step) => {
-      const place = (e: unknown): never => { throw e instanceof SardonyxError ? e.within(`node ${step.node} (${step.op})`) : new SardonyxError('internal', `${e instanceof Error ? e.message : e}`, [`node ${step.node} (${step.op})`], { cause: e }); };
+      const place = (e: unknown): never => {
+        throw e instanceof SardonyxError
+          ? e.within(`node ${step.node} (${step.op})`)
+          : new SardonyxError('internal', `${e instanceof Error ? e.message : e}`, [`node ${step.node} (${step.op})`], {
+              cause: e,
+            });
+      };
       try {
-        const outputs = work.run(step, step.inputs.map((v) => (v === null ? null : get(v))));
+        const outputs = work.run(
+          step,
+          step.inputs.map((v) => (v === null ? null : get(v))),
+        );
         if (outputs instanceof Promise) return outputs.then((o) => store(step, o)).catch(place);
         store(step, outputs);
       } catch (e) {

@@ -14,7 +14,12 @@ export function referenceBackend(): Backend {
       const values = hostValues(plan, await hostConstants(plan, constants), work);
       return {
         async run(inputs, signal, probe) {
-          inputs.forEach((held, i) => values.set(plan.inputs[i]!, held.on === 'host' ? held.value : fail('internal', 'a device value on the reference')));
+          inputs.forEach((held, i) =>
+            values.set(
+              plan.inputs[i]!,
+              held.on === 'host' ? held.value : fail('internal', 'a device value on the reference'),
+            ),
+          );
           for (const [i, step] of plan.steps.entries()) {
             const turn = listen(signal);
             if (turn) await turn;
@@ -29,7 +34,8 @@ export function referenceBackend(): Backend {
         destroy: () => values.clear(),
       };
     },
-    read: async (held) => held.map((h) => (h.on === 'host' ? h.value : fail('internal', 'a device value on the reference'))),
+    read: async (held) =>
+      held.map((h) => (h.on === 'host' ? h.value : fail('internal', 'a device value on the reference'))),
     release: () => undefined,
   };
 }

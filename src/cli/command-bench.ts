@@ -1,7 +1,24 @@
 import { fail } from '../core/errors.ts';
 import { isTensor, type Value } from '../core/tensor.ts';
 import { Session } from '../index.ts';
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, human, list, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
+import {
+  type Command,
+  deviceOf,
+  dimsOf,
+  type ExitCode,
+  type Given,
+  human,
+  list,
+  modelOf,
+  number,
+  operatorsGiven,
+  pairs,
+  print,
+  printJson,
+  progress,
+  table,
+  text,
+} from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
 import { tuningGiven } from './tuning-file.ts';
@@ -28,17 +45,31 @@ Devices take turns, run by run, so that a machine that slows down slows all alik
 Exit status: 0 fine, 1 a run failed, 2 the request is wrong.`,
   options: {
     operators: { type: 'string' },
-    device: { type: 'string', multiple: true }, runs: { type: 'string' }, seconds: { type: 'string' }, warmup: { type: 'string' },
-    input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true }, tuning: { type: 'string' },
+    device: { type: 'string', multiple: true },
+    runs: { type: 'string' },
+    seconds: { type: 'string' },
+    warmup: { type: 'string' },
+    input: { type: 'string', multiple: true },
+    seed: { type: 'string' },
+    dims: { type: 'string', multiple: true },
+    tuning: { type: 'string' },
   },
   run: bench,
 };
 
-interface Timed { readonly session: Session; readonly feeds: Record<string, Value>; readonly loadMs: number; firstMs: number; readonly times: number[] }
+interface Timed {
+  readonly session: Session;
+  readonly feeds: Record<string, Value>;
+  readonly loadMs: number;
+  firstMs: number;
+  readonly times: number[];
+}
 
 async function bench(positionals: readonly string[], given: Given): Promise<ExitCode> {
   const path = modelOf(positionals, 'bench');
-  const devices = (list(given, 'device').length > 0 ? list(given, 'device') : ['auto']).flatMap((d) => d.split(',')).map(deviceOf);
+  const devices = (list(given, 'device').length > 0 ? list(given, 'device') : ['auto'])
+    .flatMap((d) => d.split(','))
+    .map(deviceOf);
   const runs = number(given, 'runs', 1);
   const seconds = number(given, 'seconds') ?? 5;
   const warmup = number(given, 'warmup') ?? 2;
@@ -66,9 +97,20 @@ async function bench(positionals: readonly string[], given: Given): Promise<Exit
 async function open(path: string, device: DeviceName, given: Given): Promise<Timed> {
   progress(`loading on ${device}`);
   const started = performance.now();
-  const session = await Session.load(path, { device, tuning: await tuningGiven(text(given, 'tuning')), ...await operatorsGiven(given) });
+  const session = await Session.load(path, {
+    device,
+    tuning: await tuningGiven(text(given, 'tuning')),
+    ...(await operatorsGiven(given)),
+  });
   const loadMs = performance.now() - started;
-  const feeds = await feedsFor(session, path, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1);
+  const feeds = await feedsFor(
+    session,
+    path,
+    pairs(given, 'input'),
+    dimsOf(given),
+    seeded(number(given, 'seed') ?? 1),
+    1,
+  );
   return { session, feeds, loadMs, firstMs: 0, times: [] };
 }
 
@@ -86,11 +128,39 @@ export const percentile = (times: readonly number[], share: number): number => {
 
 function report(path: string, timed: readonly Timed[], json: boolean): void {
   const figures = timed.map(({ session, loadMs, firstMs, times, feeds }) => ({
-    device: session.device, loadMs, firstMs, medianMs: percentile(times, 0.5), p10Ms: percentile(times, 0.1), p90Ms: percentile(times, 0.9), runs: times.length,
-    deviceBytes: session.bytes, inputs: Object.fromEntries(Object.entries(feeds).map(([name, v]) => [name, isTensor(v) ? `${v.dtype}[${v.shape}]` : v.kind])), times,
+    device: session.device,
+    loadMs,
+    firstMs,
+    medianMs: percentile(times, 0.5),
+    p10Ms: percentile(times, 0.1),
+    p90Ms: percentile(times, 0.9),
+    runs: times.length,
+    deviceBytes: session.bytes,
+    inputs: Object.fromEntries(
+      Object.entries(feeds).map(([name, v]) => [name, isTensor(v) ? `${v.dtype}[${v.shape}]` : v.kind]),
+    ),
+    times,
   }));
   if (json) return printJson({ model: path, devices: figures });
-  print(`${path}  ${Object.entries(figures[0]?.inputs ?? {}).map(([name, v]) => `${name}: ${v}`).join(', ')}`);
+  print(
+    `${path}  ${Object.entries(figures[0]?.inputs ?? {})
+      .map(([name, v]) => `${name}: ${v}`)
+      .join(', ')}`,
+  );
   const ms = (x: number): string => `${x < 10 ? x.toFixed(2) : x.toFixed(1)} ms`;
-  print(table([['device', 'load', 'first run', 'median', 'p10', 'p90', 'runs', 'memory'], ...figures.map((f) => [f.device, ms(f.loadMs), ms(f.firstMs), ms(f.medianMs), ms(f.p10Ms), ms(f.p90Ms), String(f.runs), human(f.deviceBytes)])]));
+  print(
+    table([
+      ['device', 'load', 'first run', 'median', 'p10', 'p90', 'runs', 'memory'],
+      ...figures.map((f) => [
+        f.device,
+        ms(f.loadMs),
+        ms(f.firstMs),
+        ms(f.medianMs),
+        ms(f.p10Ms),
+        ms(f.p90Ms),
+        String(f.runs),
+        human(f.deviceBytes),
+      ]),
+    ]),
+  );
 }

@@ -1,4 +1,19 @@
-import { type Command, deviceOf, dimsOf, type ExitCode, type Given, modelOf, number, operatorsGiven, pairs, print, printJson, progress, table, text } from './command.ts';
+import {
+  type Command,
+  deviceOf,
+  dimsOf,
+  type ExitCode,
+  type Given,
+  modelOf,
+  number,
+  operatorsGiven,
+  pairs,
+  print,
+  printJson,
+  progress,
+  table,
+  text,
+} from './command.ts';
 import { feedsFor } from './command-run.ts';
 import { seeded } from './inputs.ts';
 import { HALF_MAX, type Range, rangesOf } from './ranges.ts';
@@ -22,7 +37,14 @@ float32 values beyond ±${HALF_MAX} overflow in a float16 version of the model, 
   --json              print all values as JSON
 
 Exit status: 0 all values come of finite ones, 1 a node makes NaN or infinities, 2 the request is wrong.`,
-  options: { operators: { type: 'string' }, device: { type: 'string' }, top: { type: 'string' }, input: { type: 'string', multiple: true }, seed: { type: 'string' }, dims: { type: 'string', multiple: true } },
+  options: {
+    operators: { type: 'string' },
+    device: { type: 'string' },
+    top: { type: 'string' },
+    input: { type: 'string', multiple: true },
+    seed: { type: 'string' },
+    dims: { type: 'string', multiple: true },
+  },
   run: ranges,
 };
 
@@ -30,15 +52,30 @@ async function ranges(positionals: readonly string[], given: Given): Promise<Exi
   const source = modelOf(positionals, 'ranges');
   const top = number(given, 'top') ?? 20;
   const { all, broken, runs } = await rangesOf({
-    source, device: deviceOf(text(given, 'device') ?? 'auto'), onProgress: progress, options: await operatorsGiven(given),
-    feeds: (session) => feedsFor(session, source, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1),
+    source,
+    device: deviceOf(text(given, 'device') ?? 'auto'),
+    onProgress: progress,
+    options: await operatorsGiven(given),
+    feeds: (session) =>
+      feedsFor(session, source, pairs(given, 'input'), dimsOf(given), seeded(number(given, 'seed') ?? 1), 1),
   });
   progress('');
   const overflows = all.filter((r) => r.dtype === 'float32' && largest(r) > HALF_MAX);
-  if (given['json']) printJson({ model: source, values: all, broken: broken.map((r) => r.value), beyondHalf: overflows.map((r) => r.value) });
+  if (given['json'])
+    printJson({
+      model: source,
+      values: all,
+      broken: broken.map((r) => r.value),
+      beyondHalf: overflows.map((r) => r.value),
+    });
   else {
     const rows = [...all].sort((a, b) => largest(b) - largest(a)).slice(0, top);
-    print(table([['value', 'operator', 'node', 'dtype', 'min', 'max', ''], ...rows.map((r) => [r.value, r.op, r.node, r.dtype, short(r.min), short(r.max), notes(r)])]));
+    print(
+      table([
+        ['value', 'operator', 'node', 'dtype', 'min', 'max', ''],
+        ...rows.map((r) => [r.value, r.op, r.node, r.dtype, short(r.min), short(r.max), notes(r)]),
+      ]),
+    );
     print(`${all.length} values in ${runs} runs; ${overflows.length} beyond float16`);
     for (const r of broken) print(`${r.node} (${r.op}) makes ${notes(r)} of finite inputs: ${r.value}`);
   }
@@ -46,6 +83,14 @@ async function ranges(positionals: readonly string[], given: Given): Promise<Exi
 }
 
 /** The largest magnitude; one that is no number is beyond all. */
-const largest = (r: Range): number => (r.infinite + r.nan > 0 ? Infinity : Math.max(Math.abs(r.min), Math.abs(r.max), 0));
+const largest = (r: Range): number =>
+  r.infinite + r.nan > 0 ? Infinity : Math.max(Math.abs(r.min), Math.abs(r.max), 0);
 const short = (x: number): string => (Number.isFinite(x) ? Number(x.toPrecision(4)).toString() : '');
-const notes = (r: Range): string => [r.nan > 0 && `${r.nan} NaN`, r.infinite > 0 && `${r.infinite} infinite`, r.nan + r.infinite === 0 && r.dtype === 'float32' && largest(r) > HALF_MAX && 'beyond float16'].filter(Boolean).join(', ');
+const notes = (r: Range): string =>
+  [
+    r.nan > 0 && `${r.nan} NaN`,
+    r.infinite > 0 && `${r.infinite} infinite`,
+    r.nan + r.infinite === 0 && r.dtype === 'float32' && largest(r) > HALF_MAX && 'beyond float16',
+  ]
+    .filter(Boolean)
+    .join(', ');

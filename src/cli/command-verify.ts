@@ -3,7 +3,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fail } from '../core/errors.ts';
 import { findCases, loosened, readSkips, type Skip, skipOf } from './cases.ts';
-import { type Command, deviceOf, type ExitCode, type Given, list, number, operatorsGiven, print, printJson, progress, text } from './command.ts';
+import {
+  type Command,
+  deviceOf,
+  type ExitCode,
+  type Given,
+  list,
+  number,
+  operatorsGiven,
+  print,
+  printJson,
+  progress,
+  text,
+} from './command.ts';
 import { type CaseResult, verifyCase } from './verify.ts';
 
 /** `sardonyx verify`: cases in the layout of ONNX's backend tests, one after the other. */
@@ -30,8 +42,14 @@ a folder with model.onnx and test_data_set_N/{input,output}_K.pb, or NAME.onnx w
 Exit status: 0 all passed, 1 a case failed, 2 the request is wrong.`,
   options: {
     operators: { type: 'string' },
-    device: { type: 'string' }, strict: { type: 'boolean' }, filter: { type: 'string', multiple: true }, rtol: { type: 'string' }, atol: { type: 'string' },
-    'skip-file': { type: 'string' }, timeout: { type: 'string' }, 'no-optimize': { type: 'boolean' },
+    device: { type: 'string' },
+    strict: { type: 'boolean' },
+    filter: { type: 'string', multiple: true },
+    rtol: { type: 'string' },
+    atol: { type: 'string' },
+    'skip-file': { type: 'string' },
+    timeout: { type: 'string' },
+    'no-optimize': { type: 'boolean' },
   },
   run: verify,
 };
@@ -42,13 +60,24 @@ async function verify(folders: readonly string[], given: Given): Promise<ExitCod
   const rtol = number(given, 'rtol');
   const atol = number(given, 'atol');
   const options = {
-    device, strict: given['strict'] === true, timeout: 1000 * (number(given, 'timeout', 0.001) ?? 120),
-    ...(rtol === undefined ? {} : { rtol }), ...(atol === undefined ? {} : { atol }), ...(given['no-optimize'] ? { optimize: false } : {}), ...await operatorsGiven(given),
+    device,
+    strict: given['strict'] === true,
+    timeout: 1000 * (number(given, 'timeout', 0.001) ?? 120),
+    ...(rtol === undefined ? {} : { rtol }),
+    ...(atol === undefined ? {} : { atol }),
+    ...(given['no-optimize'] ? { optimize: false } : {}),
+    ...(await operatorsGiven(given)),
   };
   const skips = skipsOf(text(given, 'skip-file'));
   const filters = list(given, 'filter');
-  const cases = folders.flatMap(findCases).filter((one) => filters.length === 0 || filters.some((f) => one.name.includes(f)));
-  if (cases.length === 0) fail('option_invalid', `no case in ${folders.join(', ')}${filters.length > 0 ? ` has ${filters.join(' or ')} in its name` : ''}`);
+  const cases = folders
+    .flatMap(findCases)
+    .filter((one) => filters.length === 0 || filters.some((f) => one.name.includes(f)));
+  if (cases.length === 0)
+    fail(
+      'option_invalid',
+      `no case in ${folders.join(', ')}${filters.length > 0 ? ` has ${filters.join(' or ')} in its name` : ''}`,
+    );
 
   const json = given['json'] === true;
   const results: CaseResult[] = [];
@@ -56,7 +85,9 @@ async function verify(folders: readonly string[], given: Given): Promise<ExitCod
   for (const one of cases) {
     progress(`${results.length + 1}/${cases.length}  ${count('failed')} failed  ${one.name}`);
     const skip = skipOf(one, device, skips);
-    const result: CaseResult = skip ? { name: one.name, status: 'skipped', message: skip.reason, nodes: [], maxAbs: 0, maxRel: 0, ms: 0 } : await verifyCase(loosened(one, device, skips), options);
+    const result: CaseResult = skip
+      ? { name: one.name, status: 'skipped', message: skip.reason, nodes: [], maxAbs: 0, maxRel: 0, ms: 0 }
+      : await verifyCase(loosened(one, device, skips), options);
     results.push(result);
     if (result.status === 'failed' && !json) {
       progress('');

@@ -31,7 +31,11 @@ const COMMON: Options = { help: { type: 'boolean', short: 'h' }, json: { type: '
 export async function runCommand(command: Command, args: readonly string[]): Promise<ExitCode> {
   let parsed: { values: Given; positionals: readonly string[] };
   try {
-    parsed = parseArgs({ args: [...args], options: { ...COMMON, ...command.options }, allowPositionals: true }) as typeof parsed;
+    parsed = parseArgs({
+      args: [...args],
+      options: { ...COMMON, ...command.options },
+      allowPositionals: true,
+    }) as typeof parsed;
   } catch (e) {
     return fail('option_invalid', `${(e as Error).message.split('. ')[0]}; see sardonyx ${command.name} --help`);
   }
@@ -44,7 +48,8 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
 
 /** The one model that a command is about. */
 export function modelOf(positionals: readonly string[], command: string): string {
-  if (positionals.length !== 1) fail('option_invalid', `${command} takes one model, not ${positionals.length}; see sardonyx ${command} --help`);
+  if (positionals.length !== 1)
+    fail('option_invalid', `${command} takes one model, not ${positionals.length}; see sardonyx ${command} --help`);
   return positionals[0]!;
 }
 
@@ -55,19 +60,34 @@ export function number(given: Given, name: string, least = 0): number | undefine
   const typed = text(given, name);
   if (typed === undefined) return undefined;
   const n = Number(typed);
-  return typed.trim() !== '' && Number.isFinite(n) && n >= least ? n : fail('option_invalid', `--${name} ${typed} is not a number of at least ${least}`);
+  return typed.trim() !== '' && Number.isFinite(n) && n >= least
+    ? n
+    : fail('option_invalid', `--${name} ${typed} is not a number of at least ${least}`);
 }
 
 const DEVICES: readonly string[] = ['auto', 'webgpu', 'wasm', 'reference'];
-export const deviceOf = (name: string): DeviceName => (DEVICES.includes(name) ? (name as DeviceName) : fail('option_invalid', `--device ${name}: know ${DEVICES.join(', ')}`));
+export const deviceOf = (name: string): DeviceName =>
+  DEVICES.includes(name)
+    ? (name as DeviceName)
+    : fail('option_invalid', `--device ${name}: know ${DEVICES.join(', ')}`);
 
-/** The operators that `--operators` names: those that a module of JavaScript exports, one by one or in lists. @throws option_invalid */
+/**
+ * The operators that `--operators` names: those that a module of JavaScript exports, one by one or in lists. @throws
+ * option_invalid
+ */
 export async function operatorsGiven(given: Given): Promise<{ readonly operators?: readonly CustomOperator[] }> {
   const file = text(given, 'operators');
   if (file === undefined) return {};
-  const exported = await (import(pathToFileURL(resolve(file)).href) as Promise<Record<string, unknown>>).catch((e: unknown) => fail('option_invalid', `cannot import the operators of ${file}: ${e instanceof Error ? e.message : String(e)}`));
-  const operators = Object.values(exported).flat().filter((o): o is CustomOperator => typeof o === 'object' && o !== null && 'op' in o);
-  return operators.length > 0 ? { operators } : fail('option_invalid', `${file} exports no operator; it has ${Object.keys(exported).join(', ') || 'no exports'}`);
+  const exported = await (import(pathToFileURL(resolve(file)).href) as Promise<Record<string, unknown>>).catch(
+    (e: unknown) =>
+      fail('option_invalid', `cannot import the operators of ${file}: ${e instanceof Error ? e.message : String(e)}`),
+  );
+  const operators = Object.values(exported)
+    .flat()
+    .filter((o): o is CustomOperator => typeof o === 'object' && o !== null && 'op' in o);
+  return operators.length > 0
+    ? { operators }
+    : fail('option_invalid', `${file} exports no operator; it has ${Object.keys(exported).join(', ') || 'no exports'}`);
 }
 
 /** "name=value" pairs, split at the first "=". */
@@ -85,14 +105,21 @@ export function pairs(given: Given, name: string): Map<string, string> {
 export function dimsOf(given: Given): Dims {
   const out: Record<string, number> = Object.create(null);
   const split = { dims: list(given, 'dims').flatMap((d) => d.split(',')) };
-  for (const [name, value] of pairs(split, 'dims')) out[name] = /^\d+$/.test(value) ? Number(value) : fail('option_invalid', `--dims ${name}=${value} is no size`);
+  for (const [name, value] of pairs(split, 'dims'))
+    out[name] = /^\d+$/.test(value) ? Number(value) : fail('option_invalid', `--dims ${name}=${value} is no size`);
   return out;
 }
 
 export const print = (line: string): void => void process.stdout.write(`${line}\n`);
 /** JSON with what it has no words for as strings: 64-bit integers, NaN and infinities. */
 export const printJson = (value: unknown): void =>
-  print(JSON.stringify(value, (_, v: unknown) => (typeof v === 'bigint' || (typeof v === 'number' && !Number.isFinite(v)) ? String(v) : v), 2));
+  print(
+    JSON.stringify(
+      value,
+      (_, v: unknown) => (typeof v === 'bigint' || (typeof v === 'number' && !Number.isFinite(v)) ? String(v) : v),
+      2,
+    ),
+  );
 
 /** A line on the terminal that replaces the one before; nothing where no one looks. */
 export function progress(line: string): void {
@@ -110,7 +137,11 @@ export function human(bytes: number): string {
 /** Columns as wide as their widest cell; numbers to the right. */
 export function table(rows: readonly (readonly (string | number)[])[]): string {
   const widths = rows.reduce<number[]>((w, row) => row.map((cell, i) => Math.max(w[i] ?? 0, String(cell).length)), []);
-  return rows.map((row) => `  ${row.map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i]!) : String(cell).padEnd(widths[i]!))).join('  ')}`.trimEnd()).join('\n');
+  return rows
+    .map((row) =>
+      `  ${row.map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i]!) : String(cell).padEnd(widths[i]!))).join('  ')}`.trimEnd(),
+    )
+    .join('\n');
 }
 
 /** A message with options of the library as one types them here. */
@@ -118,4 +149,7 @@ export const typed = (message: string): string => message.replace(/pass dims: \{
 
 /** Is it the request that is wrong, not the result? */
 export const isRequest = (e: unknown): boolean =>
-  e instanceof SardonyxError && /^(source|integrity|option|input|output|model|external_data|dimension|device_unavailable|op_unsupported|not_on_device)/.test(e.code);
+  e instanceof SardonyxError &&
+  /^(source|integrity|option|input|output|model|external_data|dimension|device_unavailable|op_unsupported|not_on_device)/.test(
+    e.code,
+  );

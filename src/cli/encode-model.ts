@@ -11,7 +11,11 @@ export interface GraphText {
   readonly nodes: readonly NodeText[];
 }
 /** `dtype` left out: the model says no type. */
-export interface PortText { readonly name: string; readonly dtype?: DType; readonly shape?: readonly number[] }
+export interface PortText {
+  readonly name: string;
+  readonly dtype?: DType;
+  readonly shape?: readonly number[];
+}
 export interface NodeText {
   /** As the registry names it: "Softmax", "com.microsoft.Gelu". */
   readonly op: string;
@@ -20,7 +24,11 @@ export interface NodeText {
   readonly outputs: readonly string[];
   readonly attrs: readonly AttrText[];
 }
-export interface AttrText { readonly name: string; readonly kind: AttrKind; readonly value: number | string | readonly number[] | readonly string[] | Tensor | GraphText }
+export interface AttrText {
+  readonly name: string;
+  readonly kind: AttrKind;
+  readonly value: number | string | readonly number[] | readonly string[] | Tensor | GraphText;
+}
 
 const utf8 = new TextEncoder();
 const join = (parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> => {
@@ -37,47 +45,100 @@ function varint(v: number | bigint): Uint8Array {
 const int = (field: number, v: number | bigint): Uint8Array => join([varint(field << 3), varint(v)]);
 const bytes = (field: number, b: Uint8Array): Uint8Array => join([varint((field << 3) | 2), varint(b.length), b]);
 const text = (field: number, s: string): Uint8Array => bytes(field, utf8.encode(s));
-const single = (field: number, v: number): Uint8Array => join([varint((field << 3) | 5), new Uint8Array(Float32Array.of(v).buffer)]);
+const single = (field: number, v: number): Uint8Array =>
+  join([varint((field << 3) | 5), new Uint8Array(Float32Array.of(v).buffer)]);
 
 /** A TensorProto. */
-export const tensorProto = (name: string, t: Tensor): Uint8Array<ArrayBuffer> => join([
-  ...t.shape.map((d) => int(1, d)), int(2, ONNX_OF_DTYPE[t.dtype]), text(8, name),
-  ...(t.dtype === 'string' ? (t.data as readonly string[]).map((s) => text(6, s)) : [bytes(9, bytesOfTensor(t))]),
-]);
+export const tensorProto = (name: string, t: Tensor): Uint8Array<ArrayBuffer> =>
+  join([
+    ...t.shape.map((d) => int(1, d)),
+    int(2, ONNX_OF_DTYPE[t.dtype]),
+    text(8, name),
+    ...(t.dtype === 'string' ? (t.data as readonly string[]).map((s) => text(6, s)) : [bytes(9, bytesOfTensor(t))]),
+  ]);
 
 /** AttributeProto.AttributeType. */
-const KIND: Readonly<Record<AttrKind, number>> = { float: 1, int: 2, string: 3, tensor: 4, graph: 5, floats: 6, ints: 7, strings: 8 };
+const KIND: Readonly<Record<AttrKind, number>> = {
+  float: 1,
+  int: 2,
+  string: 3,
+  tensor: 4,
+  graph: 5,
+  floats: 6,
+  ints: 7,
+  strings: 8,
+};
 function attribute({ name, kind, value }: AttrText): Uint8Array {
   const list = value as readonly number[];
   const payload = (): readonly Uint8Array[] => {
     switch (kind) {
-      case 'float': return [single(2, value as number)];
-      case 'int': return [int(3, value as number)];
-      case 'string': return [text(4, value as string)];
-      case 'tensor': return [bytes(5, tensorProto('', value as Tensor))];
-      case 'graph': return [bytes(6, graphProto(value as GraphText, name))];
-      case 'floats': return list.map((v) => single(7, v));
-      case 'ints': return list.map((v) => int(8, v));
-      case 'strings': return (value as readonly string[]).map((s) => text(9, s));
+      case 'float':
+        return [single(2, value as number)];
+      case 'int':
+        return [int(3, value as number)];
+      case 'string':
+        return [text(4, value as string)];
+      case 'tensor':
+        return [bytes(5, tensorProto('', value as Tensor))];
+      case 'graph':
+        return [bytes(6, graphProto(value as GraphText, name))];
+      case 'floats':
+        return list.map((v) => single(7, v));
+      case 'ints':
+        return list.map((v) => int(8, v));
+      case 'strings':
+        return (value as readonly string[]).map((s) => text(9, s));
     }
   };
   return join([text(1, name), int(20, KIND[kind]), ...payload()]);
 }
 
 /** The domain and the bare name: "com.microsoft.Gelu" is Gelu of com.microsoft. */
-const split = (op: string): [domain: string, name: string] => [op.slice(0, Math.max(0, op.lastIndexOf('.'))), op.slice(op.lastIndexOf('.') + 1)];
-const nodeProto = (n: NodeText): Uint8Array => join([
-  ...n.inputs.map((v) => text(1, v)), ...n.outputs.map((v) => text(2, v)), text(3, n.name), text(4, split(n.op)[1]), ...n.attrs.map((a) => bytes(5, attribute(a))), text(7, split(n.op)[0]),
-]);
+const split = (op: string): [domain: string, name: string] => [
+  op.slice(0, Math.max(0, op.lastIndexOf('.'))),
+  op.slice(op.lastIndexOf('.') + 1),
+];
+const nodeProto = (n: NodeText): Uint8Array =>
+  join([
+    ...n.inputs.map((v) => text(1, v)),
+    ...n.outputs.map((v) => text(2, v)),
+    text(3, n.name),
+    text(4, split(n.op)[1]),
+    ...n.attrs.map((a) => bytes(5, attribute(a))),
+    text(7, split(n.op)[0]),
+  ]);
 
-const portProto = ({ name, dtype, shape }: PortText): Uint8Array => join([text(1, name), ...(dtype === undefined ? [] : [
-  bytes(2, bytes(1, join([int(1, ONNX_OF_DTYPE[dtype]), ...(shape === undefined ? [] : [bytes(2, join(shape.map((d) => bytes(1, int(1, d)))))])]))),
-])]);
-const graphProto = (g: GraphText, name: string): Uint8Array => join([
-  ...g.nodes.map((n) => bytes(1, nodeProto(n))), text(2, name), ...g.weights.map((w) => bytes(5, tensorProto(w.name, w.tensor))), ...g.inputs.map((p) => bytes(11, portProto(p))), ...g.outputs.map((p) => bytes(12, portProto(p))),
-]);
+const portProto = ({ name, dtype, shape }: PortText): Uint8Array =>
+  join([
+    text(1, name),
+    ...(dtype === undefined
+      ? []
+      : [
+          bytes(
+            2,
+            bytes(
+              1,
+              join([
+                int(1, ONNX_OF_DTYPE[dtype]),
+                ...(shape === undefined ? [] : [bytes(2, join(shape.map((d) => bytes(1, int(1, d)))))]),
+              ]),
+            ),
+          ),
+        ]),
+  ]);
+const graphProto = (g: GraphText, name: string): Uint8Array =>
+  join([
+    ...g.nodes.map((n) => bytes(1, nodeProto(n))),
+    text(2, name),
+    ...g.weights.map((w) => bytes(5, tensorProto(w.name, w.tensor))),
+    ...g.inputs.map((p) => bytes(11, portProto(p))),
+    ...g.outputs.map((p) => bytes(12, portProto(p))),
+  ]);
 
 /** The bytes of a model. `opsets`: imported versions by domain, "" for ONNX's own. */
-export const encodeModel = (graph: GraphText, opsets: Readonly<Record<string, number>>): Uint8Array<ArrayBuffer> => join([
-  int(1, 10), ...Object.entries(opsets).map(([domain, version]) => bytes(8, join([text(1, domain), int(2, version)]))), bytes(7, graphProto(graph, 'example')),
-]);
+export const encodeModel = (graph: GraphText, opsets: Readonly<Record<string, number>>): Uint8Array<ArrayBuffer> =>
+  join([
+    int(1, 10),
+    ...Object.entries(opsets).map(([domain, version]) => bytes(8, join([text(1, domain), int(2, version)]))),
+    bytes(7, graphProto(graph, 'example')),
+  ]);

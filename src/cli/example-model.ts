@@ -12,7 +12,13 @@ import type { Tensor, Value } from '../core/tensor.ts';
 import { type AttrText, encodeModel, type GraphText, type NodeText, type PortText } from './encode-model.ts';
 
 /** Every operator has at least one; those of a name stand together. */
-export const examples: readonly Example[] = [...elementExamples, ...shapeExamples, ...heavyExamples, ...quantizedExamples, ...hostExamples];
+export const examples: readonly Example[] = [
+  ...elementExamples,
+  ...shapeExamples,
+  ...heavyExamples,
+  ...quantizedExamples,
+  ...hostExamples,
+];
 
 /** "com.microsoft" of "com.microsoft.Gelu"; "" is ONNX's own. */
 export const domainOf = (op: string): string => op.slice(0, Math.max(0, op.lastIndexOf('.')));
@@ -22,8 +28,15 @@ export const isInternal = (op: string): boolean => domainOf(op) === 'sardonyx';
 const newest = new Map<string, number>();
 for (const op of ops.values()) newest.set(domainOf(op.op), Math.max(newest.get(domainOf(op.op)) ?? 1, ...op.since));
 
-/** A model before it is written, and what to feed it. Its node is called `EXAMPLE_NODE`, its inputs x0, x1, …, its outputs y0, y1, … */
-export interface ExampleModel { readonly graph: GraphText; readonly opsets: Readonly<Record<string, number>>; readonly feeds: Readonly<Record<string, Value>> }
+/**
+ * A model before it is written, and what to feed it. Its node is called `EXAMPLE_NODE`, its inputs x0, x1, …, its
+ * outputs y0, y1, …
+ */
+export interface ExampleModel {
+  readonly graph: GraphText;
+  readonly opsets: Readonly<Record<string, number>>;
+  readonly feeds: Readonly<Record<string, Value>>;
+}
 export const EXAMPLE_NODE = 'the_example';
 
 /** The example's model with T standing for `dtype`. */
@@ -40,16 +53,38 @@ export function exampleModel(example: Example, op: Op, dtype: DType): ExampleMod
     if (kind === undefined && first!.constant) weights.push({ name, tensor: first!.tensor });
     else {
       inputs.push(kind === undefined ? { name, dtype: first!.tensor.dtype, shape: first!.tensor.shape } : { name });
-      feeds[name] = kind === 'seq' ? { kind: 'sequence', items: parts.map((p) => p.tensor) } : kind === 'opt' ? { kind: 'optional', value: first!.tensor }
-        : kind === 'map' ? { kind: 'map', keys: ['a', 'b'], values: { ...first!.tensor, shape: [2] } as Tensor } : first!.tensor;
+      feeds[name] =
+        kind === 'seq'
+          ? { kind: 'sequence', items: parts.map((p) => p.tensor) }
+          : kind === 'opt'
+            ? { kind: 'optional', value: first!.tensor }
+            : kind === 'map'
+              ? { kind: 'map', keys: ['a', 'b'], values: { ...first!.tensor, shape: [2] } as Tensor }
+              : first!.tensor;
     }
     return name;
   });
   const outputs = Array.from({ length: example.outputs ?? 1 }, (_, i) => `y${i}`);
-  const attrs = typeof example.attrs === 'function' ? example.attrs(dtype) : example.attrs ?? {};
+  const attrs = typeof example.attrs === 'function' ? example.attrs(dtype) : (example.attrs ?? {});
   const domain = domainOf(op.op);
-  const graph: GraphText = { inputs, weights, outputs: outputs.map((name) => ({ name })), nodes: [...nodesOf(example.before ?? [], 'before'), { op: op.op, name: EXAMPLE_NODE, inputs: names, outputs, attrs: attrsOf(attrs, op) }] };
-  return { graph, feeds, opsets: { '': newest.get('')!, ...(domain === '' ? {} : { [domain]: newest.get(domain)! }), ...(example.opset === undefined ? {} : { [domain]: example.opset }) } };
+  const graph: GraphText = {
+    inputs,
+    weights,
+    outputs: outputs.map((name) => ({ name })),
+    nodes: [
+      ...nodesOf(example.before ?? [], 'before'),
+      { op: op.op, name: EXAMPLE_NODE, inputs: names, outputs, attrs: attrsOf(attrs, op) },
+    ],
+  };
+  return {
+    graph,
+    feeds,
+    opsets: {
+      '': newest.get('')!,
+      ...(domain === '' ? {} : { [domain]: newest.get(domain)! }),
+      ...(example.opset === undefined ? {} : { [domain]: example.opset }),
+    },
+  };
 }
 
 /** The bytes of an example's model. */
@@ -59,10 +94,20 @@ const guess = (v: ExampleAttrs[string]): AttrKind => {
   if (typeof v !== 'object') return typeof v === 'number' ? 'int' : 'string';
   return !Array.isArray(v) ? 'graph' : typeof v[0] === 'string' ? 'strings' : 'ints';
 };
-const attrsOf = (attrs: ExampleAttrs, op: Op): AttrText[] => Object.entries(attrs).map(([name, v]) => {
-  const kind = Object.hasOwn(op.attrs, name) ? (op.attrs[name] as { kind: AttrKind }).kind : guess(v);
-  return { name, kind, value: kind === 'tensor' ? given(v as string, 'float32', undefined, 0).tensor : kind === 'graph' ? bodyOf(v as Body) : (v as AttrText['value']) };
-});
+const attrsOf = (attrs: ExampleAttrs, op: Op): AttrText[] =>
+  Object.entries(attrs).map(([name, v]) => {
+    const kind = Object.hasOwn(op.attrs, name) ? (op.attrs[name] as { kind: AttrKind }).kind : guess(v);
+    return {
+      name,
+      kind,
+      value:
+        kind === 'tensor'
+          ? given(v as string, 'float32', undefined, 0).tensor
+          : kind === 'graph'
+            ? bodyOf(v as Body)
+            : (v as AttrText['value']),
+    };
+  });
 
 function bodyOf(body: Body): GraphText {
   const port = (text: string): PortText => {
@@ -71,7 +116,18 @@ function bodyOf(body: Body): GraphText {
     const { dtype, shape } = given(type, 'float32', undefined, 0).tensor;
     return { name, dtype, shape };
   };
-  return { inputs: body.inputs.map(port), outputs: body.outputs.map(port), weights: [], nodes: nodesOf(body.nodes, 'in_body') };
+  return {
+    inputs: body.inputs.map(port),
+    outputs: body.outputs.map(port),
+    weights: [],
+    nodes: nodesOf(body.nodes, 'in_body'),
+  };
 }
 const nodesOf = (nodes: Body['nodes'], prefix: string): NodeText[] =>
-  nodes.map((n, i) => ({ op: n.op, name: `${prefix}_${i}`, inputs: n.inputs, outputs: n.outputs, attrs: attrsOf(n.attrs ?? {}, ops.get(n.op)!) }));
+  nodes.map((n, i) => ({
+    op: n.op,
+    name: `${prefix}_${i}`,
+    inputs: n.inputs,
+    outputs: n.outputs,
+    attrs: attrsOf(n.attrs ?? {}, ops.get(n.op)!),
+  }));

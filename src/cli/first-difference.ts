@@ -6,7 +6,13 @@ import { Session, type SessionOptions } from '../session.ts';
 import { type Comparison, compareValues, type Tolerance } from './compare.ts';
 
 /** A value that was compared: what node makes it, and how far the devices are apart. */
-export interface Compared { readonly value: string; readonly node: string; readonly op: string; readonly position: number; readonly comparison: Comparison }
+export interface Compared {
+  readonly value: string;
+  readonly node: string;
+  readonly op: string;
+  readonly position: number;
+  readonly comparison: Comparison;
+}
 
 export interface Difference {
   /** All that was compared, in the graph's order. */
@@ -36,8 +42,9 @@ export interface Search {
 const WATCHED = 12;
 
 /**
- * Runs the model on both devices, with a few values in the middle made outputs, and closes in on the first that differs: from the last values that agree to the
- * first that do not, in the graph's order. Then the inputs of its node are looked at: as long as one of them differs, the search goes on from there.
+ * Runs the model on both devices, with a few values in the middle made outputs, and closes in on the first that
+ * differs: from the last values that agree to the first that do not, in the graph's order. Then the inputs of its node
+ * are looked at: as long as one of them differs, the search goes on from there.
  */
 export async function firstDifference(search: Search): Promise<Difference> {
   const { tolerance, onProgress = () => undefined } = search;
@@ -46,9 +53,16 @@ export async function firstDifference(search: Search): Promise<Difference> {
   let runs = 0;
 
   /** Values of one device by id; `watched` become outputs. */
-  const valuesOn = async (device: SessionOptions['device'], watched: readonly ValueId[]): Promise<Map<ValueId, Value>> => {
+  const valuesOn = async (
+    device: SessionOptions['device'],
+    watched: readonly ValueId[],
+  ): Promise<Map<ValueId, Value>> => {
     runs++;
-    await using session = await Session.load(search.source, { ...search.options, device: device! }, { edit: (parsed) => ({ ...(graph = parsed), outputs: [...new Set([...parsed.outputs, ...watched])] }) });
+    await using session = await Session.load(
+      search.source,
+      { ...search.options, device: device! },
+      { edit: (parsed) => ({ ...(graph = parsed), outputs: [...new Set([...parsed.outputs, ...watched])] }) },
+    );
     const results = await session.run(await search.feeds(session));
     return new Map([...new Set([...graph!.outputs, ...watched])].map((v) => [v, results[graph!.values[v]!.name]!]));
   };
@@ -56,15 +70,21 @@ export async function firstDifference(search: Search): Promise<Difference> {
   const look = async (watched: readonly ValueId[]): Promise<ReadonlySet<ValueId>> => {
     const open = [...watched];
     onProgress(`run ${runs / 2 + 1}: ${open.map((v) => graph!.values[v]!.name).join(', ') || 'outputs'}`);
-    const want = await valuesOn(search.devices[1], open), got = await valuesOn(search.devices[0], open);
-    const maker = new Map(graph!.nodes.flatMap((n, position) => n.outputs.flatMap((v) => (v === null ? [] : [[v, { n, position }] as const]))));
+    const want = await valuesOn(search.devices[1], open);
+    const got = await valuesOn(search.devices[0], open);
+    const maker = new Map(
+      graph!.nodes.flatMap((n, position) =>
+        n.outputs.flatMap((v) => (v === null ? [] : [[v, { n, position }] as const])),
+      ),
+    );
     const wrong = new Set<ValueId>();
     for (const [v, w] of want) {
       const by = maker.get(v);
       const name = graph!.values[v]!.name;
       const comparison = compareValues(got.get(v)!, w, tolerance, name);
       if (comparison.mismatch) wrong.add(v);
-      if (by && !known.has(v)) known.set(v, { value: name, node: by.n.name, op: by.n.op, position: by.position, comparison });
+      if (by && !known.has(v))
+        known.set(v, { value: name, node: by.n.name, op: by.n.op, position: by.position, comparison });
     }
     return wrong;
   };
@@ -77,12 +97,15 @@ export async function firstDifference(search: Search): Promise<Difference> {
   const finals = outputs.filter(differs);
   if (finals.length === 0) return none;
 
-  // Every value in the order it is made; the first known difference, and the last agreement before it, close in on each other.
-  const order = nodes.flatMap((n) => n.outputs.filter((v): v is ValueId => v !== null && graph!.values[v]!.name !== ''));
+  // Every value in the order it is made; the first known difference, and the last agreement before it, close in on each
+  // other.
+  const order = nodes.flatMap((n) =>
+    n.outputs.filter((v): v is ValueId => v !== null && graph!.values[v]!.name !== ''),
+  );
   const place = new Map(order.map((v, i) => [v, i]));
   let bad = finals.reduce((a, b) => (place.get(a)! < place.get(b)! ? a : b));
   const narrow = async (from: number): Promise<void> => {
-    for (let low = from, high = place.get(bad)!; high - low > 1;) {
+    for (let low = from, high = place.get(bad)!; high - low > 1; ) {
       const step = Math.max(1, Math.ceil((high - low) / (WATCHED + 1)));
       const probes = Array.from({ length: WATCHED }, (_, i) => low + (i + 1) * step).filter((p) => p < high);
       const wrong = await look([...probes.map((p) => order[p]!), bad]);
@@ -96,8 +119,9 @@ export async function firstDifference(search: Search): Promise<Difference> {
   };
   /** Looking at several values kept nodes from being merged, and all was well: so one at a time. */
   const alone = async (from: number, to: number): Promise<void> => {
-    for (let low = from, high = to; high - low > 1;) {
-      const middle = (low + high) >> 1, v = order[middle]!;
+    for (let low = from, high = to; high - low > 1; ) {
+      const middle = (low + high) >> 1;
+      const v = order[middle]!;
       known.delete(v);
       if ((await look([v])).has(v)) bad = order[(high = middle)]!;
       else low = middle;
@@ -113,14 +137,22 @@ export async function firstDifference(search: Search): Promise<Difference> {
     const earlier = reads.find(differs);
     if (earlier === undefined) {
       const merged = await onlyTogether(node);
-      return { compared: compared(), first: known.get(bad)!, nodes: merged ?? [node], merged: merged !== null, graph: graph!, runs };
+      return {
+        compared: compared(),
+        first: known.get(bad)!,
+        nodes: merged ?? [node],
+        merged: merged !== null,
+        graph: graph!,
+        runs,
+      };
     }
     bad = earlier;
   }
 
   /**
-   * Looking at a value keeps the device from merging its node into the next. If, with the node's inputs looked at in the same run, the node agrees, what differs is what it was
-   * merged with: the nodes that make those inputs, as far back as values agree only because they were looked at.
+   * Looking at a value keeps the device from merging its node into the next. If, with the node's inputs looked at in
+   * the same run, the node agrees, what differs is what it was merged with: the nodes that make those inputs, as far
+   * back as values agree only because they were looked at.
    */
   async function onlyTogether(node: Node): Promise<Node[] | null> {
     const reads = node.inputs.filter((v): v is ValueId => v !== null && place.has(v)).slice(0, WATCHED);

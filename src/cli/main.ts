@@ -17,7 +17,18 @@ import { verifyCommand } from './command-verify.ts';
 import { respawnWithSoftwareGpu } from './software-gpu.ts';
 import { errorText } from './verify.ts';
 
-const COMMANDS: readonly Command[] = [runModelCommand, inspectCommand, compileCommand, verifyCommand, compareCommand, rangesCommand, benchCommand, profileCommand, tuneCommand, opsCommand];
+const COMMANDS: readonly Command[] = [
+  runModelCommand,
+  inspectCommand,
+  compileCommand,
+  verifyCommand,
+  compareCommand,
+  rangesCommand,
+  benchCommand,
+  profileCommand,
+  tuneCommand,
+  opsCommand,
+];
 
 const USAGE = `sardonyx COMMAND …
 
@@ -32,7 +43,9 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     return name === undefined ? 2 : 0;
   }
   if (name === '--version' || name === '-v') {
-    print((JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version);
+    print(
+      (JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version,
+    );
     return 0;
   }
   const command = COMMANDS.find((c) => c.name === name);
@@ -44,9 +57,17 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     return await runCommand(command, rest);
   } catch (e) {
     progress('');
-    // A machine without a GPU has WebGPU in software, if its driver is installed; it must be there when a process starts.
-    if (e instanceof SardonyxError && e.code === 'device_unavailable' && (name === 'tune' || name === 'compare' || rest.some((arg) => arg.includes('webgpu')))) await respawnWithSoftwareGpu();
-    process.stderr.write(`sardonyx ${name}: ${e instanceof SardonyxError ? typed(errorText(e)) : e instanceof Error ? e.stack : String(e)}\n`);
+    // A machine without a GPU has WebGPU in software, if its driver is installed; it must be there when a process
+    // starts.
+    if (
+      e instanceof SardonyxError &&
+      e.code === 'device_unavailable' &&
+      (name === 'tune' || name === 'compare' || rest.some((arg) => arg.includes('webgpu')))
+    )
+      await respawnWithSoftwareGpu();
+    process.stderr.write(
+      `sardonyx ${name}: ${e instanceof SardonyxError ? typed(errorText(e)) : e instanceof Error ? e.stack : String(e)}\n`,
+    );
     return isRequest(e) ? 2 : 1;
   }
 }

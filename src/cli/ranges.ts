@@ -1,4 +1,6 @@
-/** The range of every float that a model makes: where values first stop being numbers, and which would not fit float16. */
+/**
+ * The range of every float that a model makes: where values first stop being numbers, and which would not fit float16.
+ */
 import { isFloat } from '../core/dtype.ts';
 import type { Graph, ValueId } from '../core/graph.ts';
 import { numbers } from '../core/numbers.ts';
@@ -9,7 +11,17 @@ import { Session, type SessionOptions } from '../session.ts';
 export const HALF_MAX = 65504;
 
 /** Of one value: its ends among the finite elements, and how many are not finite. */
-export interface Range { readonly value: string; readonly node: string; readonly op: string; readonly dtype: string; readonly shape: readonly number[]; readonly min: number; readonly max: number; readonly nan: number; readonly infinite: number }
+export interface Range {
+  readonly value: string;
+  readonly node: string;
+  readonly op: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly min: number;
+  readonly max: number;
+  readonly nan: number;
+  readonly infinite: number;
+}
 
 export interface Ranges {
   /** In the graph's order. */
@@ -30,25 +42,48 @@ export interface Question {
 /** Values that one run looks at, so that no more than these are kept. */
 const WATCHED = 64;
 
-/** Runs the model with its values made outputs, some at a time, which keeps nodes from being merged: each is as its node makes it. */
+/**
+ * Runs the model with its values made outputs, some at a time, which keeps nodes from being merged: each is as its node
+ * makes it.
+ */
 export async function rangesOf({ source, device, feeds, options, onProgress }: Question): Promise<Ranges> {
   let graph: Graph | null = null;
   const found = new Map<ValueId, Range>();
   const run = async (pick: (parsed: Graph) => readonly ValueId[]): Promise<Readonly<Record<string, Value>>> => {
     let watched: readonly ValueId[] = [];
-    await using session = await Session.load(source, { ...options, device }, { edit: (parsed) => ({ ...(graph = parsed), outputs: [...new Set([...parsed.outputs, ...(watched = pick(parsed))])] }) });
+    await using session = await Session.load(
+      source,
+      { ...options, device },
+      {
+        edit: (parsed) => ({
+          ...(graph = parsed),
+          outputs: [...new Set([...parsed.outputs, ...(watched = pick(parsed))])],
+        }),
+      },
+    );
     const given = await feeds(session);
     const results = await session.run(given);
     const maker = new Map(graph!.nodes.flatMap((n) => n.outputs.map((v) => [v, n] as const)));
     for (const v of new Set([...graph!.outputs, ...watched])) {
-      const value = results[graph!.values[v]!.name], node = maker.get(v);
-      if (node && value && isTensor(value) && isFloat(value.dtype)) found.set(v, { value: graph!.values[v]!.name, node: node.name, op: node.op, dtype: value.dtype, shape: value.shape, ...endsOf(value) });
+      const value = results[graph!.values[v]!.name];
+      const node = maker.get(v);
+      if (node && value && isTensor(value) && isFloat(value.dtype))
+        found.set(v, {
+          value: graph!.values[v]!.name,
+          node: node.name,
+          op: node.op,
+          dtype: value.dtype,
+          shape: value.shape,
+          ...endsOf(value),
+        });
     }
     return given;
   };
   let runs = 1;
   const given = await run(() => []);
-  const order = graph!.nodes.flatMap((n) => n.outputs.filter((v): v is ValueId => v !== null && graph!.values[v]!.name !== ''));
+  const order = graph!.nodes.flatMap((n) =>
+    n.outputs.filter((v): v is ValueId => v !== null && graph!.values[v]!.name !== ''),
+  );
   const open = order.filter((v) => !found.has(v) && !graph!.outputs.includes(v));
   for (let i = 0; i < open.length; i += WATCHED, runs++) {
     onProgress?.(`run ${runs + 1} of ${1 + Math.ceil(open.length / WATCHED)}`);
@@ -64,7 +99,8 @@ export async function rangesOf({ source, device, feeds, options, onProgress }: Q
     const { nan, infinite } = endsOf(value);
     return nan + infinite === 0;
   };
-  const all: Range[] = [], broken: Range[] = [];
+  const all: Range[] = [];
+  const broken: Range[] = [];
   for (const node of graph!.nodes) {
     const made = node.outputs.flatMap((v) => (v !== null && found.has(v) ? [found.get(v)!] : []));
     all.push(...made);

@@ -9,13 +9,16 @@ import { planModel, Session } from '../index.ts';
 import { encodeExample, exampleModel, examples, isInternal } from './example-model.ts';
 
 /**
- * Where a node runs: by kernels of the device; as a view, without work; before any run, its value being known; on the host by its
- * reference; on the host, because only data tells its outputs' shapes; or nowhere, the types being refused.
+ * Where a node runs: by kernels of the device; as a view, without work; before any run, its value being known; on the
+ * host by its reference; on the host, because only data tells its outputs' shapes; or nowhere, the types being refused.
  */
 type Place = 'kernel' | 'view' | 'load' | 'host' | 'data' | 'refused';
 /** `webgpu` is a GPU with nothing beyond WebGPU's defaults, `f16` one that also has shader-f16. */
 const MACHINES: Readonly<Record<'reference' | 'wasm' | 'webgpu' | 'f16', Caps>> = {
-  reference: { kind: 'reference' }, wasm: BASE_WASM, webgpu: BASE_GPU, f16: { ...BASE_GPU, features: ['shader-f16'], f16: true },
+  reference: { kind: 'reference' },
+  wasm: BASE_WASM,
+  webgpu: BASE_GPU,
+  f16: { ...BASE_GPU, features: ['shader-f16'], f16: true },
 };
 type Machine = keyof typeof MACHINES;
 
@@ -26,7 +29,9 @@ export async function placeOf(example: Example, op: Op, dtype: DType, machine: M
       if (machine === 'reference') await runOnce(example, op, dtype);
       return 'data';
     }
-    const { plan, complete, left } = await planModel(encodeExample(exampleModel(example, op, dtype)), { caps: MACHINES[machine] });
+    const { plan, complete, left } = await planModel(encodeExample(exampleModel(example, op, dtype)), {
+      caps: MACHINES[machine],
+    });
     if (!complete) return 'data';
     if (left.length > 0 || (plan.steps.length > 0 && plan.steps.every((s) => s.run === 'host'))) return 'host';
     if (plan.steps.some((s) => s.run === 'gpu' || s.run === 'wasm')) return 'kernel';
@@ -75,9 +80,11 @@ export async function supportRows(only: (op: string) => boolean = () => true): P
 async function rowOf(op: Op): Promise<Row> {
   const own = examples.filter((e) => e.op === op.op);
   const taken = new Map<DType, Example[]>();
-  for (const example of own) for (const dtype of dtypesOf(example, op)) {
-    if ((await placeOf(example, op, dtype, 'reference')) !== 'refused') taken.set(dtype, [...(taken.get(dtype) ?? []), example]);
-  }
+  for (const example of own)
+    for (const dtype of dtypesOf(example, op)) {
+      if ((await placeOf(example, op, dtype, 'reference')) !== 'refused')
+        taken.set(dtype, [...(taken.get(dtype) ?? []), example]);
+    }
   const reference = [...taken.keys()];
   const support = async (machine: Machine, of: readonly DType[]): Promise<Support> => {
     const dtypes: DType[] = [];
@@ -94,6 +101,17 @@ async function rowOf(op: Op): Promise<Row> {
     return { dtypes, some, rest };
   };
   const [wasm, webgpu] = [await support('wasm', reference), await support('webgpu', reference)];
-  const f16 = await support('f16', reference.filter((d) => !webgpu.dtypes.includes(d)));
-  return { op: op.op, since: op.since, bodies: Object.values(op.attrs).some((a) => (a as { kind: string }).kind === 'graph'), reference, wasm, webgpu, f16: f16.dtypes };
+  const f16 = await support(
+    'f16',
+    reference.filter((d) => !webgpu.dtypes.includes(d)),
+  );
+  return {
+    op: op.op,
+    since: op.since,
+    bodies: Object.values(op.attrs).some((a) => (a as { kind: string }).kind === 'graph'),
+    reference,
+    wasm,
+    webgpu,
+    f16: f16.dtypes,
+  };
 }

@@ -7,7 +7,8 @@ import { checkTable, type TuningTable } from '../3-plan/tuning.ts';
 import type { TuningRecord } from '../tune/index.ts';
 
 /** Where the records of this user are kept. */
-export const tuningFolder = (): string => join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'sardonyx', 'tuning');
+export const tuningFolder = (): string =>
+  join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'sardonyx', 'tuning');
 
 /** A record or any other table. @throws option_invalid */
 export async function readTuning(file: string): Promise<TuningTable> {
@@ -30,7 +31,8 @@ export async function writeTuning(file: string, record: TuningRecord): Promise<v
 
 /** A record as JSON, an entry a line, figures as exact as they are meant. */
 function recordText({ entries, ...head }: TuningRecord): string {
-  const short = (_: string, v: unknown): unknown => (typeof v === 'number' && !Number.isInteger(v) ? Number(v.toPrecision(4)) : v);
+  const short = (_: string, v: unknown): unknown =>
+    typeof v === 'number' && !Number.isInteger(v) ? Number(v.toPrecision(4)) : v;
   return `${JSON.stringify(head, short, 2).slice(0, -2)},\n  "entries": [\n${entries.map((e) => `    ${JSON.stringify(e, short)}`).join(',\n')}\n  ]\n}\n`;
 }
 

@@ -1,15 +1,43 @@
 /**
  * What went wrong, as a stable name. Programs may switch on it; texts may change.
  *
- * source_*, integrity_*: reading it. model_*: the file. op_*, attribute_*, shape_*, type_*: a node. input_*: what `run` was given. device_*: the machine.
+ * source_*, integrity_*: reading it. model_*: the file. op_*, attribute_*, shape_*, type_*: a node. input_*: what `run`
+ * was given. device_*: the machine.
  */
 export type ErrorCode =
-  | 'source_failed' | 'integrity_mismatch'
-  | 'model_malformed' | 'model_not_onnx' | 'model_unsupported' | 'model_too_large' | 'external_data_missing' | 'external_data_unsafe'
-  | 'op_unsupported' | 'op_failed' | 'attribute_invalid' | 'shape_mismatch' | 'type_mismatch' | 'value_invalid'
-  | 'dimension_unbound' | 'input_missing' | 'input_unknown' | 'input_dtype' | 'input_shape' | 'input_device' | 'output_unknown' | 'output_invalid'
-  | 'device_unavailable' | 'device_limit' | 'device_lost' | 'device_fault' | 'out_of_memory' | 'not_on_device'
-  | 'aborted' | 'session_released' | 'value_disposed' | 'option_invalid' | 'internal';
+  | 'source_failed'
+  | 'integrity_mismatch'
+  | 'model_malformed'
+  | 'model_not_onnx'
+  | 'model_unsupported'
+  | 'model_too_large'
+  | 'external_data_missing'
+  | 'external_data_unsafe'
+  | 'op_unsupported'
+  | 'op_failed'
+  | 'attribute_invalid'
+  | 'shape_mismatch'
+  | 'type_mismatch'
+  | 'value_invalid'
+  | 'dimension_unbound'
+  | 'input_missing'
+  | 'input_unknown'
+  | 'input_dtype'
+  | 'input_shape'
+  | 'input_device'
+  | 'output_unknown'
+  | 'output_invalid'
+  | 'device_unavailable'
+  | 'device_limit'
+  | 'device_lost'
+  | 'device_fault'
+  | 'out_of_memory'
+  | 'not_on_device'
+  | 'aborted'
+  | 'session_released'
+  | 'value_disposed'
+  | 'option_invalid'
+  | 'internal';
 
 /** Every error the library throws on purpose. `path` says where, outermost first: model, graph, node. */
 export class SardonyxError extends Error {
@@ -28,12 +56,22 @@ export class SardonyxError extends Error {
 
   /** The same error, seen from one level further out. */
   within(place: string): SardonyxError {
-    return new SardonyxError(this.code, this.#text, [place, ...this.path], this.cause === undefined ? {} : { cause: this.cause });
+    return new SardonyxError(
+      this.code,
+      this.#text,
+      [place, ...this.path],
+      this.cause === undefined ? {} : { cause: this.cause },
+    );
   }
 }
 
-/** Runs `visit` on each node; a SardonyxError thrown by it gets the node's name and operator put in front of its path. */
-export function withinEach<N extends { readonly name: string; readonly op: string }>(nodes: readonly N[], visit: (node: N) => void): void {
+/**
+ * Runs `visit` on each node; a SardonyxError thrown by it gets the node's name and operator put in front of its path.
+ */
+export function withinEach<N extends { readonly name: string; readonly op: string }>(
+  nodes: readonly N[],
+  visit: (node: N) => void,
+): void {
   let i = 0;
   try {
     for (; i < nodes.length; i++) visit(nodes[i]!);

@@ -46,8 +46,17 @@ export function bfloatValue(h: number): number {
   return f32[0]!;
 }
 
-/** A small float: sign, exponent and mantissa bits; `nan` its kind of special values (IEEE, one NaN without infinity, or "FNUZ": -0 is NaN). */
-interface Minifloat { readonly exp: number; readonly man: number; readonly bias: number; readonly special: 'ieee' | 'fn' | 'fnuz' | 'none'; readonly max: number }
+/**
+ * A small float: sign, exponent and mantissa bits; `nan` its kind of special values (IEEE, one NaN without infinity, or
+ * "FNUZ": -0 is NaN).
+ */
+interface Minifloat {
+  readonly exp: number;
+  readonly man: number;
+  readonly bias: number;
+  readonly special: 'ieee' | 'fn' | 'fnuz' | 'none';
+  readonly max: number;
+}
 export const MINIFLOAT: Readonly<Partial<Record<DType, Minifloat>>> = {
   float8e4m3fn: { exp: 4, man: 3, bias: 7, special: 'fn', max: 448 },
   float8e4m3fnuz: { exp: 4, man: 3, bias: 8, special: 'fnuz', max: 240 },
@@ -71,7 +80,12 @@ export function minifloatValue(f: Minifloat, bits: number): number {
 export function minifloatBits(f: Minifloat, x: number, saturate = true): number {
   const signBit = 1 << (f.exp + f.man);
   const sign = x < 0 || Object.is(x, -0) ? signBit : 0;
-  const nan = f.special === 'fnuz' ? signBit : f.special === 'ieee' ? ((1 << f.exp) - 1) << f.man | (1 << f.man) - 1 : signBit - 1;
+  const nan =
+    f.special === 'fnuz'
+      ? signBit
+      : f.special === 'ieee'
+        ? (((1 << f.exp) - 1) << f.man) | ((1 << f.man) - 1)
+        : signBit - 1;
   if (x !== x) return f.special === 'none' ? signBit - 1 : nan | (f.special === 'fnuz' ? 0 : sign);
   const a = Math.abs(x);
   const min = 2 ** (1 - f.bias - f.man);
@@ -98,6 +112,13 @@ function maxBits(f: Minifloat): number {
 /** How a float that fits no typed array is written: its bits, rounded to nearest even. */
 export function encoderOf(dtype: DType): ((v: number) => number) | undefined {
   const mini = MINIFLOAT[dtype];
-  return mini ? (v) => minifloatBits(mini, v) : dtype === 'float16' ? halfBits : dtype === 'bfloat16' ? bfloatBits
-    : dtype === 'float8e8m0' ? (v) => (v !== v || v <= 0 ? 255 : Math.max(0, Math.min(254, Math.round(Math.log2(v)) + 127))) : undefined;
+  return mini
+    ? (v) => minifloatBits(mini, v)
+    : dtype === 'float16'
+      ? halfBits
+      : dtype === 'bfloat16'
+        ? bfloatBits
+        : dtype === 'float8e8m0'
+          ? (v) => (v !== v || v <= 0 ? 255 : Math.max(0, Math.min(254, Math.round(Math.log2(v)) + 127)))
+          : undefined;
 }

@@ -8,7 +8,10 @@ export type ValueId = number;
 export type Dim = number | string | null;
 
 /** What a model declares of a value; `shape` null when even the rank is unknown. */
-export interface Declared { readonly dtype: DType; readonly shape: readonly Dim[] | null }
+export interface Declared {
+  readonly dtype: DType;
+  readonly shape: readonly Dim[] | null;
+}
 
 /** A value fixed before any run: a weight. Big ones stay where they are until someone loads them. */
 export interface Constant {
@@ -44,7 +47,15 @@ export interface Fact {
 /** What is known of values, by their number. */
 export type Facts = readonly (Fact | undefined)[];
 
-export type AttrValue = number | string | readonly number[] | readonly string[] | Tensor | readonly Tensor[] | Graph | readonly Graph[];
+export type AttrValue =
+  | number
+  | string
+  | readonly number[]
+  | readonly string[]
+  | Tensor
+  | readonly Tensor[]
+  | Graph
+  | readonly Graph[];
 export type Attrs = Readonly<Record<string, AttrValue>>;
 
 export interface Node {
@@ -85,7 +96,8 @@ export function sameAttrs(a: Attrs, b: Attrs): boolean {
   const names = Object.keys(a);
   if (names.length !== Object.keys(b).length) return false;
   for (const name of names) {
-    const x = a[name]!, y = b[name];
+    const x = a[name]!;
+    const y = b[name];
     if (Object.is(x, y)) continue;
     if (!Array.isArray(x) || !Array.isArray(y) || x.length !== y.length) return false;
     for (let i = 0; i < x.length; i++) if (!Object.is(x[i], y[i])) return false;
@@ -103,12 +115,14 @@ export function bodiesOf(node: Node): readonly Graph[] {
     const a = node.attrs[name]!;
     if (typeof a !== 'object') continue;
     if (isGraph(a)) bodies = [...bodies, a];
-    else if (Array.isArray(a) && typeof a[0] === 'object' && isGraph(a[0] as Graph)) bodies = [...bodies, ...(a as Graph[])];
+    else if (Array.isArray(a) && typeof a[0] === 'object' && isGraph(a[0] as Graph))
+      bodies = [...bodies, ...(a as Graph[])];
   }
   return bodies;
 }
 /** The operators of a graph and of the bodies in it. */
-export const operatorsIn = (graph: Graph): Set<string> => new Set(graph.nodes.flatMap((n) => [n.op, ...bodiesOf(n).flatMap((b) => [...operatorsIn(b)])]));
+export const operatorsIn = (graph: Graph): Set<string> =>
+  new Set(graph.nodes.flatMap((n) => [n.op, ...bodiesOf(n).flatMap((b) => [...operatorsIn(b)])]));
 
 /** Every value that a node reads: its inputs, and what its bodies capture. */
 export function readsOf(node: Node): readonly ValueId[] {
@@ -135,10 +149,13 @@ export function sameNumbers(a: readonly (number | null)[], b: readonly (number |
 export const constantOf = (t: Tensor): Constant => ({ dtype: t.dtype, shape: t.shape, peek: () => t, load: () => t });
 
 /**
- * Hands a constant's bytes to `put`, from front to back: all at once when they are in memory, else in parts of `PART` bytes, the next of
- * which is read once `put` is done with the last. A promise only if something had to be read.
+ * Hands a constant's bytes to `put`, from front to back: all at once when they are in memory, else in parts of `PART`
+ * bytes, the next of which is read once `put` is done with the last. A promise only if something had to be read.
  */
-export function eachPart(c: Constant, put: (bytes: Uint8Array, at: number) => void | Promise<void>): void | Promise<void> {
+export function eachPart(
+  c: Constant,
+  put: (bytes: Uint8Array, at: number) => void | Promise<void>,
+): void | Promise<void> {
   const here = c.peek();
   if (here !== null) return put(bytesOfTensor(here), 0);
   return readParts(c, put);

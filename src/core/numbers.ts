@@ -1,10 +1,15 @@
-/** Reading and writing elements of any dtype as JavaScript numbers: what reference kernels, casts and printing share. */
+/**
+ * Reading and writing elements of any dtype as JavaScript numbers: what reference kernels, casts and printing share.
+ */
 import { type DType, isInt64 } from './dtype.ts';
 import { fail } from './errors.ts';
 import { encoderOf, halfValue, MINIFLOAT, minifloatValue } from './floats.ts';
 import { sizeOf, type Tensor, zeros } from './tensor.ts';
 
-/** The value of every binary16, made when a tensor of some size wants it: a look at it is ten times as fast as `halfValue`. */
+/**
+ * The value of every binary16, made when a tensor of some size wants it: a look at it is ten times as fast as
+ * `halfValue`.
+ */
 let halves: Float32Array | undefined;
 function halfValues(d: ArrayLike<number>): Float32Array {
   const out = new Float32Array(d.length);
@@ -16,10 +21,17 @@ function halfValues(d: ArrayLike<number>): Float32Array {
   return out;
 }
 const SUB: Readonly<Partial<Record<DType, { bits: number; signed: boolean }>>> = {
-  int4: { bits: 4, signed: true }, uint4: { bits: 4, signed: false }, int2: { bits: 2, signed: true }, uint2: { bits: 2, signed: false }, float4e2m1: { bits: 4, signed: false },
+  int4: { bits: 4, signed: true },
+  uint4: { bits: 4, signed: false },
+  int2: { bits: 2, signed: true },
+  uint2: { bits: 2, signed: false },
+  float4e2m1: { bits: 4, signed: false },
 };
 
-/** The elements as numbers (64-bit integers rounded to doubles; `data` has them exactly). float32 and the like are returned as they are. @throws type_mismatch for strings */
+/**
+ * The elements as numbers (64-bit integers rounded to doubles; `data` has them exactly). float32 and the like are
+ * returned as they are. @throws type_mismatch for strings
+ */
 export function numbers(t: Tensor): ArrayLike<number> {
   const n = sizeOf(t.shape);
   const d = t.data as Uint8Array;
@@ -37,29 +49,40 @@ export function numbers(t: Tensor): ArrayLike<number> {
   }
   if (mini) return Float64Array.from(d, (b) => minifloatValue(mini, b));
   switch (t.dtype) {
-    case 'float16': return halfValues(d);
+    case 'float16':
+      return halfValues(d);
     case 'bfloat16': {
       const bits = new Uint32Array(n);
       for (let i = 0; i < n; i++) bits[i] = d[i]! << 16;
       return new Float32Array(bits.buffer);
     }
-    case 'float8e8m0': return Float64Array.from(d, (b) => (b === 255 ? NaN : 2 ** (b - 127)));
-    case 'int64': case 'uint64': {
-      const from = t.data as BigInt64Array, out = new Float64Array(n);
+    case 'float8e8m0':
+      return Float64Array.from(d, (b) => (b === 255 ? NaN : 2 ** (b - 127)));
+    case 'int64':
+    case 'uint64': {
+      const from = t.data as BigInt64Array;
+      const out = new Float64Array(n);
       for (let i = 0; i < n; i++) out[i] = Number(from[i]!);
       return out;
     }
-    case 'string': return fail('type_mismatch', 'a string tensor has no numbers');
-    default: return d;
+    case 'string':
+      return fail('type_mismatch', 'a string tensor has no numbers');
+    default:
+      return d;
   }
 }
 
 /** The elements of an integer or bool tensor, exactly. */
 export function bigints(t: Tensor): ArrayLike<bigint> {
-  return isInt64(t.dtype) ? (t.data as BigInt64Array) : Array.from(numbers(t) as Float64Array, (x) => BigInt(Math.trunc(x)));
+  return isInt64(t.dtype)
+    ? (t.data as BigInt64Array)
+    : Array.from(numbers(t) as Float64Array, (x) => BigInt(Math.trunc(x)));
 }
 
-/** A function that stores number `v` as element `i`: floats rounded to nearest even, integers truncated and wrapped, bool as v != 0. */
+/**
+ * A function that stores number `v` as element `i`: floats rounded to nearest even, integers truncated and wrapped,
+ * bool as v != 0.
+ */
 export function writer(t: Tensor): (i: number, v: number) => void {
   const d = t.data as Uint8Array;
   const encode = encoderOf(t.dtype);
@@ -74,17 +97,41 @@ export function writer(t: Tensor): (i: number, v: number) => void {
       d[at] = (d[at]! & ~(mask << shift)) | (bits << shift);
     };
   }
-  if (encode) return (i, v) => { d[i] = encode(v); };
+  if (encode)
+    return (i, v) => {
+      d[i] = encode(v);
+    };
   switch (t.dtype) {
-    case 'bool': return (i, v) => { d[i] = v !== 0 ? 1 : 0; };
-    case 'int64': return (i, v) => { (t.data as BigInt64Array)[i] = toBigInt(v); };
-    case 'uint64': return (i, v) => { (t.data as BigUint64Array)[i] = toBigInt(v); };
-    case 'uint32': case 'int32': case 'int16': case 'uint16': case 'int8': case 'uint8': return (i, v) => { d[i] = Math.abs(v) < 2 ** 53 ? v : Number(BigInt.asIntN(64, toBigInt(v)) & 0xffffffffn); };
-    default: return (i, v) => { d[i] = v; };
+    case 'bool':
+      return (i, v) => {
+        d[i] = v !== 0 ? 1 : 0;
+      };
+    case 'int64':
+      return (i, v) => {
+        (t.data as BigInt64Array)[i] = toBigInt(v);
+      };
+    case 'uint64':
+      return (i, v) => {
+        (t.data as BigUint64Array)[i] = toBigInt(v);
+      };
+    case 'uint32':
+    case 'int32':
+    case 'int16':
+    case 'uint16':
+    case 'int8':
+    case 'uint8':
+      return (i, v) => {
+        d[i] = Math.abs(v) < 2 ** 53 ? v : Number(BigInt.asIntN(64, toBigInt(v)) & 0xffffffffn);
+      };
+    default:
+      return (i, v) => {
+        d[i] = v;
+      };
   }
 }
 /** Truncates; NaN is 0, beyond int64 saturates. */
-const toBigInt = (v: number): bigint => (v !== v ? 0n : v >= 2 ** 64 ? 2n ** 63n - 1n : v <= -(2 ** 63) ? -(2n ** 63n) : BigInt(Math.trunc(v)));
+const toBigInt = (v: number): bigint =>
+  v !== v ? 0n : v >= 2 ** 64 ? 2n ** 63n - 1n : v <= -(2 ** 63) ? -(2n ** 63n) : BigInt(Math.trunc(v));
 
 /** A tensor of `dtype` with these values. */
 export function fromNumbers(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
@@ -96,7 +143,8 @@ export function fromNumbers(dtype: DType, shape: readonly number[], values: Arra
 
 /** The value of a small integer tensor as plain numbers: shapes, axes, counts. */
 export function integers(t: Tensor): number[] {
-  const from = numbers(t), list = new Array<number>(from.length);
+  const from = numbers(t);
+  const list = new Array<number>(from.length);
   for (let i = 0; i < list.length; i++) list[i] = Number(from[i]);
   return list;
 }

@@ -18,13 +18,17 @@ export interface OpenDevice {
   readonly backend: Backend;
   /** The kernels of common operators and of these sets, which the graph needs. */
   readonly kernels: (sets: readonly SetName[], graph: Graph) => Promise<Kernels>;
-  /** On a GPU: measured choices of kernels, of the caller's tables before those that ship; undefined where there are none. @throws option_invalid */
+  /**
+   * On a GPU: measured choices of kernels, of the caller's tables before those that ship; undefined where there are
+   * none. @throws option_invalid
+   */
   readonly tuningFor?: (tables: readonly TuningTable[]) => Promise<Tuning | undefined>;
 }
 export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
 
 /**
- * The device asked for. 'auto' takes a hardware GPU, else WASM; a software adapter is used only when 'webgpu' is asked for by name.
+ * The device asked for. 'auto' takes a hardware GPU, else WASM; a software adapter is used only when 'webgpu' is asked
+ * for by name.
  * @throws device_unavailable, option_invalid
  */
 export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
@@ -32,7 +36,11 @@ export async function openDevice(device: Device, engine: EngineOptions): Promise
   if (device === 'wasm') return openWasm(engine);
   if (typeof device === 'object') return openGpu(device);
   if (device === 'webgpu') return openGpu();
-  if (device !== 'auto') fail('option_invalid', `device must be 'auto', 'webgpu', 'wasm', 'reference' or a GPUDevice, not ${JSON.stringify(device)}`);
+  if (device !== 'auto')
+    fail(
+      'option_invalid',
+      `device must be 'auto', 'webgpu', 'wasm', 'reference' or a GPUDevice, not ${JSON.stringify(device)}`,
+    );
   try {
     return await openGpu(undefined, { allowSoftware: false });
   } catch {
@@ -44,7 +52,11 @@ const openWasm = async (engine: EngineOptions): Promise<OpenDevice> => (await im
 
 /** The kernels of devices of this kind, for planning without one. */
 export async function kernelsFor(kind: Caps['kind'], sets: readonly SetName[]): Promise<Kernels> {
-  return kind === 'webgpu' ? { webgpu: await gpuKernels(sets) } : kind === 'wasm' ? { wasm: await (await import('./wasm.ts')).wasmKernels(sets) } : {};
+  return kind === 'webgpu'
+    ? { webgpu: await gpuKernels(sets) }
+    : kind === 'wasm'
+      ? { wasm: await (await import('./wasm.ts')).wasmKernels(sets) }
+      : {};
 }
 
 /** What cuts that which a GPU cannot bind at once. */

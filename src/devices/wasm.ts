@@ -11,10 +11,11 @@ export type { EngineOptions };
 
 /** Weights of products, in elements, from which it pays to find the fastest tile first: 8 MiB of float32. */
 const MANY = 2 ** 21;
-const isHeavy = ({ nodes, values }: Graph): boolean => nodes.reduce((n, { op, inputs: [, b] }) => {
-  const c = op === 'MatMul' && b != null ? values[b]!.constant : undefined;
-  return n + (c?.dtype === 'float32' || c?.dtype === 'float16' ? sizeOf(c.shape) : 0);
-}, 0) >= MANY;
+const isHeavy = ({ nodes, values }: Graph): boolean =>
+  nodes.reduce((n, { op, inputs: [, b] }) => {
+    const c = op === 'MatMul' && b != null ? values[b]!.constant : undefined;
+    return n + (c?.dtype === 'float32' || c?.dtype === 'float16' ? sizeOf(c.shape) : 0);
+  }, 0) >= MANY;
 
 /** @throws option_invalid */
 export async function openWasm(options: EngineOptions): Promise<OpenDevice> {
@@ -22,7 +23,8 @@ export async function openWasm(options: EngineOptions): Promise<OpenDevice> {
   return {
     backend: wasmBackend(engine),
     kernels: async (sets, graph) => {
-      if (isHeavy(graph)) engine.useTile(await (await import('../../kernels/wasm/calibrate.ts')).fastestTile(engine.caps.fma));
+      if (isHeavy(graph))
+        engine.useTile(await (await import('../../kernels/wasm/calibrate.ts')).fastestTile(engine.caps.fma));
       return { wasm: await wasmKernels(sets) };
     },
   };

@@ -12,10 +12,12 @@ export async function openGpu(device?: GPUDevice, options?: { readonly allowSoft
   const caps = backend.caps as GpuCaps;
   let variants = false;
   return {
-    backend, kernels: async (sets) => ({ webgpu: await gpuKernels(sets, { variants, software: caps.software }) }),
+    backend,
+    kernels: async (sets) => ({ webgpu: await gpuKernels(sets, { variants, software: caps.software }) }),
     tuningFor: async (tables) => {
       if (tables.length + shipped.length === 0) return undefined;
-      const { tuningFor } = await import('../3-plan/tuning.ts'), tuning = tuningFor(caps, tables);
+      const { tuningFor } = await import('../3-plan/tuning.ts');
+      const tuning = tuningFor(caps, tables);
       variants = [...tables, ...shipped].some(({ entries }) => entries.some(({ kernel }) => isVariant(kernel)));
       return tuning;
     },

@@ -22,18 +22,34 @@ const poison = (size: number): Uint8Array<ArrayBuffer> => new Uint8Array(size).f
 const byteSize = (f: Fact): number => bytesOf(f.dtype, sizeOf(f.shape));
 
 /** The launches of a kernel as shaders: what a plan would compile. */
-export function shadersOf(kernel: GpuKernel, call: Call, caps: GpuCaps, tuned: Params = {}): { launch: Launch; shader: Shader }[] {
+export function shadersOf(
+  kernel: GpuKernel,
+  call: Call,
+  caps: GpuCaps,
+  tuned: Params = {},
+): { launch: Launch; shader: Shader }[] {
   const launches = ([] as Launch[]).concat(kernel.launch(call, caps, tuned) as Launch | Launch[]);
   return launches.map((launch) => ({
     launch,
-    shader: assemble(launch.module, {
-      types: launch.types, ...(launch.params ? { params: launch.params } : {}), ...(launch.slots ? { slots: launch.slots } : {}),
-      extra: (launch.extra ?? []).map((e) => e.name), extraUniforms: launch.extraUniforms ?? [],
-    }, library, caps.f16),
+    shader: assemble(
+      launch.module,
+      {
+        types: launch.types,
+        ...(launch.params ? { params: launch.params } : {}),
+        ...(launch.slots ? { slots: launch.slots } : {}),
+        extra: (launch.extra ?? []).map((e) => e.name),
+        extraUniforms: launch.extraUniforms ?? [],
+      },
+      library,
+      caps.f16,
+    ),
   }));
 }
 
-interface Slot { readonly buffer: GPUBuffer; readonly bytes: number }
+interface Slot {
+  readonly buffer: GPUBuffer;
+  readonly bytes: number;
+}
 
 /** Device memory of one call, which all kernels that are tried on it share. Data have poison around and behind them. */
 export interface CallMemory {
@@ -50,7 +66,13 @@ export interface CallMemory {
 }
 
 /** @throws out_of_memory and the like only when `read`: WebGPU reports errors late */
-export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tensor | null)[], operands: readonly Tensor[], packer?: Packer): CallMemory {
+export function callMemory(
+  device: GPUDevice,
+  call: Call,
+  inputs: readonly (Tensor | null)[],
+  operands: readonly Tensor[],
+  packer?: Packer,
+): CallMemory {
   const made: GPUBuffer[] = [];
   const create = (size: number, usage: number): GPUBuffer => {
     const b = device.createBuffer({ size, usage });
@@ -63,7 +85,13 @@ export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tens
     device.queue.writeBuffer(buffer, 0, all);
   };
   const place = (bytes: number, content?: Uint8Array): Slot => {
-    const slot = { buffer: create(padded(bytes) + 2 * GUARD, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC), bytes };
+    const slot = {
+      buffer: create(
+        padded(bytes) + 2 * GUARD,
+        GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
+      ),
+      bytes,
+    };
     fill(slot, content);
     return slot;
   };
@@ -80,12 +108,16 @@ export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tens
   const outs = call.outputs.map((o) => o && place(byteSize(o)));
   const flag = once('fault', () => place(16, new Uint8Array(16)));
   return {
-    device, call,
+    device,
+    call,
     slot(ref, scratch) {
       if ('fault' in ref) return flag;
       if ('output' in ref) return outs[ref.output] ?? missing(ref);
       if ('operand' in ref) return once(`operand ${ref.operand}`, () => upload(operands[ref.operand] ?? missing(ref)));
-      if ('scratch' in ref) return once(`scratch ${ref.scratch} ${scratch[ref.scratch]}`, () => place(scratch[ref.scratch] ?? missing(ref)));
+      if ('scratch' in ref)
+        return once(`scratch ${ref.scratch} ${scratch[ref.scratch]}`, () =>
+          place(scratch[ref.scratch] ?? missing(ref)),
+        );
       const tensor = inputs[ref.input] ?? missing(ref);
       const { pack } = ref;
       if (pack === undefined) return once(`input ${ref.input}`, () => upload(tensor));
@@ -105,7 +137,10 @@ export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tens
       const encoder = device.createCommandEncoder();
       const copies = [...outs, flag].map((o) => {
         if (o === null) return null;
-        const b = device.createBuffer({ size: o.buffer.size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+        const b = device.createBuffer({
+          size: o.buffer.size,
+          usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+        });
         encoder.copyBufferToBuffer(o.buffer, 0, b, 0, o.buffer.size);
         return b;
       });
@@ -117,7 +152,11 @@ export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tens
           if (fact === null) return null as unknown as Tensor;
           const all = new Uint8Array(copies[n]!.getMappedRange().slice(0));
           const { bytes } = outs[n]!;
-          if (all.subarray(0, GUARD).some((v) => v !== 0xff) || all.subarray(GUARD + padded(bytes)).some((v) => v !== 0xff)) throw new Error(`${who} wrote beyond output ${n}`);
+          if (
+            all.subarray(0, GUARD).some((v) => v !== 0xff) ||
+            all.subarray(GUARD + padded(bytes)).some((v) => v !== 0xff)
+          )
+            throw new Error(`${who} wrote beyond output ${n}`);
           return tensorOver(fact.dtype, fact.shape, all.slice(GUARD, GUARD + bytes));
         });
       } finally {
@@ -127,16 +166,28 @@ export function callMemory(device: GPUDevice, call: Call, inputs: readonly (Tens
     destroy: () => made.forEach((b) => b.destroy()),
   };
 }
-const missing = (ref: Ref): never => { throw new Error(`a launch binds ${JSON.stringify(ref)}, which is not there`); };
+const missing = (ref: Ref): never => {
+  throw new Error(`a launch binds ${JSON.stringify(ref)}, which is not there`);
+};
 
-/** Records the dispatches of a kernel on the call of `memory`. @throws with the compiler's messages; on launches beyond the device's limits */
-export async function bindKernel(memory: CallMemory, caps: GpuCaps, kernel: GpuKernel, tuned: Params = {}): Promise<(pass: GPUComputePassEncoder) => void> {
+/**
+ * Records the dispatches of a kernel on the call of `memory`. @throws with the compiler's messages; on launches beyond
+ * the device's limits
+ */
+export async function bindKernel(
+  memory: CallMemory,
+  caps: GpuCaps,
+  kernel: GpuKernel,
+  tuned: Params = {},
+): Promise<(pass: GPUComputePassEncoder) => void> {
   const { device, call } = memory;
   const scratch = kernel.scratch?.(call, caps, tuned) ?? [];
   const steps: { pipeline: GPUComputePipeline; group: GPUBindGroup; workgroups: Launch['workgroups'] }[] = [];
   for (const { launch, shader } of shadersOf(kernel, call, caps, tuned)) {
     const { pipeline, layout } = await pipelineFor(device, shader, () => undefined);
-    const storage = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)].map((ref) => memory.slot(ref, scratch));
+    const storage = [...launch.bind, ...(launch.extra ?? []).map((e) => e.bind)].map((ref) =>
+      memory.slot(ref, scratch),
+    );
     const extra = launch.extraUniforms ?? [];
     const blocks = [
       ...(launch.module.uniformBytes > 0 ? [packUniforms(launch.module, launch.uniforms ?? {})] : []),
@@ -150,9 +201,11 @@ export async function bindKernel(memory: CallMemory, caps: GpuCaps, kernel: GpuK
       if (s === undefined) throw new Error(`${launch.module.name}: more bindings than it is given`);
       return { binding, resource: { buffer: s.buffer, offset: GUARD, size: padded(s.bytes) } };
     });
-    if (nextStorage !== storage.length) throw new Error(`${launch.module.name}: ${storage.length} bindings given, ${nextStorage} in the shader`);
+    if (nextStorage !== storage.length)
+      throw new Error(`${launch.module.name}: ${storage.length} bindings given, ${nextStorage} in the shader`);
     const max = caps.limits.maxComputeWorkgroupsPerDimension;
-    if (launch.workgroups.some((w) => w < 1 || w > max || !Number.isInteger(w))) throw new Error(`${launch.module.name}: workgroups ${launch.workgroups}`);
+    if (launch.workgroups.some((w) => w < 1 || w > max || !Number.isInteger(w)))
+      throw new Error(`${launch.module.name}: workgroups ${launch.workgroups}`);
     steps.push({ pipeline, group: device.createBindGroup({ layout, entries }), workgroups: launch.workgroups });
   }
   return (pass) => {
@@ -164,8 +217,15 @@ export async function bindKernel(memory: CallMemory, caps: GpuCaps, kernel: GpuK
   };
 }
 
-/** Runs recorded dispatches once, and gives what they leave in the outputs of `memory`. @throws on validation errors, faults and writes out of bounds */
-export async function runOnce(memory: CallMemory, who: string, make: () => Promise<(pass: GPUComputePassEncoder) => void>): Promise<Tensor[]> {
+/**
+ * Runs recorded dispatches once, and gives what they leave in the outputs of `memory`. @throws on validation errors,
+ * faults and writes out of bounds
+ */
+export async function runOnce(
+  memory: CallMemory,
+  who: string,
+  make: () => Promise<(pass: GPUComputePassEncoder) => void>,
+): Promise<Tensor[]> {
   const { device } = memory;
   device.pushErrorScope('validation');
   device.pushErrorScope('out-of-memory');

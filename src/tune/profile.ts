@@ -19,10 +19,16 @@ export interface ProfiledNode {
   readonly step: number;
   readonly node: string;
   readonly op: string;
-  /** Kernels of its dispatches, "host" for work in JavaScript, "upload" and "download" for copies between host and device. */
+  /**
+   * Kernels of its dispatches, "host" for work in JavaScript, "upload" and "download" for copies between host and
+   * device.
+   */
   readonly kernels: readonly string[];
   readonly ms: number;
-  /** Arithmetic and bytes that the node cannot do without, and the time that they take at the device's peaks; null for work on the host. */
+  /**
+   * Arithmetic and bytes that the node cannot do without, and the time that they take at the device's peaks; null for
+   * work on the host.
+   */
   readonly flops: number | null;
   readonly bytes: number | null;
   readonly floorMs: number | null;
@@ -31,7 +37,13 @@ export interface ProfiledNode {
 }
 
 /** A value in memory of the device: where, and from the step that makes it to the last that reads it. */
-export interface Block { readonly name: string; readonly at: number; readonly bytes: number; readonly from: number; readonly to: number }
+export interface Block {
+  readonly name: string;
+  readonly at: number;
+  readonly bytes: number;
+  readonly from: number;
+  readonly to: number;
+}
 export interface ProfiledPlan {
   readonly text: string;
   readonly steps: number;
@@ -62,7 +74,10 @@ export interface Profile {
   readonly runMs: number;
   /** Sum of the nodes' times. */
   readonly nodesMs: number;
-  /** runMs less nodesMs, if positive: copies of inputs and outputs, submitting, waiting. Negative where steps by themselves are slower than in a row. */
+  /**
+   * runMs less nodesMs, if positive: copies of inputs and outputs, submitting, waiting. Negative where steps by
+   * themselves are slower than in a row.
+   */
   readonly gapMs: number;
   readonly runs: number;
   readonly deviceBytes: number;
@@ -70,42 +85,73 @@ export interface Profile {
   readonly plans: readonly ProfiledPlan[];
 }
 
-export interface ProfileOptions extends Pick<SessionOptions, 'device' | 'dims' | 'externalData' | 'optimize' | 'threads' | 'tuning'> {
+export interface ProfileOptions
+  extends Pick<SessionOptions, 'device' | 'dims' | 'externalData' | 'optimize' | 'threads' | 'tuning'> {
   /** Measured runs; the median of each step counts. Default 5. */
   readonly runs?: number;
   readonly onProgress?: (what: string) => void;
   readonly signal?: AbortSignal;
 }
 
-interface Recorded { readonly plan: Plan; readonly work: ReadonlyMap<string, { readonly flops: number; readonly bytes: number }>; readonly times: number[][]; readonly repeats: number[] }
+interface Recorded {
+  readonly plan: Plan;
+  readonly work: ReadonlyMap<string, { readonly flops: number; readonly bytes: number }>;
+  readonly times: number[][];
+  readonly repeats: number[];
+}
 
 /**
- * Loads a model, runs it on `feeds` (or on what a function makes for the session), and measures. On a GPU by its timestamps, a pass for each dispatch; where it has none,
- * each dispatch is repeated and waited for.
+ * Loads a model, runs it on `feeds` (or on what a function makes for the session), and measures. On a GPU by its
+ * timestamps, a pass for each dispatch; where it has none, each dispatch is repeated and waited for.
  * @throws what `Session.load` and `run` throw
  */
-export async function profile(source: ModelSource, feeds: Feeds | ((session: Session) => Feeds | Promise<Feeds>), options: ProfileOptions = {}): Promise<Profile> {
+export async function profile(
+  source: ModelSource,
+  feeds: Feeds | ((session: Session) => Feeds | Promise<Feeds>),
+  options: ProfileOptions = {},
+): Promise<Profile> {
   const { runs = 5, onProgress = () => undefined, signal, ...loading } = options;
   const recorded: Recorded[] = [];
   let placed = new Map<string, { flops: number; bytes: number }>();
   let measuring = false;
   let gauged: Gauge | null = null;
-  const goOn = (): void => { if (signal?.aborted) fail('aborted', 'profiling was aborted'); };
-  const wrap = (inner: Backend): Backend => Object.create(inner, {
-    instantiate: { value: async (...args: Parameters<Backend['instantiate']>): Promise<Executable> => {
-      const executable = await inner.instantiate(...args);
-      const one: Recorded = { plan: args[0], work: placed, times: args[0].steps.map(() => []), repeats: args[0].steps.map(() => 1) };
-      placed = new Map();
-      recorded.push(one);
-      return { run: (inputs, stop) => executable.run(inputs, stop, measuring ? probeOf(one, gauged) : undefined), destroy: () => executable.destroy() };
-    } },
-  }) as Backend;
+  const goOn = (): void => {
+    if (signal?.aborted) fail('aborted', 'profiling was aborted');
+  };
+  const wrap = (inner: Backend): Backend =>
+    Object.create(inner, {
+      instantiate: {
+        value: async (...args: Parameters<Backend['instantiate']>): Promise<Executable> => {
+          const executable = await inner.instantiate(...args);
+          const one: Recorded = {
+            plan: args[0],
+            work: placed,
+            times: args[0].steps.map(() => []),
+            repeats: args[0].steps.map(() => 1),
+          };
+          placed = new Map();
+          recorded.push(one);
+          return {
+            run: (inputs, stop) => executable.run(inputs, stop, measuring ? probeOf(one, gauged) : undefined),
+            destroy: () => executable.destroy(),
+          };
+        },
+      },
+    }) as Backend;
 
   onProgress('loading');
   let from = performance.now();
-  const session = await Session.load(source, { ...loading, worker: false, ...(signal ? { signal } : {}) }, {
-    wrap, placed: ({ name, op }, call) => { const { work, bytes } = problemOf(op, call); placed.set(name, { flops: work.flops, bytes }); },
-  });
+  const session = await Session.load(
+    source,
+    { ...loading, worker: false, ...(signal ? { signal } : {}) },
+    {
+      wrap,
+      placed: ({ name, op }, call) => {
+        const { work, bytes } = problemOf(op, call);
+        placed.set(name, { flops: work.flops, bytes });
+      },
+    },
+  );
   try {
     const loadMs = performance.now() - from;
     const given = typeof feeds === 'function' ? await feeds(session) : feeds;
@@ -138,10 +184,31 @@ export async function profile(source: ModelSource, feeds: Feeds | ((session: Ses
     const peaks = { gflops: Math.max(before.gflops, after.gflops), copyGBs: Math.max(before.copyGBs, after.copyGBs) };
     const used = recorded.filter((r) => r.times.some((t) => t.length > 0) || r.plan.steps.length === 0);
     const nodes = used.flatMap((r, plan) => nodesOf(r, plan, peaks));
-    const runMs = median(whole), nodesMs = nodes.reduce((n, { ms }) => n + ms, 0);
+    const runMs = median(whole);
+    const nodesMs = nodes.reduce((n, { ms }) => n + ms, 0);
     return {
-      model: session.plans[0]?.model ?? '', device: session.device, adapter: gpu ? [gpu.adapterInfo?.vendor, gpu.adapterInfo?.architecture, gpu.adapterInfo?.description].filter(Boolean).join(' ') : session.device === 'wasm' ? `WebAssembly, ${threads} thread${threads > 1 ? 's' : ''}` : 'JavaScript',
-      clock: gauged?.timer.kind ?? 'host', method: METHOD[gauged?.timer.kind ?? 'host'], peaks, threads, loadMs, firstMs, runMs, nodesMs, gapMs: runMs - nodesMs, runs, deviceBytes: session.bytes, nodes, plans: used.map((r) => planOf(r.plan)),
+      model: session.plans[0]?.model ?? '',
+      device: session.device,
+      adapter: gpu
+        ? [gpu.adapterInfo?.vendor, gpu.adapterInfo?.architecture, gpu.adapterInfo?.description]
+            .filter(Boolean)
+            .join(' ')
+        : session.device === 'wasm'
+          ? `WebAssembly, ${threads} thread${threads > 1 ? 's' : ''}`
+          : 'JavaScript',
+      clock: gauged?.timer.kind ?? 'host',
+      method: METHOD[gauged?.timer.kind ?? 'host'],
+      peaks,
+      threads,
+      loadMs,
+      firstMs,
+      runMs,
+      nodesMs,
+      gapMs: runMs - nodesMs,
+      runs,
+      deviceBytes: session.bytes,
+      nodes,
+      plans: used.map((r) => planOf(r.plan)),
     };
   } finally {
     gauged?.timer.destroy();
@@ -156,7 +223,13 @@ const METHOD = {
 } as const;
 
 const cpuPeaks = (threads: number): Peaks => {
-  const fma = (() => { try { return rateOf(arithmetic(true)); } catch { return 0; } })(); // relaxed SIMD, where the engine has it
+  const fma = (() => {
+    try {
+      return rateOf(arithmetic(true));
+    } catch {
+      return 0;
+    }
+  })(); // relaxed SIMD, where the engine has it
   return { gflops: threads * Math.max(fma, rateOf(arithmetic(false))), copyGBs: rateOf(copying(1 << 24)) };
 };
 
@@ -180,7 +253,10 @@ function probeOf({ times, repeats }: Recorded, gauged: Gauge | null): Probe {
 const kernelOf = (s: Step): string => ('kernel' in s ? s.kernel : s.run);
 
 function nodesOf({ plan, work, times }: Recorded, index: number, peaks: Peaks): ProfiledNode[] {
-  const found = new Map<string, { step: number; node: string; op: string; kernels: string[]; ms: number; host: boolean }>();
+  const found = new Map<
+    string,
+    { step: number; node: string; op: string; kernels: string[]; ms: number; host: boolean }
+  >();
   plan.steps.forEach((s, step) => {
     const copy = 'from' in s;
     const node = copy ? plan.values[s.from]!.name : s.node;
@@ -190,19 +266,38 @@ function nodesOf({ plan, work, times }: Recorded, index: number, peaks: Peaks): 
     if (known) {
       known.ms += ms;
       known.kernels.push(kernelOf(s));
-    } else found.set(key, { step, node, op: copy ? s.run : s.op, kernels: [kernelOf(s)], ms, host: copy || s.run === 'host' });
+    } else
+      found.set(key, {
+        step,
+        node,
+        op: copy ? s.run : s.op,
+        kernels: [kernelOf(s)],
+        ms,
+        host: copy || s.run === 'host',
+      });
   });
   return [...found.values()].map(({ host, ...n }): ProfiledNode => {
     const done = host ? undefined : (work.get(n.node) ?? work.get(n.node.replace(/\.before$/, '')));
     const least = done ? floorMs(done, peaks) : null;
-    return { plan: index, ...n, flops: done?.flops ?? null, bytes: done?.bytes ?? null, floorMs: least, roofline: least === null || n.ms === 0 ? null : least / n.ms };
+    return {
+      plan: index,
+      ...n,
+      flops: done?.flops ?? null,
+      bytes: done?.bytes ?? null,
+      floorMs: least,
+      roofline: least === null || n.ms === 0 ? null : least / n.ms,
+    };
   });
 }
 
 function planOf(plan: Plan): ProfiledPlan {
-  const { dispatches, wasmCalls, pipelines, modules, weightBytes, copiedBytes, peakBytes, lowerBoundBytes } = summarize(plan);
+  const { dispatches, wasmCalls, pipelines, modules, weightBytes, copiedBytes, peakBytes, lowerBoundBytes } =
+    summarize(plan);
   const ends = new Map<number, { from: number; to: number }>();
-  const root = (v: number): number => { const { home } = plan.values[v]!; return home.in === 'view' ? root(home.of) : v; };
+  const root = (v: number): number => {
+    const { home } = plan.values[v]!;
+    return home.in === 'view' ? root(home.of) : v;
+  };
   const touch = (v: number, step: number): void => {
     const r = root(v);
     if (plan.values[r]!.home.in !== 'slab') return;
@@ -211,7 +306,14 @@ function planOf(plan: Plan): ProfiledPlan {
   };
   for (const v of plan.inputs) touch(v, 0);
   plan.steps.forEach((s, i) => {
-    const values = s.run === 'gpu' ? s.bind : s.run === 'wasm' ? s.args : s.run === 'host' ? [] : [{ value: s.from }, { value: s.to }];
+    const values =
+      s.run === 'gpu'
+        ? s.bind
+        : s.run === 'wasm'
+          ? s.args
+          : s.run === 'host'
+            ? []
+            : [{ value: s.from }, { value: s.to }];
     for (const b of values) if (typeof b === 'object' && 'value' in b) touch(b.value, i);
   });
   for (const v of plan.outputs) touch(v, plan.steps.length);
@@ -221,5 +323,16 @@ function planOf(plan: Plan): ProfiledPlan {
     const { name, home } = plan.values[v]! as { name: string; home: { slab: number; offset: number } };
     return { name, at: starts[home.slab]! + home.offset, bytes: byteLength(plan.values[v]!), from, to };
   });
-  return { text: printPlan(plan), steps: plan.steps.length, dispatches: dispatches + wasmCalls, pipelines: pipelines + modules, weightBytes, copiedBytes, peakBytes, lowerBoundBytes, slabs: plan.slabs, blocks };
+  return {
+    text: printPlan(plan),
+    steps: plan.steps.length,
+    dispatches: dispatches + wasmCalls,
+    pipelines: pipelines + modules,
+    weightBytes,
+    copiedBytes,
+    peakBytes,
+    lowerBoundBytes,
+    slabs: plan.slabs,
+    blocks,
+  };
 }

@@ -6,12 +6,18 @@ import type { TuningRecord } from './index.ts';
 const DATABASE = 'sardonyx';
 const STORE = 'tuning';
 
-/** Keeps a record in this origin's IndexedDB, instead of an earlier one for the same adapter. @throws device_unavailable where there is no IndexedDB (Node): write the record as JSON */
+/**
+ * Keeps a record in this origin's IndexedDB, instead of an earlier one for the same adapter. @throws device_unavailable
+ * where there is no IndexedDB (Node): write the record as JSON
+ */
 export async function saveTuning(record: TuningRecord): Promise<void> {
   await inStore('readwrite', (store) => store.put(record, record.adapter));
 }
 
-/** The records that were kept, of all adapters: `Session.load` takes the list as `tuning`. @throws device_unavailable where there is no IndexedDB */
+/**
+ * The records that were kept, of all adapters: `Session.load` takes the list as `tuning`. @throws device_unavailable
+ * where there is no IndexedDB
+ */
 export async function loadTuning(): Promise<TuningRecord[]> {
   const all = await inStore<unknown[]>('readonly', (store) => store.getAll() as IDBRequest<unknown[]>);
   return all.filter((r): r is TuningRecord => {
@@ -25,7 +31,8 @@ export async function loadTuning(): Promise<TuningRecord[]> {
 }
 
 async function inStore<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
-  if (typeof indexedDB === 'undefined') throw new SardonyxError('device_unavailable', 'there is no IndexedDB here; keep the record as JSON');
+  if (typeof indexedDB === 'undefined')
+    throw new SardonyxError('device_unavailable', 'there is no IndexedDB here; keep the record as JSON');
   const database = await opened();
   try {
     return await settled(work(database.transaction(STORE, mode).objectStore(STORE)));
@@ -43,6 +50,11 @@ function opened(): Promise<IDBDatabase> {
 function settled<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(new SardonyxError('device_unavailable', `IndexedDB refuses: ${request.error?.message}`, [], { cause: request.error }));
+    request.onerror = () =>
+      reject(
+        new SardonyxError('device_unavailable', `IndexedDB refuses: ${request.error?.message}`, [], {
+          cause: request.error,
+        }),
+      );
   });
 }

@@ -19,7 +19,10 @@ const QUANTUM = 65536n;
 const LEAST = { exact: 1, rounded: 8, wall: 12 } as const;
 const MOST_REPEATS = 512;
 
-/** A timer for a device; by timestamps where it has them and they agree with the wall clock. `busy` is work of some milliseconds to find that out. */
+/**
+ * A timer for a device; by timestamps where it has them and they agree with the wall clock. `busy` is work of some
+ * milliseconds to find that out.
+ */
 export async function makeTimer(device: GPUDevice, busy: Recorded): Promise<Timer> {
   const wall = await wallTimer(device);
   if (!device.features.has('timestamp-query')) return wall;
@@ -41,7 +44,9 @@ function stampTimer(device: GPUDevice): Timer {
     kind: 'timestamps',
     async time(record, repeats = 1) {
       const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass({ timestampWrites: { querySet: set, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 } });
+      const pass = encoder.beginComputePass({
+        timestampWrites: { querySet: set, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+      });
       for (let i = 0; i < repeats; i++) record(pass);
       pass.end();
       encoder.resolveQuerySet(set, 0, 2, resolved, 0);
@@ -85,11 +90,17 @@ async function wallTimer(device: GPUDevice): Promise<Timer> {
   };
 }
 
-const repeatsFor = (least: number, ms: number): number => Math.min(MOST_REPEATS, Math.max(1, Math.ceil(least / Math.max(ms, 1e-4))));
+const repeatsFor = (least: number, ms: number): number =>
+  Math.min(MOST_REPEATS, Math.max(1, Math.ceil(least / Math.max(ms, 1e-4))));
 
 export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
-  return sorted.length === 0 ? Number.NaN : sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length === 0
+    ? Number.NaN
+    : sorted.length % 2 === 1
+      ? sorted[half]!
+      : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 /** The median distance from the median: a spread that outliers do not move. */
 export const deviation = (values: readonly number[]): number => {

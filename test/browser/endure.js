@@ -1,4 +1,5 @@
-// What test/leaks.test.ts asks of a page: to run and load for long, and to say what is still alive. It counts what the browser was asked for itself.
+// What test/leaks.test.ts asks of a page: to run and load for long, and to say what is still alive. It counts what the
+// browser was asked for itself.
 import { Session, tensor } from '../../dist/index.js';
 
 const buffers = new Map();
@@ -27,7 +28,13 @@ WebAssembly.Memory = class extends WebAssembly.Memory {
   }
 };
 
-const feeds = { x: tensor('float32', [2, 2, 8, 8], Float32Array.from({ length: 256 }, (_, i) => Math.sin(i))) };
+const feeds = {
+  x: tensor(
+    'float32',
+    [2, 2, 8, 8],
+    Float32Array.from({ length: 256 }, (_, i) => Math.sin(i)),
+  ),
+};
 let session;
 const model = new Uint8Array(await (await fetch('/small.onnx')).arrayBuffer());
 
@@ -51,7 +58,9 @@ globalThis.endure = {
     session = undefined;
   },
   alive: () => ({
-    buffers: buffers.size, bytes: [...buffers.values()].reduce((sum, b) => sum + b.bytes, 0),
-    memories: memories.filter((m) => m.deref() !== undefined).length, held: session?.bytes ?? 0,
+    buffers: buffers.size,
+    bytes: [...buffers.values()].reduce((sum, b) => sum + b.bytes, 0),
+    memories: memories.filter((m) => m.deref() !== undefined).length,
+    held: session?.bytes ?? 0,
   }),
 };

@@ -6,7 +6,8 @@ const HEIGHT = 24;
 /** Smooth and opaque, so that no path may premultiply or round it away. */
 function picture() {
   const data = new Uint8ClampedArray(4 * WIDTH * HEIGHT);
-  for (let y = 0; y < HEIGHT; y++) for (let x = 0; x < WIDTH; x++) data.set([x * 6, y * 10, (x * y) & 255, 255], 4 * (y * WIDTH + x));
+  for (let y = 0; y < HEIGHT; y++)
+    for (let x = 0; x < WIDTH; x++) data.set([x * 6, y * 10, (x * y) & 255, 255], 4 * (y * WIDTH + x));
   return new ImageData(data, WIDTH, HEIGHT);
 }
 function canvasOf(image, canvas) {
@@ -24,7 +25,8 @@ async function openDevice(url) {
 /** A video that plays what is drawn on `canvas`. */
 async function playing(canvas) {
   const video = Object.assign(document.createElement('video'), { muted: true, srcObject: canvas.captureStream(30) });
-  const draw = setInterval(() => canvasOf(picture(), canvas), 20); // a stream has a frame for each time that its canvas is drawn
+  // a stream has a frame for each time that its canvas is drawn
+  const draw = setInterval(() => canvasOf(picture(), canvas), 20);
   await video.play();
   await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
   clearInterval(draw);
@@ -40,11 +42,21 @@ async function images(url) {
   const want = await tensorFromImage(image, options);
   const html = Object.assign(document.createElement('canvas'), { width: WIDTH, height: HEIGHT });
   const frame = new VideoFrame(canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)), { timestamp: 0 });
-  const sources = { ImageData: image, ImageBitmap: await createImageBitmap(image), OffscreenCanvas: canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)), HTMLCanvasElement: canvasOf(image, html), VideoFrame: frame, HTMLVideoElement: await playing(html) };
+  const sources = {
+    ImageData: image,
+    ImageBitmap: await createImageBitmap(image),
+    OffscreenCanvas: canvasOf(image, new OffscreenCanvas(WIDTH, HEIGHT)),
+    HTMLCanvasElement: canvasOf(image, html),
+    VideoFrame: frame,
+    HTMLVideoElement: await playing(html),
+  };
   const far = {};
   for (const [name, source] of Object.entries(sources)) {
     const t = await tensorFromImage(source, { ...options, device });
-    far[name] = [apart((await t.read()).data, want.data), apart((await tensorFromImage(source, options)).data, want.data)];
+    far[name] = [
+      apart((await t.read()).data, want.data),
+      apart((await tensorFromImage(source, options)).data, want.data),
+    ];
     t.dispose();
   }
   frame.close();
@@ -71,7 +83,11 @@ async function drawn(url) {
 
 /** Runs `url` whole and in slices while the page's clock ticks, aborts a run, and loses the device in one. */
 async function long(url, size) {
-  const x = tensor('float32', [size, size], Float32Array.from({ length: size * size }, (_, i) => ((i * 7919) % 199) / 100 - 1));
+  const x = tensor(
+    'float32',
+    [size, size],
+    Float32Array.from({ length: size * size }, (_, i) => ((i * 7919) % 199) / 100 - 1),
+  );
   const session = await Session.load(url, { device: 'webgpu' });
   const queue = session.gpuDevice.queue;
   let submits = 0;
@@ -103,7 +119,10 @@ async function long(url, size) {
   }
 
   const stop = new AbortController();
-  const aborted = session.run({ x }, { signal: stop.signal }).then(() => 'done', (e) => e.code);
+  const aborted = session.run({ x }, { signal: stop.signal }).then(
+    () => 'done',
+    (e) => e.code,
+  );
   await new Promise((resolve) => setTimeout(resolve, took / 6));
   const start = performance.now();
   stop.abort();
@@ -121,7 +140,17 @@ async function long(url, size) {
   const fed = (await session.run({ x: kept.y })).y.data.length;
   kept.y.dispose();
   await session.release();
-  return { took, longest, sliced, same: [apart(again, want), apart(after, want)], code, rejected, stopped, renewed, fed };
+  return {
+    took,
+    longest,
+    sliced,
+    same: [apart(again, want), apart(after, want)],
+    code,
+    rejected,
+    stopped,
+    renewed,
+    fed,
+  };
 }
 
 const answered = async (work) => {
@@ -131,4 +160,8 @@ const answered = async (work) => {
     return { error: `${e?.code}: ${e?.stack ?? e}` };
   }
 };
-globalThis.sardonyx = { images: (url) => answered(() => images(url)), drawn: (url) => answered(() => drawn(url)), long: (url, size) => answered(() => long(url, size)) };
+globalThis.sardonyx = {
+  images: (url) => answered(() => images(url)),
+  drawn: (url) => answered(() => drawn(url)),
+  long: (url, size) => answered(() => long(url, size)),
+};

@@ -22,18 +22,22 @@ async function watched(work) {
   return { value, took, gap };
 }
 
-const text = (results) => Object.values(results).map((t) => {
-  let sum = '';
-  const bytes = new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength);
-  for (let i = 0; i < bytes.length; i += 8192) sum += String.fromCharCode(...bytes.subarray(i, i + 8192));
-  return btoa(sum);
-});
+const text = (results) =>
+  Object.values(results).map((t) => {
+    let sum = '';
+    const bytes = new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength);
+    for (let i = 0; i < bytes.length; i += 8192) sum += String.fromCharCode(...bytes.subarray(i, i + 8192));
+    return btoa(sum);
+  });
 
 /** Loads the model, runs it three times, then once with an abort after 40 ms, then once more. */
 async function run({ url, shape, seed, options }) {
   const session = await Session.load(url, { device: 'wasm', ...options });
   let s = seed >>> 0;
-  const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => { s = (Math.imul(s, 1664525) + 1013904223) >>> 0; return s / 2 ** 31 - 1; });
+  const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => {
+    s = (Math.imul(s, 1664525) + 1013904223) >>> 0;
+    return s / 2 ** 31 - 1;
+  });
   const feeds = { x: tensor('float32', shape, data) };
   const first = text(await session.run(feeds));
   const second = await watched(() => session.run(feeds));
@@ -45,14 +49,29 @@ async function run({ url, shape, seed, options }) {
   observer.disconnect();
   const abort = new AbortController();
   let at = 0;
-  setTimeout(() => { at = performance.now(); abort.abort(); }, 40);
-  const code = await session.run(feeds, { signal: abort.signal }).then(() => 'finished', (e) => e.code);
+  setTimeout(() => {
+    at = performance.now();
+    abort.abort();
+  }, 40);
+  const code = await session.run(feeds, { signal: abort.signal }).then(
+    () => 'finished',
+    (e) => e.code,
+  );
   const late = performance.now() - at;
   const last = text(await session.run(feeds));
   const engine = session.engine;
   const { bytes } = session;
   await session.release();
-  return { engine, bytes, isolated: crossOriginIsolated, results: [first, text(second.value), last], took: second.took, gap: second.gap, long, aborted: { code, late } };
+  return {
+    engine,
+    bytes,
+    isolated: crossOriginIsolated,
+    results: [first, text(second.value), last],
+    took: second.took,
+    gap: second.gap,
+    long,
+    aborted: { code, late },
+  };
 }
 
 /** Two sessions at once: which ends first, though it began last. */

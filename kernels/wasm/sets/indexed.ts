@@ -12,12 +12,20 @@ const scatters = [scatterElementsKernel];
 const trilus = [triluWasm];
 
 export const kernels: KernelTable<WasmKernel> = {
-  GatherElements: [gatherElementsKernel], GatherND: [gatherNDKernel],
-  ScatterElements: scatters, Scatter: scatters, ScatterND: [scatterNDKernel], TensorScatter: [tensorScatterWasm],
+  GatherElements: [gatherElementsKernel],
+  GatherND: [gatherNDKernel],
+  ScatterElements: scatters,
+  Scatter: scatters,
+  ScatterND: [scatterNDKernel],
+  TensorScatter: [tensorScatterWasm],
   TopK: [topWasm],
-  ArgMax: [positionKernel(true, ownAxis)], ArgMin: [positionKernel(false, ownAxis)],
-  CumSum: [scanKernel(false, knownAxis)], CumProd: [scanKernel(true, knownAxis)],
-  EyeLike: [eyeWasm], OneHot: [oneHotWasm((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
-  Trilu: trilus, 'com.microsoft.Trilu': trilus,
+  ArgMax: [positionKernel(true, ownAxis)],
+  ArgMin: [positionKernel(false, ownAxis)],
+  CumSum: [scanKernel(false, knownAxis)],
+  CumProd: [scanKernel(true, knownAxis)],
+  EyeLike: [eyeWasm],
+  OneHot: [oneHotWasm((call) => axisOf(call.attrs.axis, call.outputs[0]!.shape.length))],
+  Trilu: trilus,
+  'com.microsoft.Trilu': trilus,
   ReverseSequence: [reverseSequenceWasm],
 };

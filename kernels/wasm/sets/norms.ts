@@ -8,9 +8,13 @@ const layerNorms = normKernels('layernorm', normForms.layer);
 const rmsNorms = normKernels('rmsnorm', normForms.rms);
 
 export const kernels: KernelTable<WasmKernel> = {
-  LayerNormalization: layerNorms, 'com.microsoft.LayerNormalization': layerNorms,
-  RMSNormalization: rmsNorms, SimplifiedLayerNormalization: rmsNorms, 'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
+  LayerNormalization: layerNorms,
+  'com.microsoft.LayerNormalization': layerNorms,
+  RMSNormalization: rmsNorms,
+  SimplifiedLayerNormalization: rmsNorms,
+  'com.microsoft.SimplifiedLayerNormalization': rmsNorms,
   'com.microsoft.SkipLayerNormalization': normKernels('skip-layernorm', normForms.skipLayer),
   'com.microsoft.SkipSimplifiedLayerNormalization': normKernels('skip-rmsnorm', normForms.skipRms),
-  InstanceNormalization: normKernels('instancenorm', instanceNormForm), GroupNormalization: normKernels('groupnorm', groupNormForm),
+  InstanceNormalization: normKernels('instancenorm', instanceNormForm),
+  GroupNormalization: normKernels('groupnorm', groupNormForm),
 };

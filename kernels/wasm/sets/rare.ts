@@ -3,5 +3,6 @@ import type { KernelTable, WasmKernel } from '../../define.ts';
 import { lossWasm } from '../loss.ts';
 
 export const kernels: KernelTable<WasmKernel> = {
-  NegativeLogLikelihoodLoss: [lossWasm(false)], SoftmaxCrossEntropyLoss: [lossWasm(true)],
+  NegativeLogLikelihoodLoss: [lossWasm(false)],
+  SoftmaxCrossEntropyLoss: [lossWasm(true)],
 };

@@ -15,9 +15,20 @@ const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.sh
 const resizes = [resizeKernel(changedAxes)];
 
 export const kernels: KernelTable<WasmKernel> = {
-  Conv: convWasm, ConvTranspose: withHalf([convTransposeWasm]),
+  Conv: convWasm,
+  ConvTranspose: withHalf([convTransposeWasm]),
   ...poolWasm,
-  MaxUnpool: [maxUnpoolWasm((call) => unpoolShape(shapeOf(call, 0), shapeOf(call, 1), call.attrs, call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null))],
-  Resize: resizes, Upsample: resizes,
+  MaxUnpool: [
+    maxUnpoolWasm((call) =>
+      unpoolShape(
+        shapeOf(call, 0),
+        shapeOf(call, 1),
+        call.attrs,
+        call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null,
+      ),
+    ),
+  ],
+  Resize: resizes,
+  Upsample: resizes,
   BatchNormalization: [batchNormWasm],
 };

@@ -18,12 +18,24 @@ const rotaries = [rotaryWasm((call) => rotaryShape(call.inputs, call.attrs))];
 const linear = (inverse: boolean) => [linearAttentionWasm((call) => linearShape(call.inputs, call.attrs, inverse))];
 
 export const kernels: KernelTable<WasmKernel> = {
-  Einsum: [einsumWasm((call) => contractionOf(call.attrs.equation, call.inputs.map((f) => f!.shape)))],
-  CausalConvWithState: causal, 'com.microsoft.CausalConvWithState': causal,
+  Einsum: [
+    einsumWasm((call) =>
+      contractionOf(
+        call.attrs.equation,
+        call.inputs.map((f) => f!.shape),
+      ),
+    ),
+  ],
+  CausalConvWithState: causal,
+  'com.microsoft.CausalConvWithState': causal,
   'com.microsoft.EmbedLayerNormalization': [embedNormWasm],
   Attention: [...attentionWasm, attentionRows((call) => attentionShape(call.inputs, call.attrs), true)],
   'ai.onnx.preview.FlexAttention': [attentionRows((call) => flexShape(call.inputs), false)],
-  'com.microsoft.Attention': projectedWasm(projectedOf), 'com.microsoft.MultiHeadAttention': multiHeadWasm, 'com.microsoft.GroupQueryAttention': groupedWasm,
-  LinearAttention: linear(false), 'com.microsoft.LinearAttention': linear(true),
-  RotaryEmbedding: rotaries, 'com.microsoft.RotaryEmbedding': rotaries,
+  'com.microsoft.Attention': projectedWasm(projectedOf),
+  'com.microsoft.MultiHeadAttention': multiHeadWasm,
+  'com.microsoft.GroupQueryAttention': groupedWasm,
+  LinearAttention: linear(false),
+  'com.microsoft.LinearAttention': linear(true),
+  RotaryEmbedding: rotaries,
+  'com.microsoft.RotaryEmbedding': rotaries,
 };

@@ -22,10 +22,29 @@ export const kernels: KernelTable<WasmKernel> = {
   Det: [detWasm],
   DeformConv: [deformWasm((call) => convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window)],
   RoiAlign: [roiAlignWasm],
-  GridSample: [gridSampleWasm], AffineGrid: [affineGridWasm],
-  Col2Im: [col2ImWasm((call) => { const b = blocksOf(givenCall(call)); return { kernel: b.block, strides: b.strides, dilations: b.dilations, pads: b.begins, group: 1, output: b.blocks }; })],
-  LpNormalization: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), (call) => linesAlong(shapeOf(call, 0), call.attrs.axis))],
+  GridSample: [gridSampleWasm],
+  AffineGrid: [affineGridWasm],
+  Col2Im: [
+    col2ImWasm((call) => {
+      const b = blocksOf(givenCall(call));
+      return {
+        kernel: b.block,
+        strides: b.strides,
+        dilations: b.dilations,
+        pads: b.begins,
+        group: 1,
+        output: b.blocks,
+      };
+    }),
+  ],
+  LpNormalization: [
+    lineKernel(
+      (call) => (call.attrs.p === 1 ? 'l1' : 'l2'),
+      (call) => linesAlong(shapeOf(call, 0), call.attrs.axis),
+    ),
+  ],
   LRN: lrnWasm,
   MeanVarianceNormalization: [meanVarianceWasm((call) => axesOf(call.attrs.axes, shapeOf(call, 0).length))],
-  DFT: [dftWasm(dftOf)], STFT: [stftWasm(stftOf)],
+  DFT: [dftWasm(dftOf)],
+  STFT: [stftWasm(stftOf)],
 };

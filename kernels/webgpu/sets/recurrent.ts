@@ -4,5 +4,7 @@ import { GATES } from '../../rnn.ts';
 import { rnnKernels } from '../rnn.ts';
 
 export const kernels: KernelTable<GpuKernel> = {
-  LSTM: rnnKernels({ op: 'LSTM', ...GATES.LSTM }), GRU: rnnKernels({ op: 'GRU', ...GATES.GRU }), RNN: rnnKernels({ op: 'RNN', ...GATES.RNN }),
+  LSTM: rnnKernels({ op: 'LSTM', ...GATES.LSTM }),
+  GRU: rnnKernels({ op: 'GRU', ...GATES.GRU }),
+  RNN: rnnKernels({ op: 'RNN', ...GATES.RNN }),
 };

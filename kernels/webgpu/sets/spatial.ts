@@ -17,13 +17,32 @@ const poolWindow = (call: Call) => poolShape(shapeOf(call, 0), call.attrs).windo
 const resizes = [resizeKernel(changedAxes)];
 
 export const kernels: KernelTable<GpuKernel> = {
-  Conv: convKernels((call) => ({ window: convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: false })),
+  Conv: convKernels((call) => ({
+    window: convShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window,
+    transposed: false,
+  })),
   'sardonyx.ConvSum': convSumKernels,
-  ConvTranspose: convTransposeKernels((call) => ({ window: convTransposeShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window, transposed: true })),
-  MaxPool: maxPoolKernels(poolWindow), MaxUnpool: [unpoolKernel((call) => unpoolShape(shapeOf(call, 0), shapeOf(call, 1), call.attrs, call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null))],
+  ConvTranspose: convTransposeKernels((call) => ({
+    window: convTransposeShape(shapeOf(call, 0), shapeOf(call, 1), null, call.attrs).window,
+    transposed: true,
+  })),
+  MaxPool: maxPoolKernels(poolWindow),
+  MaxUnpool: [
+    unpoolKernel((call) =>
+      unpoolShape(
+        shapeOf(call, 0),
+        shapeOf(call, 1),
+        call.attrs,
+        call.inputs[2] ? integers(call.inputs[2].constant!.peek()!) : null,
+      ),
+    ),
+  ],
   BatchNormalization: [batchNormKernel],
   AveragePool: meanPoolKernels(poolWindow),
   LpPool: meanPoolKernels(poolWindow, (call) => call.attrs.p),
-  GlobalMaxPool: globalPoolKernels('max'), GlobalAveragePool: globalPoolKernels('mean'), GlobalLpPool: globalPoolKernels('norm'),
-  Resize: resizes, Upsample: resizes,
+  GlobalMaxPool: globalPoolKernels('max'),
+  GlobalAveragePool: globalPoolKernels('mean'),
+  GlobalLpPool: globalPoolKernels('norm'),
+  Resize: resizes,
+  Upsample: resizes,
 };

@@ -2,7 +2,13 @@
 import { linearShape } from '../../attention-linear.ts';
 import { projectedOf } from '../../attention-microsoft-shape.ts';
 import type { GpuKernel, KernelTable } from '../../define.ts';
-import { attentionKernels, flexKernels, groupedKernels, multiHeadKernels, projectedKernels } from '../attention-calls.ts';
+import {
+  attentionKernels,
+  flexKernels,
+  groupedKernels,
+  multiHeadKernels,
+  projectedKernels,
+} from '../attention-calls.ts';
 import { headAttentionKernels } from '../attention-heads.ts';
 import { einsumKernels } from '../einsum.ts';
 import { causalKernel, linearKernel } from '../linear-attention.ts';
@@ -13,10 +19,15 @@ const linear = (inverse: boolean) => [linearKernel((call) => linearShape(call.in
 
 export const kernels: KernelTable<GpuKernel> = {
   Einsum: einsumKernels,
-  CausalConvWithState: causal, 'com.microsoft.CausalConvWithState': causal,
-  Attention: attentionKernels, 'sardonyx.HeadAttention': headAttentionKernels, 'ai.onnx.preview.FlexAttention': flexKernels,
+  CausalConvWithState: causal,
+  'com.microsoft.CausalConvWithState': causal,
+  Attention: attentionKernels,
+  'sardonyx.HeadAttention': headAttentionKernels,
+  'ai.onnx.preview.FlexAttention': flexKernels,
   'com.microsoft.Attention': projectedKernels(projectedOf),
-  'com.microsoft.MultiHeadAttention': multiHeadKernels, 'com.microsoft.GroupQueryAttention': groupedKernels,
-  LinearAttention: linear(false), 'com.microsoft.LinearAttention': linear(true),
+  'com.microsoft.MultiHeadAttention': multiHeadKernels,
+  'com.microsoft.GroupQueryAttention': groupedKernels,
+  LinearAttention: linear(false),
+  'com.microsoft.LinearAttention': linear(true),
   RotaryEmbedding: [rotaryKernel],
 };

@@ -19,11 +19,30 @@ export const kernels: KernelTable<GpuKernel> = {
   'sardonyx.ExpertMatMul': expertKernels,
   Hardmax: [lineKernel(() => 'hardmax', linesOf)],
   Det: [detKernel],
-  DeformConv: [deformKernel((call) => deformShape(shapeOf(call, 0), shapeOf(call, 1), shapeOf(call, 2), shapeIf(call, 3), shapeIf(call, 4), call.attrs).window)],
+  DeformConv: [
+    deformKernel(
+      (call) =>
+        deformShape(
+          shapeOf(call, 0),
+          shapeOf(call, 1),
+          shapeOf(call, 2),
+          shapeIf(call, 3),
+          shapeIf(call, 4),
+          call.attrs,
+        ).window,
+    ),
+  ],
   RoiAlign: [roiAlignKernel],
-  AffineGrid: [affineKernel], GridSample: [gridSampleKernel],
-  Col2Im: [col2ImKernel((call) => { const { blocks, begins, dilations, strides } = blocksOf(givenCall(call)); return { output: blocks, pads: begins, dilations, strides }; })],
+  AffineGrid: [affineKernel],
+  GridSample: [gridSampleKernel],
+  Col2Im: [
+    col2ImKernel((call) => {
+      const { blocks, begins, dilations, strides } = blocksOf(givenCall(call));
+      return { output: blocks, pads: begins, dilations, strides };
+    }),
+  ],
   LpNormalization: [lineKernel((call) => (call.attrs.p === 1 ? 'l1' : 'l2'), linesAlong)],
   LRN: [lrnKernel],
-  DFT: [dftKernel(dftOf)], STFT: [stftKernel(stftOf)],
+  DFT: [dftKernel(dftOf)],
+  STFT: [stftKernel(stftOf)],
 };

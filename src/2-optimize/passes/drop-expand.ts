@@ -2,7 +2,10 @@ import type { Pass } from '../rewrite.ts';
 import { broadcast } from '../../../kernels/shapes.ts';
 import { equal, isElementwise, isMap } from './patterns.ts';
 
-/** An elementwise operator broadcasts by itself: it reads what an Expand would repeat, where its result has the same shape without. */
+/**
+ * An elementwise operator broadcasts by itself: it reads what an Expand would repeat, where its result has the same
+ * shape without.
+ */
 export const dropExpand: Pass = {
   name: 'drop-expand',
   exactness: 'exact',
@@ -16,7 +19,11 @@ export const dropExpand: Pass = {
       const inputs = node.inputs.map((u, i) => (i === at ? expand.inputs[0]! : u));
       const shapes = inputs.filter((u) => u !== null).map((u) => graph.fact(u)?.shape);
       if (shapes.some((s) => s === undefined) || !equal(broadcast(...(shapes as (readonly number[])[])), out)) continue;
-      return { reason: `${node.name} broadcasts what ${expand.name} repeats`, remove: [node], add: [{ ...node, inputs }] };
+      return {
+        reason: `${node.name} broadcasts what ${expand.name} repeats`,
+        remove: [node],
+        add: [{ ...node, inputs }],
+      };
     }
     return null;
   },

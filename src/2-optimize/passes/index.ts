@@ -33,8 +33,17 @@ export interface Rules {
  * The rewrites that an option allows; those for operators of a set come with the set.
  * @param optimize true or undefined: all but 'approximate'; false: none; else of these kinds
  */
-export async function rulesFor(optimize: boolean | readonly Exactness[] | undefined, sets: readonly SetName[]): Promise<Rules> {
-  const allow = new Set(optimize === false ? [] : optimize === undefined || optimize === true ? EXACTNESS.filter((e) => e !== 'approximate') : optimize);
+export async function rulesFor(
+  optimize: boolean | readonly Exactness[] | undefined,
+  sets: readonly SetName[],
+): Promise<Rules> {
+  const allow = new Set(
+    optimize === false
+      ? []
+      : optimize === undefined || optimize === true
+        ? EXACTNESS.filter((e) => e !== 'approximate')
+        : optimize,
+  );
   const spatial = sets.includes('spatial') ? await import('./spatial.ts') : null;
   const attention = allow.size > 0 && sets.includes('transformers') ? await import('./transformers.ts') : null;
   const norms = allow.size > 0 && sets.includes('norms') ? await import('./norms.ts') : null;
@@ -43,9 +52,44 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const uncommon = allow.size > 0 && sets.includes('uncommon') ? await import('./uncommon.ts') : null;
   const foldPad = (spatial ?? quantized)?.foldPad;
   const bound: readonly (readonly Pass[])[] = [
-    [...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []), ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance, uncommon.expandExperts] : []), ...(norms ? [norms.expandSplitGelu] : []), ...(spatial ? [spatial.expandBatchNorm] : []), ...(quantized ? [quantized.expandQuantized] : []), ...(attention ? [attention.expandEmbedding] : []), expandImageScaler, expandIntegerProduct, removeIdentity, removeNoops, mergeCasts, mergeDuplicates, mergeTransposes, mergeViews, dropExpand, ...(foldPad ? [foldPad] : []), gatherAsReshape, outerProduct],
-    [...(spatial ? [spatial.fuseConvSum, spatial.gatherTransposed] : []), ...(norms ? [norms.fuseNorm, norms.fuseSoftmax] : []), ...(attention ? [attention.fuseRotary] : []), fuseSquares, removeNoops, mergeTransposes, sinkTransposes, hoistTransposes],
-    [...(attention ? [attention.fuseAttention] : []), ...(spatial ? [spatial.channelsFirst] : []), gatherSlices, removeNoops, mergeDuplicates, mergeTransposes],
+    [
+      ...(rare ? [rare.drawOnDevice, rare.expandFeatures] : []),
+      ...(uncommon ? [uncommon.expandGroupNorm, uncommon.expandMeanVariance, uncommon.expandExperts] : []),
+      ...(norms ? [norms.expandSplitGelu] : []),
+      ...(spatial ? [spatial.expandBatchNorm] : []),
+      ...(quantized ? [quantized.expandQuantized] : []),
+      ...(attention ? [attention.expandEmbedding] : []),
+      expandImageScaler,
+      expandIntegerProduct,
+      removeIdentity,
+      removeNoops,
+      mergeCasts,
+      mergeDuplicates,
+      mergeTransposes,
+      mergeViews,
+      dropExpand,
+      ...(foldPad ? [foldPad] : []),
+      gatherAsReshape,
+      outerProduct,
+    ],
+    [
+      ...(spatial ? [spatial.fuseConvSum, spatial.gatherTransposed] : []),
+      ...(norms ? [norms.fuseNorm, norms.fuseSoftmax] : []),
+      ...(attention ? [attention.fuseRotary] : []),
+      fuseSquares,
+      removeNoops,
+      mergeTransposes,
+      sinkTransposes,
+      hoistTransposes,
+    ],
+    [
+      ...(attention ? [attention.fuseAttention] : []),
+      ...(spatial ? [spatial.channelsFirst] : []),
+      gatherSlices,
+      removeNoops,
+      mergeDuplicates,
+      mergeTransposes,
+    ],
     attention ? [attention.packHeads, attention.relativePositions] : [],
     attention ? [attention.mergeMoves] : [],
     attention ? [attention.hoistMoves, attention.mergeProjections] : [],
@@ -54,7 +98,15 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
   const allowed = (list: readonly Pass[]): readonly Pass[] => list.filter((p) => allow.has(p.exactness));
   return {
     allow,
-    free: allowed([...(spatial ? [spatial.expandNhwcConv, spatial.expandFusedConv] : []), expandFusedGemm, removeIdentity, foldConstants, mergeDuplicates, mergeTransposes, ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : [])]),
+    free: allowed([
+      ...(spatial ? [spatial.expandNhwcConv, spatial.expandFusedConv] : []),
+      expandFusedGemm,
+      removeIdentity,
+      foldConstants,
+      mergeDuplicates,
+      mergeTransposes,
+      ...(spatial ? [spatial.foldBatchNorm, spatial.foldScale] : []),
+    ]),
     bytes: quantized ? allowed([quantized.moveQuantized, quantized.fuseQuantized]) : [],
     lowerings: [...(spatial ? [spatial.lowerBatchNorm] : []), ...(quantized ? [quantized.lowerQuantized] : [])],
     bound: bound.map(allowed),
@@ -62,7 +114,17 @@ export async function rulesFor(optimize: boolean | readonly Exactness[] | undefi
 }
 
 /** The graph with the passes for known shapes applied. */
-export function simplify(graph: Bound, wanted: ReadonlySet<ValueId>, ops: ReadonlyMap<string, Op>, { bound }: Rules, device: DeviceKind, trace?: Tracer, log?: Log): Bound {
-  const lists = bound.map((list) => list.filter((p) => p.device === undefined || p.device === device)).filter((list) => list.length > 0);
+export function simplify(
+  graph: Bound,
+  wanted: ReadonlySet<ValueId>,
+  ops: ReadonlyMap<string, Op>,
+  { bound }: Rules,
+  device: DeviceKind,
+  trace?: Tracer,
+  log?: Log,
+): Bound {
+  const lists = bound
+    .map((list) => list.filter((p) => p.device === undefined || p.device === device))
+    .filter((list) => list.length > 0);
   return lists.length === 0 ? graph : rewriteBound(graph, wanted, lists, ops, trace, log);
 }

@@ -4,11 +4,16 @@ import { forward } from './patterns.ts';
 
 /** Types that hold every value of a type. */
 const WIDER: Readonly<Partial<Record<DType, readonly DType[]>>> = {
-  float16: ['float32', 'float64'], bfloat16: ['float32', 'float64'], float32: ['float64'],
+  float16: ['float32', 'float64'],
+  bfloat16: ['float32', 'float64'],
+  float32: ['float64'],
   bool: ['uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'float16', 'float32', 'float64'],
-  uint8: ['uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'float16', 'float32', 'float64'], int8: ['int16', 'int32', 'int64', 'float16', 'float32', 'float64'],
-  uint16: ['uint32', 'int32', 'uint64', 'int64', 'float32', 'float64'], int16: ['int32', 'int64', 'float32', 'float64'],
-  uint32: ['uint64', 'int64', 'float64'], int32: ['int64', 'float64'],
+  uint8: ['uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'float16', 'float32', 'float64'],
+  int8: ['int16', 'int32', 'int64', 'float16', 'float32', 'float64'],
+  uint16: ['uint32', 'int32', 'uint64', 'int64', 'float32', 'float64'],
+  int16: ['int32', 'int64', 'float32', 'float64'],
+  uint32: ['uint64', 'int64', 'float64'],
+  int32: ['int64', 'float64'],
 };
 
 /** A Cast to the type that a value has, or had before a Cast that lost nothing. */
@@ -26,9 +31,14 @@ export const mergeCasts: Pass = {
     const first = before?.op === 'Cast' ? graph.fact(before.inputs[0])?.dtype : undefined;
     if (first === undefined || !WIDER[first]?.includes(from)) return null;
     const source = before!.inputs[0]!;
-    if (first === to) return forward(node, source, graph, `${before!.name} and ${node.name} cast ${first} to ${from} and back`);
+    if (first === to)
+      return forward(node, source, graph, `${before!.name} and ${node.name} cast ${first} to ${from} and back`);
     // A float becomes an integer in another way than an integer becomes a narrower one.
     if (first !== 'bool' && /float/.test(first) !== /float/.test(from)) return null;
-    return { reason: `${before!.name} widens what ${node.name} casts`, remove: [node], add: [{ ...node, inputs: [source] }] };
+    return {
+      reason: `${before!.name} widens what ${node.name} casts`,
+      remove: [node],
+      add: [{ ...node, inputs: [source] }],
+    };
   },
 };

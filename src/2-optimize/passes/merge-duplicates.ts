@@ -14,15 +14,29 @@ export const mergeDuplicates: Pass = {
   exactness: 'exact',
   rewrite: (node, graph) => {
     const op = graph.ops.get(node.op)!;
-    if (op.random || bodiesOf(node).length > 0 || node.outputs.some((v) => v !== null && graph.isOutput(v))) return null;
+    if (op.random || bodiesOf(node).length > 0 || node.outputs.some((v) => v !== null && graph.isOutput(v)))
+      return null;
     const main = node.inputs.find((v) => v !== null && graph.constant(v) === null);
     if (main == null) return null;
     const readers = graph.readers(main);
     if (readers.length < 2 || readers.length > MAX_READERS) return null;
-    const twin = readers.find((r) => r !== node && r.op === node.op && bodiesOf(r).length === 0 && r.inputs.length === node.inputs.length && r.inputs.every((v, i) => sameValue(v, node.inputs[i]!, graph))
-      && node.outputs.every((v, i) => v === null || r.outputs[i] != null) && sameAttrs(node, r));
+    const twin = readers.find(
+      (r) =>
+        r !== node &&
+        r.op === node.op &&
+        bodiesOf(r).length === 0 &&
+        r.inputs.length === node.inputs.length &&
+        r.inputs.every((v, i) => sameValue(v, node.inputs[i]!, graph)) &&
+        node.outputs.every((v, i) => v === null || r.outputs[i] != null) &&
+        sameAttrs(node, r),
+    );
     if (twin === undefined) return null;
-    return { reason: `${node.name} does what ${twin.name} does`, remove: [node], add: [], instead: node.outputs.flatMap((v, i): [number, number][] => (v === null ? [] : [[v, twin.outputs[i]!]])) };
+    return {
+      reason: `${node.name} does what ${twin.name} does`,
+      remove: [node],
+      add: [],
+      instead: node.outputs.flatMap((v, i): [number, number][] => (v === null ? [] : [[v, twin.outputs[i]!]])),
+    };
   },
 };
 
@@ -30,7 +44,15 @@ function sameValue(a: ValueId | null, b: ValueId | null, graph: GraphView): bool
   if (a === b) return true;
   if (a === null || b === null) return false;
   const [s, t] = [graph.constant(a), graph.constant(b)];
-  if (s === null || t === null || s.dtype !== t.dtype || s.dtype === 'string' || !equal(s.shape, t.shape) || sizeOf(s.shape) > MAX_ELEMENTS) return false;
+  if (
+    s === null ||
+    t === null ||
+    s.dtype !== t.dtype ||
+    s.dtype === 'string' ||
+    !equal(s.shape, t.shape) ||
+    sizeOf(s.shape) > MAX_ELEMENTS
+  )
+    return false;
   const [x, y] = [bytesOfTensor(s), bytesOfTensor(t)];
   return x.length === y.length && x.every((v, i) => v === y[i]);
 }
@@ -39,4 +61,8 @@ function sameAttrs(a: Node, b: Node): boolean {
   return names.length === Object.keys(b.attrs).length && names.every((n) => sameAttr(a.attrs[n]!, b.attrs[n]));
 }
 const sameAttr = (a: AttrValue, b: AttrValue | undefined): boolean =>
-  Object.is(a, b) || (Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((v, i) => typeof v !== 'object' && Object.is(v, b[i])));
+  Object.is(a, b) ||
+  (Array.isArray(a) &&
+    Array.isArray(b) &&
+    a.length === b.length &&
+    a.every((v, i) => typeof v !== 'object' && Object.is(v, b[i])));

@@ -27,13 +27,17 @@ export const mergeTransposes: Pass = {
     const perm = outer.map((p) => inner[p]!);
     const source = before!.inputs[0]!;
     if (isIdentity(perm)) return forward(node, source, graph, `${node.name} undoes ${before!.name}`);
-    return { reason: `${before!.name} and ${node.name} order the axes once`, remove: [node], add: [{ ...node, inputs: [source], attrs: { perm } }] };
+    return {
+      reason: `${before!.name} and ${node.name} order the axes once`,
+      remove: [node],
+      add: [{ ...node, inputs: [source], attrs: { perm } }],
+    };
   },
 };
 
 /**
- * An elementwise operator comes before the Transposes of its inputs: it then joins what makes them, one Transpose is left of several, and
- * where another waits behind it, both may go.
+ * An elementwise operator comes before the Transposes of its inputs: it then joins what makes them, one Transpose is
+ * left of several, and where another waits behind it, both may go.
  */
 export const sinkTransposes: Pass = {
   name: 'sink-transposes',
@@ -66,13 +70,17 @@ export const sinkTransposes: Pass = {
     for (const [at, v] of constants) inputs[at] = transposedBack(v, perm, graph);
     const before = graph.addValue(`${graph.nameOf(node.outputs[0]!)}.untransposed`);
     return {
-      reason: `${node.name} can run before ${first!.name}`, remove: [node],
+      reason: `${node.name} can run before ${first!.name}`,
+      remove: [node],
       add: [{ ...node, inputs, outputs: [before] }, nodeOf('Transpose', first!, [before], node.outputs[0]!, { perm })],
     };
   },
 };
 
-/** An elementwise operator of values that a Transpose would only give another shape, as a row and a column, comes after their new shapes, without the Transpose. */
+/**
+ * An elementwise operator of values that a Transpose would only give another shape, as a row and a column, comes after
+ * their new shapes, without the Transpose.
+ */
 export const hoistTransposes: Pass = {
   name: 'hoist-transposes',
   exactness: 'exact',
@@ -80,7 +88,8 @@ export const hoistTransposes: Pass = {
   rewrite: (node, graph) => {
     const perm = permOf(node, graph);
     const maker = graph.maker(node.inputs[0]);
-    if (perm === null || maker === undefined || !isElementwise(maker, graph) || !graph.readOnce(node.inputs[0]!)) return null;
+    if (perm === null || maker === undefined || !isElementwise(maker, graph) || !graph.readOnce(node.inputs[0]!))
+      return null;
     const add: Node[] = [];
     const shapes = maker.inputs.map((v) => {
       const own = graph.fact(v)?.shape;
@@ -96,10 +105,23 @@ export const hoistTransposes: Pass = {
       const same = constant && reshapedConstant(constant, shape);
       if (same) return graph.addValue(graph.nameOf(v!), same);
       const to = graph.addValue(`${graph.nameOf(v!)}.turned`);
-      add.push(nodeOf('Reshape', node, [v, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))], to, { allowzero: 1 }, `input${i}`));
+      add.push(
+        nodeOf(
+          'Reshape',
+          node,
+          [v, graph.addValue(`shape [${shape}]`, tensor('int64', [shape.length], shape))],
+          to,
+          { allowzero: 1 },
+          `input${i}`,
+        ),
+      );
       return to;
     });
-    return { reason: `${maker.name} can run behind ${node.name}, whose inputs it would only reshape`, remove: [maker, node], add: [...add, { ...maker, inputs, outputs: [node.outputs[0]!] }] };
+    return {
+      reason: `${maker.name} can run behind ${node.name}, whose inputs it would only reshape`,
+      remove: [maker, node],
+      add: [...add, { ...maker, inputs, outputs: [node.outputs[0]!] }],
+    };
   },
 };
 
@@ -109,7 +131,9 @@ export function transposedBack(v: ValueId, perm: readonly number[], graph: Graph
   const shape = [...new Array<number>(perm.length - constant.shape.length).fill(1), ...constant.shape];
   const back = perm.map((_, axis) => perm.indexOf(axis));
   const made = derived(constant, `shape ${shape} perm ${back}`, (t) => {
-    const [turned] = graph.ops.get('Transpose')!.reference(refCall([{ ...t, shape } as Tensor], { perm: back }, 1)) as [Tensor];
+    const [turned] = graph.ops.get('Transpose')!.reference(refCall([{ ...t, shape } as Tensor], { perm: back }, 1)) as [
+      Tensor,
+    ];
     return turned;
   })!;
   return graph.addValue(graph.nameOf(v), made);

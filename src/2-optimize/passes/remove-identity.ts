@@ -10,7 +10,12 @@ export const removeIdentity: Pass = {
     const [x, y, mask] = [node.inputs[0] ?? null, node.outputs[0] ?? null, node.outputs[1] ?? null];
     if (x === null || y === null) return null;
     if (node.op === 'Identity') return forward(node, x, graph, `${node.name} copies its input`);
-    if (node.op !== 'Dropout' || node.inputs[2] != null || (mask !== null && (graph.isOutput(mask) || graph.readers(mask).length > 0))) return null;
+    if (
+      node.op !== 'Dropout' ||
+      node.inputs[2] != null ||
+      (mask !== null && (graph.isOutput(mask) || graph.readers(mask).length > 0))
+    )
+      return null;
     return { reason: `no one reads the mask of ${node.name}`, remove: [node], add: [nodeOf('Identity', node, [x], y)] };
   },
 };

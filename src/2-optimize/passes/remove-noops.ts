@@ -7,10 +7,13 @@ import { equal, forward, listOf, scalarOf } from './patterns.ts';
 const SAME: Readonly<Record<string, (node: Node, graph: GraphView) => boolean>> = {
   Pad: (node, graph) => listOf(graph, node.inputs[1])?.every((p) => p === 0) ?? false,
   Slice: (node, graph) => node.inputs[4] == null || (listOf(graph, node.inputs[4])?.every((s) => s > 0) ?? false),
-  Expand: () => true, Tile: () => true,
+  Expand: () => true,
+  Tile: () => true,
   Transpose: (node) => (node.attrs.perm as readonly number[] | undefined)?.every((p, i) => p === i) ?? false,
-  Mul: (node, graph) => scalarOf(graph, node.inputs[1]) === 1, Div: (node, graph) => scalarOf(graph, node.inputs[1]) === 1,
-  Sub: (node, graph) => Object.is(scalarOf(graph, node.inputs[1]), 0), Pow: (node, graph) => scalarOf(graph, node.inputs[1]) === 1,
+  Mul: (node, graph) => scalarOf(graph, node.inputs[1]) === 1,
+  Div: (node, graph) => scalarOf(graph, node.inputs[1]) === 1,
+  Sub: (node, graph) => Object.is(scalarOf(graph, node.inputs[1]), 0),
+  Pow: (node, graph) => scalarOf(graph, node.inputs[1]) === 1,
 };
 
 /** Nodes that give back what they get, at these dims. */
@@ -23,7 +26,8 @@ export const removeNoops: Pass = {
     const same = SAME[node.op];
     if (same === undefined || node.inputs[0] == null) return null;
     const [x, y] = [graph.fact(node.inputs[0]), graph.fact(node.outputs[0])];
-    if (x === undefined || y === undefined || x.dtype !== y.dtype || !equal(x.shape, y.shape) || !same(node, graph)) return null;
+    if (x === undefined || y === undefined || x.dtype !== y.dtype || !equal(x.shape, y.shape) || !same(node, graph))
+      return null;
     return forward(node, node.inputs[0], graph, `${node.name} changes nothing`);
   },
 };

@@ -11,13 +11,23 @@ import type { Engine } from './engine.ts';
 import type { Call, Failure, Range } from './thread.ts';
 
 /** A constant on the heap; `fill` writes it. */
-interface Form { readonly address: number; readonly fill: () => Promise<void>; users: number }
-interface Placed { readonly constant: Constant; readonly key: string; readonly address: number }
+interface Form {
+  readonly address: number;
+  readonly fill: () => Promise<void>;
+  users: number;
+}
+interface Placed {
+  readonly constant: Constant;
+  readonly key: string;
+  readonly address: number;
+}
 
 /** The CPU path: kernels that our assembler emitted, over one heap. */
 export function wasmBackend(engine: Engine): Backend {
   const weights = new Map<Constant, Map<string, Form>>();
-  const space = engine.open(async () => { for (const forms of weights.values()) for (const form of forms.values()) await form.fill(); });
+  const space = engine.open(async () => {
+    for (const forms of weights.values()) for (const form of forms.values()) await form.fill();
+  });
   const { heap } = space;
   const made = { modules: 0, regions: 0 };
   const modules = new Set<number>();
@@ -33,7 +43,8 @@ export function wasmBackend(engine: Engine): Backend {
       const address = heap.take(bytes + 64);
       const fill = async (): Promise<void> => {
         if (pack) {
-          const tensor = await constant.load(), view = space.view(address, bytes);
+          const tensor = await constant.load();
+          const view = space.view(address, bytes);
           if (view) work.pack(tensor, pack, view);
           else space.write(address, work.pack(tensor, pack));
         } else await eachPart(constant, (part, at) => space.write(address + at, part));
@@ -55,34 +66,62 @@ export function wasmBackend(engine: Engine): Backend {
   };
 
   return {
-    get caps() { return engine.caps; },
+    get caps() {
+      return engine.caps;
+    },
     made,
-    get engine() { return engine.state; },
-    get bytes() { return heap.used; },
+    get engine() {
+      return engine.state;
+    },
+    get bytes() {
+      return heap.used;
+    },
     async instantiate(plan, constants, work): Promise<Executable> {
       if (space.lost) await space.repair();
       const placed: Placed[] = [];
-      for (const { w, i } of inFileOrder(plan.weights.map((w, i) => ({ w, i })), ({ w }) => constants[w.constant]!)) placed[i] = await placeWeight(constants, w, work);
+      for (const { w, i } of inFileOrder(
+        plan.weights.map((w, i) => ({ w, i })),
+        ({ w }) => constants[w.constant]!,
+      ))
+        placed[i] = await placeWeight(constants, w, work);
       const host = hostValues(plan, await hostConstants(plan, constants), work);
       const base = heap.take(plan.slabs.reduce((a, b) => a + b, 0) + 64);
       made.regions++;
-      const address = addresses(plan, base, placed.map((p) => p.address));
+      const address = addresses(
+        plan,
+        base,
+        placed.map((p) => p.address),
+      );
       const codes = plan.modules.map(({ name, bytes }) => space.code(name, bytes));
-      for (const code of codes) if (!modules.has(code)) { modules.add(code); made.modules++; }
+      for (const code of codes)
+        if (!modules.has(code)) {
+          modules.add(code);
+          made.modules++;
+        }
       /** The plan's calls, and where each step's is among them. */
-      const calls: Call[] = [], stepOf: number[] = [];
+      const calls: Call[] = [];
+      const stepOf: number[] = [];
       const callAt = plan.steps.map((step, i) => {
         if (step.run !== 'wasm') return -1;
-        const args = step.args.map((a) => (typeof a === 'number' ? a : 'weight' in a ? placed[a.weight]!.address : (address[a.value] ?? fail('internal', `${step.kernel}: a value without an address`))));
+        const args = step.args.map((a) =>
+          typeof a === 'number'
+            ? a
+            : 'weight' in a
+              ? placed[a.weight]!.address
+              : (address[a.value] ?? fail('internal', `${step.kernel}: a value without an address`)),
+        );
         stepOf.push(i);
         return calls.push({ code: codes[step.module]!, args, ...partsOf(args, step.split, engine.caps.threads) }) - 1;
       });
       const list = space.list(calls);
       await space.settle();
 
-      const check = ({ failure }: Outcome): void => { if (failure) throw errorOf(plan, failure, stepOf); };
+      const check = ({ failure }: Outcome): void => {
+        if (failure) throw errorOf(plan, failure, stepOf);
+      };
       const place = (v: number): Range => [address[v]!, byteLength(plan.values[v]!)];
-      const tensorOf = (v: number, bytes: Uint8Array<ArrayBuffer>): Tensor => tensorOver(plan.values[v]!.dtype, plan.values[v]!.shape, bytes);
+      const tensorOf = (v: number, bytes: Uint8Array<ArrayBuffer>): Tensor =>
+        tensorOver(plan.values[v]!.dtype, plan.values[v]!.shape, bytes);
       const fromHeap = plan.outputs.filter((v) => address[v] !== undefined);
       const reads = fromHeap.map(place);
       /** The steps from i on that are calls, one of them if they are measured. */
@@ -102,14 +141,15 @@ export function wasmBackend(engine: Engine): Backend {
             else fail('type_mismatch', `input ${plan.values[v]!.name} must be a tensor`);
           });
           let last: Outcome | null = null;
-          for (let i = 0; i < plan.steps.length;) {
+          for (let i = 0; i < plan.steps.length; ) {
             const step = plan.steps[i]!;
             let end = i + 1;
             switch (step.run) {
               case 'wasm': {
                 end = until(i, probe !== undefined);
                 const ends = end === plan.steps.length;
-                const go = (): Outcome | Promise<Outcome> => space.run(list, callAt[i]!, callAt[i]! + end - i, ends ? reads : [], signal);
+                const go = (): Outcome | Promise<Outcome> =>
+                  space.run(list, callAt[i]!, callAt[i]! + end - i, ends ? reads : [], signal);
                 let outcome: Outcome | Promise<Outcome> | undefined;
                 if (probe) await probe.host(i, () => (outcome = go()));
                 else outcome = go();
@@ -123,22 +163,27 @@ export function wasmBackend(engine: Engine): Backend {
                 if (pending) await pending;
                 break;
               }
-              case 'upload': space.write(address[step.to]!, bytesOfTensor(host.get(step.from) as Tensor)); break;
+              case 'upload':
+                space.write(address[step.to]!, bytesOfTensor(host.get(step.from) as Tensor));
+                break;
               case 'download': {
                 const got = await space.run(list, 0, 0, [place(step.from)], signal);
                 check(got);
                 host.set(step.to, tensorOf(step.from, got.bytes[0]!));
                 break;
               }
-              default: fail('internal', `a ${step.run} step on WASM`);
+              default:
+                fail('internal', `a ${step.run} step on WASM`);
             }
             const turn = listen(signal);
             if (turn) await turn;
             i = end;
           }
-          if (last === null && reads.length > 0) check(last = await space.run(list, 0, 0, reads, signal));
+          if (last === null && reads.length > 0) check((last = await space.run(list, 0, 0, reads, signal)));
           let next = 0;
-          const outputs = plan.outputs.map((v) => hostHeld(address[v] === undefined ? host.get(v) : tensorOf(v, last!.bytes[next++]!)));
+          const outputs = plan.outputs.map((v) =>
+            hostHeld(address[v] === undefined ? host.get(v) : tensorOf(v, last!.bytes[next++]!)),
+          );
           host.clear();
           return outputs;
         },
@@ -150,7 +195,8 @@ export function wasmBackend(engine: Engine): Backend {
         },
       };
     },
-    read: async (held) => held.map((h): Value => (h.on === 'host' ? h.value : fail('internal', 'a device value on WASM'))),
+    read: async (held) =>
+      held.map((h): Value => (h.on === 'host' ? h.value : fail('internal', 'a device value on WASM'))),
     release: () => {
       weights.clear();
       space.close();
@@ -164,10 +210,14 @@ function addresses(plan: Plan, base: number, weights: readonly number[]): (numbe
   const at = (v: number): number | undefined => {
     const { home } = plan.values[v]!;
     switch (home.in) {
-      case 'slab': return base + home.offset;
-      case 'weights': return weights[home.weight];
-      case 'view': return at(home.of);
-      default: return undefined;
+      case 'slab':
+        return base + home.offset;
+      case 'weights':
+        return weights[home.weight];
+      case 'view':
+        return at(home.of);
+      default:
+        return undefined;
     }
   };
   return plan.values.map((_, v) => at(v));
@@ -182,10 +232,15 @@ const SHORT_NS = 2_000_000;
 const PARTS = 4;
 
 /** How a call is cut. */
-function partsOf(args: readonly number[], split: Split | undefined, threads: number): Pick<Call, 'parts' | 'size' | 'split' | 'short'> {
+function partsOf(
+  args: readonly number[],
+  split: Split | undefined,
+  threads: number,
+): Pick<Call, 'parts' | 'size' | 'split' | 'short'> {
   const whole = { parts: 1, size: 0 };
   if (split === undefined) return whole;
-  const n = args[split.items]!, all = n * split.cost;
+  const n = args[split.items]!;
+  const all = n * split.cost;
   if (all < SHARED_NS) return whole;
   const wanted = Math.min(Math.floor(all / PART_NS), PARTS * threads, 62);
   const size = Math.ceil(n / wanted / split.grain) * split.grain;
@@ -196,6 +251,9 @@ function partsOf(args: readonly number[], split: Split | undefined, threads: num
 function errorOf(plan: Plan, { call, why, during }: Failure, stepOf: readonly number[]): SardonyxError {
   if (during !== undefined) return new SardonyxError(during === 'grow' ? 'out_of_memory' : 'device_fault', String(why));
   const step = plan.steps[stepOf[call]!]! as { node: string; op: string };
-  return new SardonyxError(why === 1 ? 'value_invalid' : 'device_fault', why === 1 ? `an index is outside its tensor's bounds` : `a kernel failed: ${why}`, [`node ${step.node} (${step.op})`]);
+  return new SardonyxError(
+    why === 1 ? 'value_invalid' : 'device_fault',
+    why === 1 ? `an index is outside its tensor's bounds` : `a kernel failed: ${why}`,
+    [`node ${step.node} (${step.op})`],
+  );
 }
-

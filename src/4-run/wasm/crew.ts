@@ -3,10 +3,16 @@ import { type Failure, makeThread, type Order, type Report, type Thread } from '
 import { type Lane, openLane } from './worker.ts';
 
 /** How a run of calls ended, and the bytes that were asked for. */
-export interface Outcome { readonly failure: Failure | null; readonly bytes: readonly Uint8Array<ArrayBuffer>[] }
+export interface Outcome {
+  readonly failure: Failure | null;
+  readonly bytes: readonly Uint8Array<ArrayBuffer>[];
+}
 type Kept = Extract<Order, { to: 'space' | 'code' | 'list' }>;
 
-/** Threads that work for the sessions of this process: the caller's own or a worker in its stead, and helpers that share its memory. */
+/**
+ * Threads that work for the sessions of this process: the caller's own or a worker in its stead, and helpers that share
+ * its memory.
+ */
 export interface Crew {
   readonly threads: number;
   /** A worker runs the lists. */
@@ -19,7 +25,10 @@ export interface Crew {
   readonly ready: boolean;
   /** The caller's own thread, unless `remote`. */
   readonly local: Thread | null;
-  /** Tells all threads that need to know; spaces, codes and lists are told again to workers that start later. @throws what the engine throws, if not remote */
+  /**
+   * Tells all threads that need to know; spaces, codes and lists are told again to workers that start later. @throws
+   * what the engine throws, if not remote
+   */
   order(order: Exclude<Order, { to: 'run' | 'stop' }>, transfer?: readonly ArrayBuffer[]): void;
   /** Lists with calls to share want helpers; they come when they come. */
   wantHelpers(): void;
@@ -35,13 +44,20 @@ export interface Crew {
 }
 
 /** Where `makeThread` looks in the memory that threads share. */
-const WAKE = 48, READY = 50, MAIL = 64;
+const WAKE = 48;
+const READY = 50;
+const MAIL = 64;
 
 async function startCrew(threads: number, remote: boolean, left: () => boolean): Promise<Crew> {
   const restores = new Map<number, () => Promise<void>>();
   let repairing: Promise<void> | null = null;
-  const spaces = new Map<number, Extract<Order, { to: 'space' }>>(), codes = new Map<number, Kept>(), lists = new Map<number, Extract<Order, { to: 'list' }>>();
-  const pending = new Map<number, { resolve: (o: Outcome) => void; reject: (e: unknown) => void; signal: AbortSignal | undefined }>();
+  const spaces = new Map<number, Extract<Order, { to: 'space' }>>();
+  const codes = new Map<number, Kept>();
+  const lists = new Map<number, Extract<Order, { to: 'list' }>>();
+  const pending = new Map<
+    number,
+    { resolve: (o: Outcome) => void; reject: (e: unknown) => void; signal: AbortSignal | undefined }
+  >();
   let control: Int32Array | null = null;
   let local: Thread | null = null;
   let lanes: (Lane | undefined)[] = [];
@@ -51,14 +67,19 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   let epoch = 0;
   let runs = 0;
 
-  /** To a worker. Helpers sleep in shared memory, not at their port: they are woken, and count what they got. Calls that are not shared are not their business. */
+  /**
+   * To a worker. Helpers sleep in shared memory, not at their port: they are woken, and count what they got. Calls that
+   * are not shared are not their business.
+   */
   const post = (i: number, order: Order, transfer?: readonly ArrayBuffer[]): void => {
     const lane = lanes[i];
     if (lane === undefined) return;
     if (i === 0) return lane.post(order, transfer);
     if (order.to === 'write' || order.to === 'grow') return;
     Atomics.add(control!, MAIL + i, 1);
-    lane.post(order.to === 'list' ? { ...order, calls: order.calls.map((c) => (c.parts > 1 ? c : { ...c, args: [] })) } : order);
+    lane.post(
+      order.to === 'list' ? { ...order, calls: order.calls.map((c) => (c.parts > 1 ? c : { ...c, args: [] })) } : order,
+    );
     Atomics.add(control!, WAKE, 1);
     Atomics.notify(control!, WAKE);
   };
@@ -70,7 +91,8 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   const lose = (why: string): void => {
     lost = why;
     stop();
-    for (const { reject } of pending.values()) reject(new SardonyxError('device_lost', `${why}; run again to start new ones`));
+    for (const { reject } of pending.values())
+      reject(new SardonyxError('device_lost', `${why}; run again to start new ones`));
     pending.clear();
   };
   const heard = (report: Exclude<Report, { ready: true }>): void => {
@@ -88,24 +110,38 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
       openLane({
         heard: (report) => {
           if (born !== epoch) return;
-          if ('ready' in report) { ready = true; lanes[i]?.hold(false); resolve(); } else heard(report);
+          if ('ready' in report) {
+            ready = true;
+            lanes[i]?.hold(false);
+            resolve();
+          } else heard(report);
         },
         gone: (why) => {
           if (born !== epoch) return;
           if (ready) lose(why);
-          else { lanes[i] = undefined; reject(new Error(why)); }
+          else {
+            lanes[i] = undefined;
+            reject(new Error(why));
+          }
         },
-      }).then((lane) => {
-        if (born !== epoch) return lane.stop();
-        lanes[i] = lane;
-        if (i === 0) lane.hold(true);
-        if (i > 0) Atomics.store(control!, MAIL + i, 0);
-        lane.post({ self: i, control });
-        for (const order of [...spaces.values(), ...codes.values(), ...lists.values()]) post(i, order);
-      }).catch(reject);
+      })
+        .then((lane) => {
+          if (born !== epoch) return lane.stop();
+          lanes[i] = lane;
+          if (i === 0) lane.hold(true);
+          if (i > 0) Atomics.store(control!, MAIL + i, 0);
+          lane.post({ self: i, control });
+          for (const order of [...spaces.values(), ...codes.values(), ...lists.values()]) post(i, order);
+        })
+        .catch(reject);
     });
   };
-  const startHelpers = (): void => { for (let i = 1; i < threads; i++) startLane(i).catch((e: Error) => { reason = e.message; }); };
+  const startHelpers = (): void => {
+    for (let i = 1; i < threads; i++)
+      startLane(i).catch((e: Error) => {
+        reason = e.message;
+      });
+  };
   const start = async (): Promise<void> => {
     control = threads > 1 ? new Int32Array(new SharedArrayBuffer(4 * (MAIL + threads))) : null;
     lost = null;
@@ -119,12 +155,24 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   await start();
 
   return {
-    threads, remote, restores,
-    get reason() { return reason; },
-    get lanes() { return lanes; },
-    get ready() { return control !== null && Atomics.load(control, READY) > 0; },
-    get local() { return local; },
-    get lost() { return lost; },
+    threads,
+    remote,
+    restores,
+    get reason() {
+      return reason;
+    },
+    get lanes() {
+      return lanes;
+    },
+    get ready() {
+      return control !== null && Atomics.load(control, READY) > 0;
+    },
+    get local() {
+      return local;
+    },
+    get lost() {
+      return lost;
+    },
     order(order, transfer) {
       if (order.to === 'space') spaces.set(order.space, order);
       if (order.to === 'code') codes.set(order.code, order);
@@ -152,20 +200,28 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
       helped = true;
       startHelpers();
     },
-    run: (order, signal) => new Promise((resolve, reject) => {
-      const id = runs++;
-      const stop = (): void => post(0, { to: 'stop', id });
-      const end = <T>(f: (x: T) => void) => (x: T): void => { signal?.removeEventListener('abort', stop); f(x); };
-      pending.set(id, { resolve: end(resolve), reject: end(reject), signal });
-      signal?.addEventListener('abort', stop);
-      lanes[0]!.hold(true);
-      post(0, { to: 'run', id, ...order });
-    }),
+    run: (order, signal) =>
+      new Promise((resolve, reject) => {
+        const id = runs++;
+        const stop = (): void => post(0, { to: 'stop', id });
+        const end =
+          <T>(f: (x: T) => void) =>
+          (x: T): void => {
+            signal?.removeEventListener('abort', stop);
+            f(x);
+          };
+        pending.set(id, { resolve: end(resolve), reject: end(reject), signal });
+        signal?.addEventListener('abort', stop);
+        lanes[0]!.hold(true);
+        post(0, { to: 'run', id, ...order });
+      }),
     repair() {
       repairing ??= (async () => {
         await start();
         if (remote && control === null) for (const restore of restores.values()) await restore();
-      })().finally(() => { repairing = null; });
+      })().finally(() => {
+        repairing = null;
+      });
       return repairing;
     },
     leave() {
@@ -179,7 +235,10 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
 
 const crews = new Map<string, { readonly crew: Promise<Crew>; users: number }>();
 
-/** The crew of this process with so many threads; its workers end when all have left. @throws what keeps a worker from starting, if `remote` */
+/**
+ * The crew of this process with so many threads; its workers end when all have left. @throws what keeps a worker from
+ * starting, if `remote`
+ */
 export async function joinCrew(threads: number, remote: boolean): Promise<Crew> {
   const key = `${threads} ${remote}`;
   const left = (): boolean => {

@@ -26,8 +26,17 @@ export interface Space {
   /** Number of a list of calls. @throws device_fault if the engine refuses a module */
   list(calls: readonly Call[]): number;
   drop(list: number): void;
-  /** Calls [from, until), then reads. At once where WASM runs in place and nothing has to be waited for. @throws device_lost, or the signal's reason */
-  run(list: number, from: number, until: number, reads: readonly Range[], signal?: AbortSignal): Outcome | Promise<Outcome>;
+  /**
+   * Calls [from, until), then reads. At once where WASM runs in place and nothing has to be waited for. @throws
+   * device_lost, or the signal's reason
+   */
+  run(
+    list: number,
+    from: number,
+    until: number,
+    reads: readonly Range[],
+    signal?: AbortSignal,
+  ): Outcome | Promise<Outcome>;
   /** Resolves when all orders are carried out. @throws out_of_memory, device_fault */
   settle(): Promise<void>;
   /** Starts anew if workers died since. */
@@ -53,10 +62,12 @@ const codes = new WeakMap<Uint8Array, number>();
 /** Where and on how many threads WASM runs. @throws option_invalid */
 export async function openEngine(options: EngineOptions = {}): Promise<Engine> {
   const { threads: wanted, worker } = options;
-  if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1 && wanted <= 64)) throw new SardonyxError('option_invalid', `threads must be a whole number from 1 to 64, not ${wanted}`);
+  if (wanted !== undefined && !(Number.isInteger(wanted) && wanted >= 1 && wanted <= 64))
+    throw new SardonyxError('option_invalid', `threads must be a whole number from 1 to 64, not ${wanted}`);
   const inPage = typeof window !== 'undefined' && typeof document !== 'undefined';
   const reasons: string[] = [];
-  const isolated = typeof SharedArrayBuffer !== 'undefined' && (typeof crossOriginIsolated === 'undefined' || crossOriginIsolated);
+  const isolated =
+    typeof SharedArrayBuffer !== 'undefined' && (typeof crossOriginIsolated === 'undefined' || crossOriginIsolated);
   let threads = wanted ?? (await coresToUse());
   if (threads > 1 && !isolated) {
     threads = 1;
@@ -78,11 +89,19 @@ export async function openEngine(options: EngineOptions = {}): Promise<Engine> {
   const joined = crew;
   let caps: WasmCaps = { kind: 'wasm', fma: fma(), shared: threads > 1, threads };
   return {
-    get caps() { return caps; },
-    useTile: (tile) => { if (tile) caps = { ...caps, tile }; },
+    get caps() {
+      return caps;
+    },
+    useTile: (tile) => {
+      if (tile) caps = { ...caps, tile };
+    },
     get state() {
       const all = [...reasons, ...(joined.reason === undefined ? [] : [`one thread: ${joined.reason}`])];
-      return { threads: joined.reason === undefined ? threads : 1, worker: joined.remote, ...(all.length > 0 ? { reason: all.join('; ') } : {}) };
+      return {
+        threads: joined.reason === undefined ? threads : 1,
+        worker: joined.remote,
+        ...(all.length > 0 ? { reason: all.join('; ') } : {}),
+      };
     },
     open: (restore) => openSpace(joined, threads > 1, restore),
     close: () => joined.leave(),
@@ -95,7 +114,13 @@ function sharedMemory(): { memory: WebAssembly.Memory; most: number } {
     try {
       return { memory: new WebAssembly.Memory({ initial: 1, maximum: most, shared: true }), most };
     } catch (cause) {
-      if (most <= 2048) throw new SardonyxError('out_of_memory', `the engine has no shared memory of ${most * PAGE} bytes; try threads: 1`, [], { cause });
+      if (most <= 2048)
+        throw new SardonyxError(
+          'out_of_memory',
+          `the engine has no shared memory of ${most * PAGE} bytes; try threads: 1`,
+          [],
+          { cause },
+        );
     }
   }
 }
@@ -112,11 +137,18 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
     return view.buffer === buffer ? view : (view = new Uint8Array(buffer as ArrayBuffer));
   };
   const reachable = given !== null || !crew.remote;
-  const read = (reads: readonly Range[]): Uint8Array<ArrayBuffer>[] => reads.map(([at, n]) => here().slice(at, at + n) as Uint8Array<ArrayBuffer>);
+  const read = (reads: readonly Range[]): Uint8Array<ArrayBuffer>[] =>
+    reads.map(([at, n]) => here().slice(at, at + n) as Uint8Array<ArrayBuffer>);
   const sent = new Set<number>();
 
-  async function finish(list: number, call: number, until: number, reads: readonly Range[], signal: AbortSignal | undefined): Promise<Outcome> {
-    for (let status = -1; status < 0;) {
+  async function finish(
+    list: number,
+    call: number,
+    until: number,
+    reads: readonly Range[],
+    signal: AbortSignal | undefined,
+  ): Promise<Outcome> {
+    for (let status = -1; status < 0; ) {
       await pause();
       if (crew.lost !== null) throw new SardonyxError('device_lost', `${crew.lost}; run again to start new ones`);
       status = crew.local!.join();
@@ -124,7 +156,13 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
     }
     return goOn(list, call + 1, until, reads, signal);
   }
-  const goOn = (list: number, from: number, until: number, reads: readonly Range[], signal: AbortSignal | undefined): Outcome | Promise<Outcome> => {
+  const goOn = (
+    list: number,
+    from: number,
+    until: number,
+    reads: readonly Range[],
+    signal: AbortSignal | undefined,
+  ): Outcome | Promise<Outcome> => {
     const local = crew.local!;
     const late = signal === undefined ? Infinity : performance.now() + PATIENCE_MS;
     let call = from;
@@ -134,7 +172,8 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
         if (status > 0) return { failure: { call, why: 1 }, bytes: [] };
         if (status < 0) return finish(list, call, until, reads, signal);
         if (signal?.aborted) signal.throwIfAborted();
-        if (late < Infinity && performance.now() > late) return pause().then(() => goOn(list, call + 1, until, reads, signal));
+        if (late < Infinity && performance.now() > late)
+          return pause().then(() => goOn(list, call + 1, until, reads, signal));
       }
     } catch (e) {
       if (signal?.aborted) throw e;
@@ -144,7 +183,10 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
   };
 
   return {
-    heap: makeHeap((pages) => (given === null ? crew.order({ to: 'grow', space, pages }) : void given.grow(pages)), most * PAGE),
+    heap: makeHeap(
+      (pages) => (given === null ? crew.order({ to: 'grow', space, pages }) : void given.grow(pages)),
+      most * PAGE,
+    ),
     write(at, bytes) {
       if (reachable) return here().set(bytes, at);
       const copy = bytes.slice();
@@ -153,7 +195,7 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
     view: (at, bytes) => (reachable ? (here().subarray(at, at + bytes) as Uint8Array<ArrayBuffer>) : null),
     code(name, bytes) {
       let code = codes.get(bytes);
-      if (code === undefined) codes.set(bytes, code = numbers++);
+      if (code === undefined) codes.set(bytes, (code = numbers++));
       if (!sent.has(code)) crew.order({ to: 'code', code, name, bytes });
       sent.add(code);
       return code;
@@ -177,9 +219,12 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
     async settle() {
       if (!crew.remote) return;
       const { failure } = await crew.run({ space, list: 0, from: 0, until: 0, reads: [] }, undefined);
-      if (failure) throw new SardonyxError(failure.during === 'grow' ? 'out_of_memory' : 'device_fault', String(failure.why));
+      if (failure)
+        throw new SardonyxError(failure.during === 'grow' ? 'out_of_memory' : 'device_fault', String(failure.why));
     },
-    get lost() { return crew.lost !== null; },
+    get lost() {
+      return crew.lost !== null;
+    },
     repair: () => crew.repair(),
     close: () => crew.order({ to: 'close', space }),
   };

@@ -25,11 +25,15 @@ export function makeHeap(grow: (pages: number) => void, limit: number): Heap {
   let used = 0;
 
   return {
-    get used() { return used; },
+    get used() {
+      return used;
+    },
     take(wanted) {
       const size = Math.max(ALIGNMENT, Math.ceil(wanted / ALIGNMENT) * ALIGNMENT);
       let best = -1;
-      free.forEach((f, i) => { if (f.size >= size && (best < 0 || f.size < free[best]!.size)) best = i; });
+      free.forEach((f, i) => {
+        if (f.size >= size && (best < 0 || f.size < free[best]!.size)) best = i;
+      });
       let at: number;
       if (best >= 0) {
         const piece = free[best]!;
@@ -38,13 +42,22 @@ export function makeHeap(grow: (pages: number) => void, limit: number): Heap {
         else free[best] = { at: piece.at + size, size: piece.size - size };
       } else {
         at = end;
-        if (at + size > limit) throw new SardonyxError('out_of_memory', `${size} more bytes do not fit a WASM memory of ${limit} bytes, of which ${used} are used`);
+        if (at + size > limit)
+          throw new SardonyxError(
+            'out_of_memory',
+            `${size} more bytes do not fit a WASM memory of ${limit} bytes, of which ${used} are used`,
+          );
         const more = Math.ceil((at + size) / PAGE) - pages;
         if (more > 0) {
           try {
             grow(more);
           } catch (cause) {
-            throw new SardonyxError('out_of_memory', `the engine refuses to grow a WASM memory of ${pages * PAGE} bytes by ${more * PAGE}`, [], { cause });
+            throw new SardonyxError(
+              'out_of_memory',
+              `the engine refuses to grow a WASM memory of ${pages * PAGE} bytes by ${more * PAGE}`,
+              [],
+              { cause },
+            );
           }
           pages += more;
         }

@@ -1,33 +1,74 @@
 /**
- * What every thread of the WASM engine runs: the caller's own, the worker that stands in for it in a page, and the workers that help. Both
- * functions are sent to workers as their text, so they use nothing from outside themselves.
+ * What every thread of the WASM engine runs: the caller's own, the worker that stands in for it in a page, and the
+ * workers that help. Both functions are sent to workers as their text, so they use nothing from outside themselves.
  */
 import type { Split } from '../../core/plan.ts';
 
-/** A call of a plan with its addresses filled in, cut in `parts` of `size` items; one part: it is not shared. `short`: it is, as long as that is measured to be quicker. */
-export interface Call { readonly code: number; readonly args: readonly number[]; readonly parts: number; readonly size: number; readonly split?: Split; readonly short?: boolean }
+/**
+ * A call of a plan with its addresses filled in, cut in `parts` of `size` items; one part: it is not shared. `short`:
+ * it is, as long as that is measured to be quicker.
+ */
+export interface Call {
+  readonly code: number;
+  readonly args: readonly number[];
+  readonly parts: number;
+  readonly size: number;
+  readonly split?: Split;
+  readonly short?: boolean;
+}
 /** Bytes at an address. */
 export type Range = readonly [at: number, bytes: number];
-/** A call that did not end well: its place in the list, and why: 1 a bad value, else what the engine said, perhaps at an earlier order. */
-export interface Failure { readonly call: number; readonly why: 1 | string; readonly during?: Order['to'] }
+/**
+ * A call that did not end well: its place in the list, and why: 1 a bad value, else what the engine said, perhaps at an
+ * earlier order.
+ */
+export interface Failure {
+  readonly call: number;
+  readonly why: 1 | string;
+  readonly during?: Order['to'];
+}
 
 /** What threads are told. A space is the memory of one session; without one given, the thread makes it. */
 export type Order =
-  | { readonly to: 'space'; readonly space: number; readonly memory: WebAssembly.Memory | null; readonly pages: number; readonly most: number }
+  | {
+      readonly to: 'space';
+      readonly space: number;
+      readonly memory: WebAssembly.Memory | null;
+      readonly pages: number;
+      readonly most: number;
+    }
   | { readonly to: 'code'; readonly code: number; readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly to: 'list'; readonly list: number; readonly space: number; readonly calls: readonly Call[] }
   | { readonly to: 'drop'; readonly list: number }
   | { readonly to: 'close'; readonly space: number }
   | { readonly to: 'grow'; readonly space: number; readonly pages: number }
   | { readonly to: 'write'; readonly space: number; readonly at: number; readonly bytes: Uint8Array }
-  | { readonly to: 'run'; readonly id: number; readonly space: number; readonly list: number; readonly from: number; readonly until: number; readonly reads: readonly Range[] }
+  | {
+      readonly to: 'run';
+      readonly id: number;
+      readonly space: number;
+      readonly list: number;
+      readonly from: number;
+      readonly until: number;
+      readonly reads: readonly Range[];
+    }
   | { readonly to: 'stop'; readonly id: number };
 /** What a worker that runs lists tells: it is there, or how a run ended. */
-export type Report = { readonly ready: true } | { readonly id: number; readonly failure: Failure | null; readonly stopped: boolean; readonly bytes: readonly Uint8Array<ArrayBuffer>[] };
+export type Report =
+  | { readonly ready: true }
+  | {
+      readonly id: number;
+      readonly failure: Failure | null;
+      readonly stopped: boolean;
+      readonly bytes: readonly Uint8Array<ArrayBuffer>[];
+    };
 
 export interface Thread {
   obey(order: Order): void;
-  /** Does a call with the others' help. 0: done; 1: a bad value; −1: others have not finished their parts, `join` again later. @throws what the engine throws */
+  /**
+   * Does a call with the others' help. 0: done; 1: a bad value; −1: others have not finished their parts, `join` again
+   * later. @throws what the engine throws
+   */
   exec(list: number, call: number): number;
   join(): number;
   /** Helps whoever calls, until there is mail. */
@@ -37,14 +78,32 @@ export interface Thread {
 }
 
 /**
- * A thread. `control` is memory that all threads of a crew share, or null of a thread alone: NEXT holds the number of the running call in its upper
- * bits and the next part to take in its lower six, so that taking a part of a call that is over fails; DONE counts finished parts.
+ * A thread. `control` is memory that all threads of a crew share, or null of a thread alone: NEXT holds the number of
+ * the running call in its upper bits and the next part to take in its lower six, so that taking a part of a call that
+ * is over fails; DONE counts finished parts.
  */
 export function makeThread(control: Int32Array | null, self: number): Thread {
   type Run = (...args: number[]) => number | undefined;
   /** `took`: milliseconds that it takes alone, and shared. */
-  interface Bound extends Call { readonly run: Run; readonly mine: number[]; readonly took: [alone: number, shared: number]; tries: number; started: number }
-  const NEXT = 0, DONE = 16, LIST = 32, CALL = 33, FAULT = 34, WAKE = 48, SLEEPERS = 49, READY = 50, MAIL = 64, CLOSED = 63, SPIN_MS = 0.02, PATIENCE_MS = 100;
+  interface Bound extends Call {
+    readonly run: Run;
+    readonly mine: number[];
+    readonly took: [alone: number, shared: number];
+    tries: number;
+    started: number;
+  }
+  const NEXT = 0;
+  const DONE = 16;
+  const LIST = 32;
+  const CALL = 33;
+  const FAULT = 34;
+  const WAKE = 48;
+  const SLEEPERS = 49;
+  const READY = 50;
+  const MAIL = 64;
+  const CLOSED = 63;
+  const SPIN_MS = 0.02;
+  const PATIENCE_MS = 100;
   const shared = control as Int32Array;
   const spaces = new Map<number, { memory: WebAssembly.Memory; runs: Map<number, Run> }>();
   const modules = new Map<number, { name: string; bytes: Uint8Array<ArrayBuffer>; module?: WebAssembly.Module }>();
@@ -65,18 +124,26 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
       } catch (e) {
         throw new Error(`the engine refuses kernel ${m.name}: ${(e as Error).message}`, { cause: e });
       }
-      runs.set(code, run = new WebAssembly.Instance(m.module, { env: { memory } }).exports['run'] as Run);
+      runs.set(code, (run = new WebAssembly.Instance(m.module, { env: { memory } }).exports['run'] as Run));
     }
     return run;
   };
   const callOf = (list: number, i: number): Bound | undefined => {
-    const l = lists.get(list), call = l?.calls[i];
+    const l = lists.get(list);
+    const call = l?.calls[i];
     if (l === undefined || call === undefined) return undefined;
     let bound = l.bound[i];
     if (bound === undefined) {
       const mine = [...call.args];
       for (const [a, bytes] of call.split?.own ?? []) mine[a]! += self * bytes;
-      bound = l.bound[i] = { ...call, run: runOf(l.space, call.code), mine, took: [Infinity, Infinity], tries: 0, started: 0 };
+      bound = l.bound[i] = {
+        ...call,
+        run: runOf(l.space, call.code),
+        mine,
+        took: [Infinity, Infinity],
+        tries: 0,
+        started: 0,
+      };
     }
     return bound;
   };
@@ -89,7 +156,8 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
   /** Takes parts of the running call until none is left. */
   const help = (): void => {
     for (;;) {
-      const next = Atomics.load(shared, NEXT), part = next & CLOSED;
+      const next = Atomics.load(shared, NEXT);
+      const part = next & CLOSED;
       if (part === CLOSED) return;
       const call = callOf(Atomics.load(shared, LIST), Atomics.load(shared, CALL));
       if (call === undefined || part >= call.parts) return;
@@ -105,18 +173,22 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
     }
   };
   /**
-   * Is a short call to be shared? That depends on whether helpers get a core of their own, which a busy system may not give them: both ways are tried at
-   * first, and the slower one now and then.
+   * Is a short call to be shared? That depends on whether helpers get a core of their own, which a busy system may not
+   * give them: both ways are tried at first, and the slower one now and then.
    */
-  const shares = ({ took: [alone, together], tries }: Bound): boolean => (tries < 8 ? tries % 2 === 0 : together <= alone ? tries % 64 > 0 : tries % 16 === 0);
+  const shares = ({ took: [alone, together], tries }: Bound): boolean =>
+    tries < 8 ? tries % 2 === 0 : together <= alone ? tries % 64 > 0 : tries % 16 === 0;
   const note = (call: Bound, way: 0 | 1): void => {
-    const { took, started } = call, before = took[way], ms = performance.now() - started;
-    took[way] = before === Infinity ? ms : ms < before ? (before + ms) / 2 : before + (Math.min(ms, 2 * before) - before) / 8;
+    const { took, started } = call;
+    const before = took[way];
+    const ms = performance.now() - started;
+    took[way] =
+      before === Infinity ? ms : ms < before ? (before + ms) / 2 : before + (Math.min(ms, 2 * before) - before) / 8;
   };
   const join = (): number => {
     const { parts } = current!;
     const until = performance.now() + SPIN_MS;
-    for (let done: number; (done = Atomics.load(shared, DONE)) < parts;) {
+    for (let done: number; (done = Atomics.load(shared, DONE)) < parts; ) {
       if (performance.now() >= until && Atomics.wait(shared, DONE, done, PATIENCE_MS) === 'timed-out') return -1;
     }
     Atomics.store(shared, NEXT, (turn << 6) | CLOSED);
@@ -134,22 +206,38 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
     obey(order) {
       got++;
       switch (order.to) {
-        case 'space': spaces.set(order.space, { memory: order.memory ?? new WebAssembly.Memory({ initial: order.pages, maximum: order.most }), runs: new Map() }); break;
-        case 'code': if (!modules.has(order.code)) modules.set(order.code, { name: order.name, bytes: order.bytes }); break;
+        case 'space':
+          spaces.set(order.space, {
+            memory: order.memory ?? new WebAssembly.Memory({ initial: order.pages, maximum: order.most }),
+            runs: new Map(),
+          });
+          break;
+        case 'code':
+          if (!modules.has(order.code)) modules.set(order.code, { name: order.name, bytes: order.bytes });
+          break;
         case 'list':
           lists.set(order.list, { space: order.space, calls: order.calls, bound: [] });
           if (self === 0) for (let i = 0; i < order.calls.length; i++) callOf(order.list, i);
           break;
-        case 'drop': lists.delete(order.list); break;
-        case 'close': spaces.delete(order.space); break;
-        case 'grow': spaces.get(order.space)!.memory.grow(order.pages); break;
-        case 'write': new Uint8Array(spaces.get(order.space)!.memory.buffer).set(order.bytes, order.at); break;
+        case 'drop':
+          lists.delete(order.list);
+          break;
+        case 'close':
+          spaces.delete(order.space);
+          break;
+        case 'grow':
+          spaces.get(order.space)!.memory.grow(order.pages);
+          break;
+        case 'write':
+          new Uint8Array(spaces.get(order.space)!.memory.buffer).set(order.bytes, order.at);
+          break;
         default:
       }
     },
     exec(list, i) {
       const call = callOf(list, i)!;
-      if (call.parts < 2 || control === null || current !== null || Atomics.load(shared, READY) === 0) return call.run(...call.args) ?? 0;
+      if (call.parts < 2 || control === null || current !== null || Atomics.load(shared, READY) === 0)
+        return call.run(...call.args) ?? 0;
       call.started = performance.now();
       if (call.short && !shares(call)) {
         call.tries++;
@@ -193,11 +281,15 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
 }
 
 /** The few things that Node's `parentPort` and a worker's global scope have in common. */
-export interface WorkerPort { postMessage(message: unknown, transfer?: readonly unknown[]): void; on?: (event: 'message', f: (data: unknown) => void) => void; onmessage?: (event: { readonly data: unknown }) => void }
+export interface WorkerPort {
+  postMessage(message: unknown, transfer?: readonly unknown[]): void;
+  on?: (event: 'message', f: (data: unknown) => void) => void;
+  onmessage?: (event: { readonly data: unknown }) => void;
+}
 
 /**
- * A worker: number 0 runs lists in the caller's stead, in turns of a few milliseconds so that all sessions get on and a stop is heard; the
- * others help. The first message is `{ self, control }`.
+ * A worker: number 0 runs lists in the caller's stead, in turns of a few milliseconds so that all sessions get on and a
+ * stop is heard; the others help. The first message is `{ self, control }`.
  */
 export function startWorker(port: WorkerPort, make: typeof makeThread): void {
   const SLICE_MS = 16;
@@ -207,17 +299,25 @@ export function startWorker(port: WorkerPort, make: typeof makeThread): void {
   /** Runs that wait their turn, and what went wrong with a session's orders before. */
   let runs: { order: Running; next: number; joining: boolean }[] = [];
   const broken = new Map<number, { why: string; during: Order['to'] }>();
-  /** Lets messages in between turns: a timer would wait 4 ms in browsers, and Node empties a channel before it looks elsewhere. */
+  /**
+   * Lets messages in between turns: a timer would wait 4 ms in browsers, and Node empties a channel before it looks
+   * elsewhere.
+   */
   let again: () => void;
 
   const finish = ({ id, space, reads }: Running, failure: Failure | null, stopped: boolean): void => {
-    const bytes = failure || stopped ? [] : reads.map(([at, n]) => new Uint8Array(thread!.memory(space).buffer).slice(at, at + n));
-    port.postMessage({ id, failure, stopped, bytes } satisfies Report, bytes.map((b) => b.buffer));
+    const bytes =
+      failure || stopped ? [] : reads.map(([at, n]) => new Uint8Array(thread!.memory(space).buffer).slice(at, at + n));
+    port.postMessage(
+      { id, failure, stopped, bytes } satisfies Report,
+      bytes.map((b) => b.buffer),
+    );
   };
   const turn = (): void => {
     const run = runs.shift();
     if (run === undefined) return;
-    const { order } = run, until = performance.now() + SLICE_MS;
+    const { order } = run;
+    const until = performance.now() + SLICE_MS;
     let failure: Failure | null = null;
     const lost = broken.get(order.space);
     if (lost !== undefined) failure = { call: run.next, ...lost };
@@ -247,7 +347,7 @@ export function startWorker(port: WorkerPort, make: typeof makeThread): void {
   const hear = (message: unknown): void => {
     if (thread === null) {
       const { self: n, control } = message as { self: number; control: Int32Array | null };
-      thread = make(control, self = n);
+      thread = make(control, (self = n));
       port.postMessage({ ready: true } satisfies Report);
     } else {
       const order = message as Order;

@@ -11,13 +11,20 @@ import { makeReadback } from './readback.ts';
 import { makeRecorder } from './recorder.ts';
 import { weightStore } from './weights.ts';
 
-/** Milliseconds submitted at once, where pages must draw in between; and elsewhere, where a signal may abort the run. */
+/**
+ * Milliseconds submitted at once, where pages must draw in between; and elsewhere, where a signal may abort the run.
+ */
 const PAGE_SLICE = 8;
 const ABORTABLE_SLICE = 32;
 
 /** The GPU path. `device`: the caller's, never destroyed by us; without it one that is shared by all sessions. */
-export async function webgpuBackend(own?: GPUDevice, options: { readonly allowSoftware?: boolean } = {}): Promise<Backend> {
-  const { device, caps } = own ? { device: own, caps: capsOf(own) } : await requestGpuDevice({ allowSoftware: options.allowSoftware ?? true });
+export async function webgpuBackend(
+  own?: GPUDevice,
+  options: { readonly allowSoftware?: boolean } = {},
+): Promise<Backend> {
+  const { device, caps } = own
+    ? { device: own, caps: capsOf(own) }
+    : await requestGpuDevice({ allowSoftware: options.allowSoftware ?? true });
   return makeBackend(device, caps);
 }
 
@@ -27,8 +34,12 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   let lost: string | null = null;
   let released = false;
   let forget = (): void => undefined;
-  const lostReason = new Promise<string>((resolve) => { forget = onLoss(device, (reason) => resolve((lost = reason))); });
-  const checkAlive = (): void => { if (lost !== null) fail('device_lost', `the GPU device is lost (${lost})`); };
+  const lostReason = new Promise<string>((resolve) => {
+    forget = onLoss(device, (reason) => resolve((lost = reason)));
+  });
+  const checkAlive = (): void => {
+    if (lost !== null) fail('device_lost', `the GPU device is lost (${lost})`);
+  };
 
   const create = (size: number, usage: number, label: string): GPUBuffer => {
     made.buffers++;
@@ -42,7 +53,11 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
   const recorder = makeRecorder(device);
   const readback = makeReadback(recorder, create, destroy, checkAlive);
   const weights = weightStore(device, caps, create, destroy);
-  const pool = makePool(caps.limits.maxBufferSize, (size) => create(size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, 'result'), destroy);
+  const pool = makePool(
+    caps.limits.maxBufferSize,
+    (size) => create(size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, 'result'),
+    destroy,
+  );
   const checks: Promise<GPUError | null>[] = [];
   let copied = 0;
   const copy: GpuAround['copy'] = (from, to, size) => {
@@ -50,25 +65,44 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
     recorder.encoder().copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, size);
   };
   const around: GpuAround = {
-    device, caps, made, recorder, readback, weights, create, destroy, checkAlive, checks, copy,
+    device,
+    caps,
+    made,
+    recorder,
+    readback,
+    weights,
+    create,
+    destroy,
+    checkAlive,
+    checks,
+    copy,
     sliceOf: (signal) => backend.slice ?? (isNode() ? (signal ? ABORTABLE_SLICE : 0) : PAGE_SLICE),
   };
 
   const backend: Backend = {
-    caps, made, gpu: device,
-    get bytes() { return bytes; },
+    caps,
+    made,
+    gpu: device,
+    get bytes() {
+      return bytes;
+    },
     lost: lostReason,
     instantiate: (plan, constants, work) => bindPlan(around, plan, constants, work),
     async read(held) {
-      const onDevice = held.flatMap((h, i) => (h.on === 'device' ? [{ i, ...(h.ref as GpuRef), dtype: h.dtype, shape: h.shape }] : []));
+      const onDevice = held.flatMap((h, i) =>
+        h.on === 'device' ? [{ i, ...(h.ref as GpuRef), dtype: h.dtype, shape: h.shape }] : [],
+      );
       if (onDevice.length === 0) recorder.flush();
-      const tensors = onDevice.length > 0 || (held.length > 0 && readback.watched.size > 0) ? await readback.read(onDevice) : [];
+      const tensors =
+        onDevice.length > 0 || (held.length > 0 && readback.watched.size > 0) ? await readback.read(onDevice) : [];
       for (const check of checks.splice(0)) {
         const error = await check;
         if (error) fail('input_device', `the GPU refuses a tensor that was given: ${error.message}`);
       }
       const out: (Value | null)[] = held.map((h) => (h.on === 'host' ? h.value : null));
-      onDevice.forEach((d, k) => { out[d.i] = tensors[k]!; });
+      onDevice.forEach((d, k) => {
+        out[d.i] = tensors[k]!;
+      });
       return out as Value[];
     },
     tensors: {
@@ -79,7 +113,9 @@ function makeBackend(device: GPUDevice, caps: GpuCaps): Backend {
         return { on: 'device', dtype: t.dtype, shape: t.shape, ref };
       },
       results: async () => (await import('./results.ts')).gpuResults(around, pool, () => released),
-      get copiedBytes() { return copied; },
+      get copiedBytes() {
+        return copied;
+      },
     },
     release() {
       released = true;

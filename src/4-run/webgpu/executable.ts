@@ -14,7 +14,11 @@ import { padded, upload } from './transfer.ts';
 import type { PlacedWeight, WeightStore } from './weights.ts';
 
 /** A value in a buffer of ours, valid until its executable runs again; or in one of the caller's. */
-export interface GpuRef { readonly buffer: GPUBuffer; readonly offset: number; readonly callers?: true }
+export interface GpuRef {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly callers?: true;
+}
 
 /** What the executables of a session share. */
 export interface GpuAround {
@@ -37,19 +41,40 @@ export interface GpuAround {
 }
 
 /** @throws out_of_memory, device_fault, device_lost */
-export async function bindPlan(around: GpuAround, plan: Plan, constants: readonly Constant[], work: HostWork): Promise<Executable> {
+export async function bindPlan(
+  around: GpuAround,
+  plan: Plan,
+  constants: readonly Constant[],
+  work: HostWork,
+): Promise<Executable> {
   const { device, made, recorder, readback, weights, create, destroy, checkAlive } = around;
   checkAlive();
   refuseWide(plan, around.caps);
   recorder.flush(); // ours to wait for, not others'
-  const pipelines = plan.shaders.map((s) => pipelineFor(device, s, () => { made.pipelines++; }));
+  const pipelines = plan.shaders.map((s) =>
+    pipelineFor(device, s, () => {
+      made.pipelines++;
+    }),
+  );
   // Compiling goes on while weights are read and uploaded; a failure is reported below.
   for (const p of pipelines) p.catch(() => undefined);
   device.pushErrorScope('out-of-memory');
   device.pushErrorScope('validation');
   const placed: PlacedWeight[] = await weights.place(plan.weights, constants, work);
-  const slabs = plan.slabs.map((size, i) => create(Math.max(16, size), GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, `slab ${i}`));
-  const faults: Faults | null = plan.faults.length === 0 ? null : { buffer: create(plan.faults.length * FAULT_STRIDE, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, 'faults'), nodes: plan.faults };
+  const slabs = plan.slabs.map((size, i) =>
+    create(Math.max(16, size), GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST, `slab ${i}`),
+  );
+  const faults: Faults | null =
+    plan.faults.length === 0
+      ? null
+      : {
+          buffer: create(
+            plan.faults.length * FAULT_STRIDE,
+            GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+            'faults',
+          ),
+          nodes: plan.faults,
+        };
   const uniforms = uniformBuffer(device, plan, around.caps, create);
   const host = hostValues(plan, await hostConstants(plan, constants), work);
   const ready = await Promise.all(pipelines).catch(async (e: unknown) => {
@@ -59,22 +84,55 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
   const locate = (v: number): GpuRef | null => {
     const { home } = plan.values[v]!;
     switch (home.in) {
-      case 'slab': return { buffer: slabs[home.slab]!, offset: home.offset };
-      case 'weights': return placed[home.weight]!;
-      case 'view': return locate(home.of);
-      default: return null;
+      case 'slab':
+        return { buffer: slabs[home.slab]!, offset: home.offset };
+      case 'weights':
+        return placed[home.weight]!;
+      case 'view':
+        return locate(home.of);
+      default:
+        return null;
     }
   };
   const refs = plan.values.map((_, v) => locate(v));
-  const rootOf = (v: number): number => { const { home } = plan.values[v]!; return home.in === 'view' ? rootOf(home.of) : v; };
-  /** The bind group of a step whose uniforms begin at `block`, with some values elsewhere, by the value that owns the memory. */
+  const rootOf = (v: number): number => {
+    const { home } = plan.values[v]!;
+    return home.in === 'view' ? rootOf(home.of) : v;
+  };
+  /**
+   * The bind group of a step whose uniforms begin at `block`, with some values elsewhere, by the value that owns the
+   * memory.
+   */
   const groupOf = (step: GpuStep, block: number, at?: ReadonlyMap<number, GpuRef>): GPUBindGroup => {
     const entries = step.bind.map((b, binding): GPUBindGroupEntry => {
-      if ('uniform' in b) return { binding, resource: { buffer: uniforms!.buffer, offset: (block + b.uniform) * uniforms!.stride, size: step.uniforms[b.uniform]!.length * 4 } };
-      if ('fault' in b) return { binding, resource: { buffer: faults!.buffer, offset: b.fault * FAULT_STRIDE, size: 16 } };
-      if ('weight' in b) return { binding, resource: { buffer: placed[b.weight]!.buffer, offset: placed[b.weight]!.offset, size: padded(plan.weights[b.weight]!.bytes) } };
-      const ref = at?.get(rootOf(b.value)) ?? refs[b.value] ?? fail('internal', `${step.kernel}: value ${plan.values[b.value]!.name} is not on the device`);
-      return { binding, resource: { buffer: ref.buffer, offset: ref.offset, size: padded(byteLength(plan.values[b.value]!)) } };
+      if ('uniform' in b)
+        return {
+          binding,
+          resource: {
+            buffer: uniforms!.buffer,
+            offset: (block + b.uniform) * uniforms!.stride,
+            size: step.uniforms[b.uniform]!.length * 4,
+          },
+        };
+      if ('fault' in b)
+        return { binding, resource: { buffer: faults!.buffer, offset: b.fault * FAULT_STRIDE, size: 16 } };
+      if ('weight' in b)
+        return {
+          binding,
+          resource: {
+            buffer: placed[b.weight]!.buffer,
+            offset: placed[b.weight]!.offset,
+            size: padded(plan.weights[b.weight]!.bytes),
+          },
+        };
+      const ref =
+        at?.get(rootOf(b.value)) ??
+        refs[b.value] ??
+        fail('internal', `${step.kernel}: value ${plan.values[b.value]!.name} is not on the device`);
+      return {
+        binding,
+        resource: { buffer: ref.buffer, offset: ref.offset, size: padded(byteLength(plan.values[b.value]!)) },
+      };
     });
     made.bindGroups++;
     return device.createBindGroup({ layout: ready[step.shader]!.layout, entries, label: step.node });
@@ -84,16 +142,30 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
     if (step.run !== 'gpu') return null;
     const block = blocks;
     blocks += step.uniforms.length;
-    return { pipeline: ready[step.shader]!.pipeline, block, group: groupOf(step, block), x: step.workgroups[0], y: step.workgroups[1], z: step.workgroups[2] };
+    return {
+      pipeline: ready[step.shader]!.pipeline,
+      block,
+      group: groupOf(step, block),
+      x: step.workgroups[0],
+      y: step.workgroups[1],
+      z: step.workgroups[2],
+    };
   });
   let bind: Bind | null = null;
   const placeOf = (v: number, bound: Bound | null): GpuRef | null => bound?.at.get(rootOf(v)) ?? refs[v] ?? null;
   const validation = await device.popErrorScope();
   const memory = await device.popErrorScope();
   checkAlive();
-  if (memory) fail('out_of_memory', `the GPU has no room for this plan (${plan.peakBytes} bytes of activations): ${memory.message}`);
+  if (memory)
+    fail(
+      'out_of_memory',
+      `the GPU has no room for this plan (${plan.peakBytes} bytes of activations): ${memory.message}`,
+    );
   if (validation) fail('device_fault', `the GPU refuses this plan: ${validation.message}`);
-  const costs = makeCosts(device, dispatches.map((d) => (d === null ? 0 : d.x * d.y * d.z)));
+  const costs = makeCosts(
+    device,
+    dispatches.map((d) => (d === null ? 0 : d.x * d.y * d.z)),
+  );
 
   /** Copies within the device come behind writes to the queue: those are submitted first. */
   async function takeFeeds(inputs: readonly Held[], bound: Bound | null): Promise<void> {
@@ -105,13 +177,19 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
         if (ref === null) host.set(v, held.value);
         else if (isTensor(held.value)) upload(device, ref, held.value);
         else fail('type_mismatch', `input ${plan.values[v]!.name} must be a tensor`);
-      } else if (ref === null) host.set(v, (await readback.read([{ ...(held.ref as GpuRef), dtype: held.dtype, shape: held.shape }]))[0]!);
+      } else if (ref === null)
+        host.set(v, (await readback.read([{ ...(held.ref as GpuRef), dtype: held.dtype, shape: held.shape }]))[0]!);
       else if (byteLength(held) > 0 && !bound?.at.has(v)) copies.push([held.ref as GpuRef, ref, copiedBytes(held)]);
     }
     for (const copy of copies) around.copy(...copy);
   }
 
-  async function replay(bound: Bound | null, slice: number, signal: AbortSignal | undefined, probe: Probe | undefined): Promise<void> {
+  async function replay(
+    bound: Bound | null,
+    slice: number,
+    signal: AbortSignal | undefined,
+    probe: Probe | undefined,
+  ): Promise<void> {
     let pass: GPUComputePassEncoder | null = null;
     let last: GPUComputePipeline | null = null;
     let first = 0;
@@ -184,7 +262,8 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
             if (signal?.aborted) signal.throwIfAborted();
             break;
           }
-          default: fail('internal', `a ${step.run} step on WebGPU`);
+          default:
+            fail('internal', `a ${step.run} step on WebGPU`);
         }
       }
     } catch (e) {
@@ -204,13 +283,19 @@ export async function bindPlan(around: GpuAround, plan: Plan, constants: readonl
       recorder.flush();
       try {
         recorder.checks = null;
-        const bound = targets || inputs.some((h) => h.on === 'device')
-          ? (bind ??= (await import('./bound.ts')).makeBind(around, plan, refs, (i, at) => groupOf(plan.steps[i] as GpuStep, dispatches[i]!.block, at)))(inputs, targets) : null;
+        const bound =
+          targets || inputs.some((h) => h.on === 'device')
+            ? (bind ??= (await import('./bound.ts')).makeBind(around, plan, refs, (i, at) =>
+                groupOf(plan.steps[i] as GpuStep, dispatches[i]!.block, at),
+              ))(inputs, targets)
+            : null;
         await takeFeeds(inputs, bound);
         await replay(bound, probe ? 0 : around.sliceOf(signal), signal, probe);
         return plan.outputs.map((v): Held => {
           const ref = placeOf(v, bound);
-          return ref === null ? hostHeld(host.get(v)) : { on: 'device', dtype: plan.values[v]!.dtype, shape: plan.values[v]!.shape, ref };
+          return ref === null
+            ? hostHeld(host.get(v))
+            : { on: 'device', dtype: plan.values[v]!.dtype, shape: plan.values[v]!.shape, ref };
         });
       } finally {
         host.clear();
@@ -235,12 +320,22 @@ function refuseWide(plan: Plan, { limits }: GpuCaps): void {
   const wide = plan.weights.findIndex((w) => padded(w.bytes) > most);
   if (wide < 0) return;
   const name = plan.values.find(({ home }) => home.in === 'weights' && home.weight === wide)?.name;
-  const node = plan.steps.find((s) => s.run === 'gpu' && s.bind.some((b) => 'weight' in b && b.weight === wide)) as GpuStep | undefined;
-  fail('device_limit', `${name ?? `a weight of ${node?.node}`} takes ${plan.weights[wide]!.bytes} bytes on the device, which binds ${most} at once: use a smaller or quantised model, or another device`);
+  const node = plan.steps.find((s) => s.run === 'gpu' && s.bind.some((b) => 'weight' in b && b.weight === wide)) as
+    | GpuStep
+    | undefined;
+  fail(
+    'device_limit',
+    `${name ?? `a weight of ${node?.node}`} takes ${plan.weights[wide]!.bytes} bytes on the device, which binds ${most} at once: use a smaller or quantised model, or another device`,
+  );
 }
 
 /** All uniform blocks of a plan in one buffer, written once. */
-function uniformBuffer(device: GPUDevice, plan: Plan, caps: GpuCaps, create: GpuAround['create']): { buffer: GPUBuffer; stride: number } | null {
+function uniformBuffer(
+  device: GPUDevice,
+  plan: Plan,
+  caps: GpuCaps,
+  create: GpuAround['create'],
+): { buffer: GPUBuffer; stride: number } | null {
   const blocks = plan.steps.flatMap((s) => (s.run === 'gpu' ? s.uniforms : []));
   if (blocks.length === 0) return null;
   const align = Math.max(256, caps.limits.minStorageBufferOffsetAlignment);

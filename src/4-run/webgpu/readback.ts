@@ -4,15 +4,24 @@ import { byteLength, type Tensor, tensorOver } from '../../core/tensor.ts';
 import type { Recorder } from './recorder.ts';
 
 /** Words that dispatches set when they meet a bad value, each in a binding of its own. */
-export interface Faults { readonly buffer: GPUBuffer; readonly nodes: readonly string[] }
+export interface Faults {
+  readonly buffer: GPUBuffer;
+  readonly nodes: readonly string[];
+}
 export const FAULT_STRIDE = 256;
 
 /** A range of a buffer to bring to the host. */
-export interface Range { readonly buffer: GPUBuffer; readonly offset: number; readonly dtype: DType; readonly shape: readonly number[] }
+export interface Range {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
 
 export interface Readback {
   /**
-   * Copies ranges into one staging buffer, behind what was recorded, and maps it once. Fault words of runs that nobody has read from come along.
+   * Copies ranges into one staging buffer, behind what was recorded, and maps it once. Fault words of runs that nobody
+   * has read from come along.
    * @throws value_invalid, device_lost, device_fault
    */
   read(wanted: readonly Range[]): Promise<Tensor[]>;
@@ -21,7 +30,12 @@ export interface Readback {
   release(): void;
 }
 
-export function makeReadback(recorder: Recorder, create: (size: number, usage: number, label: string) => GPUBuffer, destroy: (b: GPUBuffer) => void, checkAlive: () => void): Readback {
+export function makeReadback(
+  recorder: Recorder,
+  create: (size: number, usage: number, label: string) => GPUBuffer,
+  destroy: (b: GPUBuffer) => void,
+  checkAlive: () => void,
+): Readback {
   let staging: GPUBuffer | null = null;
   const watched = new Set<Faults>();
   /** There is one staging buffer: reads take turns. */
@@ -31,9 +45,15 @@ export function makeReadback(recorder: Recorder, create: (size: number, usage: n
     checkAlive();
     const faults = [...watched];
     watched.clear();
-    const results = await copyBack([...wanted, ...faults.map((f) => ({ buffer: f.buffer, offset: 0, dtype: 'uint32' as const, shape: [f.buffer.size / 4] }))]);
-    const found = faults.flatMap((f, i) => f.nodes.filter((_, k) => (results[wanted.length + i]!.data as Uint32Array)[(k * FAULT_STRIDE) / 4] !== 0));
-    if (found.length > 0) throw new SardonyxError('value_invalid', "an index is outside its tensor's bounds", [found[0]!]);
+    const results = await copyBack([
+      ...wanted,
+      ...faults.map((f) => ({ buffer: f.buffer, offset: 0, dtype: 'uint32' as const, shape: [f.buffer.size / 4] })),
+    ]);
+    const found = faults.flatMap((f, i) =>
+      f.nodes.filter((_, k) => (results[wanted.length + i]!.data as Uint32Array)[(k * FAULT_STRIDE) / 4] !== 0),
+    );
+    if (found.length > 0)
+      throw new SardonyxError('value_invalid', "an index is outside its tensor's bounds", [found[0]!]);
     return results.slice(0, wanted.length);
   }
 
@@ -73,7 +93,10 @@ export function makeReadback(recorder: Recorder, create: (size: number, usage: n
   return {
     watched,
     read(wanted) {
-      const turn = reading.then(() => readNow(wanted), () => readNow(wanted));
+      const turn = reading.then(
+        () => readNow(wanted),
+        () => readNow(wanted),
+      );
       reading = turn;
       return turn;
     },

@@ -1,4 +1,7 @@
-/** Commands on their way to the queue: one encoder, whose compute pass stays open until something else must come between. */
+/**
+ * Commands on their way to the queue: one encoder, whose compute pass stays open until something else must come
+ * between.
+ */
 export interface Recorder {
   /** The open compute pass, if any. */
   readonly pass: GPUComputePassEncoder | null;
@@ -24,7 +27,9 @@ export function makeRecorder(device: GPUDevice): Recorder {
     pass = null;
   };
   const recorder: Recorder = {
-    get pass() { return pass; },
+    get pass() {
+      return pass;
+    },
     begin() {
       encoder ??= device.createCommandEncoder();
       return (pass = encoder.beginComputePass());

@@ -1,15 +1,24 @@
 /**
- * Long plans are submitted in slices of some milliseconds, two of them under way at a time: between slices a page draws, other sessions have
- * their turn, and a run can be aborted. How long a dispatch takes is learned from how long the slices took.
+ * Long plans are submitted in slices of some milliseconds, two of them under way at a time: between slices a page
+ * draws, other sessions have their turn, and a run can be aborted. How long a dispatch takes is learned from how long
+ * the slices took.
  */
 const UNDER_WAY = 2;
 /** Before anything is known: the milliseconds of a workgroup, on the slow side, so that the first slice is short. */
 const FIRST_GUESS = 0.1;
-/** One measurement changes an estimate by no more than this factor: clocks in pages are coarse, and others use the GPU too. */
+/**
+ * One measurement changes an estimate by no more than this factor: clocks in pages are coarse, and others use the GPU
+ * too.
+ */
 const STEP = 8;
 
 /** What all sessions on a device share. */
-interface Turns { underWay: number; lastDone: number; perUnit: number; readonly waiting: (() => void)[] }
+interface Turns {
+  underWay: number;
+  lastDone: number;
+  perUnit: number;
+  readonly waiting: (() => void)[];
+}
 const devices = new WeakMap<GPUDevice, Turns>();
 
 function turnsOf(device: GPUDevice): Turns {
@@ -51,13 +60,16 @@ export function makeCosts(device: GPUDevice, units: readonly number[]): Costs {
     }
   };
   return {
-    of, leave,
+    of,
+    leave,
     enter() {
       if (turns.underWay < UNDER_WAY) {
         turns.underWay++;
         return null;
       }
-      return new Promise<void>((resolve) => { turns.waiting.push(resolve); });
+      return new Promise<void>((resolve) => {
+        turns.waiting.push(resolve);
+      });
     },
     submitted(from, to) {
       let estimate = 0;

@@ -4,7 +4,11 @@ import { bytesOfTensor, type Tensor } from '../../core/tensor.ts';
 export const padded = (bytes: number): number => Math.max(16, Math.ceil(bytes / 16) * 16);
 
 /** Dawn refuses views of shared memory, and WebGPU sizes that are no multiple of 4. */
-export function upload(device: GPUDevice, to: { readonly buffer: GPUBuffer; readonly offset: number }, t: Tensor): void {
+export function upload(
+  device: GPUDevice,
+  to: { readonly buffer: GPUBuffer; readonly offset: number },
+  t: Tensor,
+): void {
   uploadBytes(device, to.buffer, to.offset, bytesOfTensor(t));
 }
 
@@ -24,4 +28,5 @@ export function uploadBytes(device: GPUDevice, buffer: GPUBuffer, offset: number
   }
 }
 
-const unshared = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => (bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes));
+const unshared = (bytes: Uint8Array): Uint8Array<ArrayBuffer> =>
+  bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);

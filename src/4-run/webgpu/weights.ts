@@ -3,7 +3,12 @@ import type { GpuCaps, Weight } from '../../core/plan.ts';
 import type { HostWork } from '../executable.ts';
 import { uploadBytes } from './transfer.ts';
 
-export interface PlacedWeight { readonly buffer: GPUBuffer; readonly offset: number; readonly constant: Constant; readonly form: string }
+export interface PlacedWeight {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly constant: Constant;
+  readonly form: string;
+}
 
 export interface WeightStore {
   /** Puts weights into device memory; one that is there already, in the same arrangement, is used again. */
@@ -16,9 +21,17 @@ export interface WeightStore {
 const LOT = 16 << 20;
 
 /** One buffer for weights that arrive together; freed when none of them is used any more. */
-interface Shelf { readonly buffer: GPUBuffer; users: number }
+interface Shelf {
+  readonly buffer: GPUBuffer;
+  users: number;
+}
 
-export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: number, usage: number, label: string) => GPUBuffer, destroy: (b: GPUBuffer) => void): WeightStore {
+export function weightStore(
+  device: GPUDevice,
+  caps: GpuCaps,
+  create: (size: number, usage: number, label: string) => GPUBuffer,
+  destroy: (b: GPUBuffer) => void,
+): WeightStore {
   const stored = new Map<Constant, Map<string, { shelf: Shelf; offset: number; users: number }>>();
   const shelves = new Set<Shelf>();
   const align = caps.limits.minStorageBufferOffsetAlignment;
@@ -41,7 +54,11 @@ export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: num
 
   return {
     async place(weights, constants, work) {
-      const keyed = weights.map((w) => ({ weight: w, constant: constants[w.constant]!, form: w.pack ? JSON.stringify(w.pack) : '' }));
+      const keyed = weights.map((w) => ({
+        weight: w,
+        constant: constants[w.constant]!,
+        form: w.pack ? JSON.stringify(w.pack) : '',
+      }));
       const fresh = keyed.filter(({ constant, form }) => !stored.get(constant)?.has(form));
       // Offsets first, then one buffer per shelf, then the bytes.
       let size = 0;
@@ -58,7 +75,10 @@ export function weightStore(device: GPUDevice, caps: GpuCaps, create: (size: num
       }
       if (group.length > 0) groups.push({ size, items: group });
       for (const g of groups) {
-        const shelf: Shelf = { buffer: create(g.size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC, 'weights'), users: 0 };
+        const shelf: Shelf = {
+          buffer: create(g.size, GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC, 'weights'),
+          users: 0,
+        };
         shelves.add(shelf);
         for (const { at, item } of inFileOrder(g.items, ({ item }) => item.constant)) {
           if (item.weight.pack) await send(shelf.buffer, at, work.pack(await item.constant.load(), item.weight.pack));
