@@ -8,7 +8,8 @@ import { specialize, type Specialized, type Work } from './2-optimize/specialize
 import { optimize, type Recipe } from './2-optimize/optimize.ts';
 import type { Rules } from './2-optimize/passes/index.ts';
 import { rewriteNodes, type Tracer } from './2-optimize/rewrite.ts';
-import { makePlan, type Planned, type PlanMemory, type PlanRequest } from './3-plan/make-plan.ts';
+import { makePlan } from './3-plan/make-plan.ts';
+import type { Planned, PlanMemory, PlanRequest } from './3-plan/request.ts';
 import { type Backend, type Executable, type Held, hostHeld, type HostWork, type Targets } from './4-run/executable.ts';
 import { listen } from './4-run/turns.ts';
 import { shards } from './devices/index.ts';
