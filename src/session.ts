@@ -4,22 +4,20 @@
  */
 import { equip } from '../kernels/operators.ts';
 import type { SetName } from '../kernels/sets.ts';
-import { packed } from '../kernels/pack.ts';
-import { type Op, refCall } from '../kernels/define.ts';
 import { goOn } from './0-read/bytes.ts';
 import type { ModelSource } from './0-read/open.ts';
-import { MAP } from './2-optimize/fuse.ts';
 import { leaving } from './3-plan/leaving.ts';
 import type { TuningTable } from './3-plan/tuning.ts';
-import { type Backend, type EngineState, type Held, hostHeld, type HostWork } from './4-run/executable.ts';
+import { type Backend, type EngineState, type Held, hostHeld } from './4-run/executable.ts';
 import { begin } from './4-run/turns.ts';
 import { fail, SardonyxError, within } from './core/errors.ts';
 import type { Graph, ValueId } from './core/graph.ts';
-import type { HostStep, Plan } from './core/plan.ts';
-import { type GpuTensor, isGpuTensor, isTensor, type Tensor, type Value } from './core/tensor.ts';
+import type { Plan } from './core/plan.ts';
+import { type GpuTensor, isGpuTensor, isTensor, type Value } from './core/tensor.ts';
 import { type Device, kernelsFor, openDevice } from './devices/index.ts';
 import { type GraphOptions, loadGraph, unlessAborted } from './load.ts';
 import { makeRunner, type Planning, type Runner } from './runner.ts';
+import { hostWork, mulberry32, type Random } from './host-work.ts';
 import { checkShape, checkTensor, inputFacts, isBound, type Port, portOf } from './feeds.ts';
 import type { Places } from './places.ts';
 
@@ -481,48 +479,4 @@ function refuseLeaving(plan: Plan, model: string): void {
       `${left.length} node${left.length > 1 ? 's' : ''} would leave ${plan.device}: ${left.join('; ')}`,
       [`model ${model}`],
     );
-}
-
-function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): HostWork {
-  return {
-    run: (step, inputs) => {
-      const op = ops.get(step.op)!;
-      if (typeof step.attrs.epilogue !== 'string')
-        return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
-      return runWithEpilogue(ops, op, step, inputs);
-    },
-    pack: packed,
-  };
-}
-
-/** A fused node whose kernel is missing: the operator, then its epilogue as a map over the result. */
-async function runWithEpilogue(
-  ops: ReadonlyMap<string, Op>,
-  op: Op,
-  step: HostStep,
-  inputs: readonly (Value | null)[],
-): Promise<readonly (Value | null)[]> {
-  const from = step.attrs.operandsFrom as number;
-  const [result] = await op.reference(refCall(inputs.slice(0, from), step.attrs, 1));
-  const { dtype, shape } = result as Tensor;
-  return ops
-    .get(MAP)!
-    .reference(refCall([result!, ...inputs.slice(from)], { expr: step.attrs.epilogue, dtype, shape }, 1));
-}
-
-interface Random {
-  (): number;
-  state: number;
-}
-
-/** Tommy Ettinger's 32-bit generator: small, and good enough for noise. */
-function mulberry32(seed: number): Random {
-  const random = (): number => {
-    const a = (random.state = (random.state + 0x6d2b79f5) >>> 0);
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-  random.state = seed >>> 0;
-  return random;
 }
