@@ -8,7 +8,8 @@ import type { Elem } from '../../wgsl/assemble.ts';
 import { attentionPair } from '../../wgsl/index.gen.ts';
 import { apart, headShape, type HeadAttrs, type HeadShape } from '../attention-heads.ts';
 import type { Call, Launch, Ref } from '../define.ts';
-import { attentionVariants, biasOf, member, type Resolve, rider, rulesText } from './attention-calls.ts';
+import { biasOf, member, rider, rulesText } from './attention-rules.ts';
+import { attentionVariants, type Resolve } from './attention-variants.ts';
 import {
   type Lies,
   liesOf,

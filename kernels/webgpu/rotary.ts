@@ -2,7 +2,8 @@
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { GpuKernel } from '../define.ts';
 import { type RotaryAttrs, rotaryShape } from '../rotary-shape.ts';
-import { freshText, member, rider, turnLaunch } from './attention-calls.ts';
+import { freshText, turnLaunch } from './attention-grouped.ts';
+import { member, rider } from './attention-rules.ts';
 import { type Lies, NO_RIDERS, together } from './attention.ts';
 import { elemOf, isReal, realElem } from './elem.ts';
 

@@ -2,13 +2,9 @@
 import { linearShape } from '../../attention-linear.ts';
 import { projectedOf } from '../../attention-microsoft-shape.ts';
 import type { GpuKernel, KernelTable } from '../../define.ts';
-import {
-  attentionKernels,
-  flexKernels,
-  groupedKernels,
-  multiHeadKernels,
-  projectedKernels,
-} from '../attention-calls.ts';
+import { attentionKernels, flexKernels } from '../attention-general.ts';
+import { groupedKernels } from '../attention-grouped.ts';
+import { multiHeadKernels, projectedKernels } from '../attention-microsoft.ts';
 import { headAttentionKernels } from '../attention-heads.ts';
 import { einsumKernels } from '../einsum.ts';
 import { causalKernel, linearKernel } from '../linear-attention.ts';
