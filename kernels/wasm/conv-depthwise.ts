@@ -7,7 +7,7 @@ import { convShape } from '../conv-shape.ts';
 import { ofLast } from '../remembered.ts';
 import { type Fn, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
-import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-core.ts';
+import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-geometry.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
 import { i32s, locals, mac, storeLanes } from './gemm-core.ts';

@@ -5,14 +5,8 @@ import type { Call, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../define.t
 import { i32, type Local, type Mod, type Fn } from './asm.ts';
 import {
   asItLies,
-  blockOf,
   clear,
-  convImage,
-  type ConvSpec,
-  convSpec,
   type Geometry,
-  IMAGE_ARGS,
-  imageArgs,
   padArgCount,
   padArgs,
   padCopy,
@@ -22,7 +16,8 @@ import {
   tableArgs,
   tapOffsets,
   tapsOf,
-} from './conv-core.ts';
+} from './conv-geometry.ts';
+import { blockOf, convImage, type ConvSpec, convSpec, IMAGE_ARGS, imageArgs } from './conv-tile.ts';
 import { convDepthwise, convGeometry } from './conv-depthwise.ts';
 import { storeSpec } from './conv-finish.ts';
 import { type Finish, finishes, finishLaunch, finishOf } from './epilogue.ts';

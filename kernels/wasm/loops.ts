@@ -149,3 +149,7 @@ export function nest(
   };
   level(0, starts);
 }
+
+/** Names of parameters of each of `rank` dims, dim by dim. */
+export const ofDims = (rank: number, of: (d: number) => string[]): string[] =>
+  Array.from({ length: rank }, (_, d) => of(d)).flat();

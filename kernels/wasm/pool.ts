@@ -16,7 +16,7 @@ import {
   paddedBytes,
   strideFits,
   tapsOf,
-} from './conv-core.ts';
+} from './conv-geometry.ts';
 import { type Ctx, context, pow } from './float.ts';
 import { i32s, locals, loop, storeLanes } from './gemm-core.ts';
 import { withHalf } from './half.ts';

@@ -8,11 +8,11 @@ import type { Window } from '../conv-window.ts';
 import type { Call, Ref, WasmEmitter, WasmKernel } from '../define.ts';
 import { type Fn, f32, f32x4, i32, i32x4, type Local, memory, type Mod, v128 } from './asm.ts';
 import type { Roles } from './contract.ts';
-import { geometryOf, paddedBytes, phasesOf, strideFits, tapsOf } from './conv-core.ts';
+import { geometryOf, paddedBytes, phasesOf, strideFits, tapsOf } from './conv-geometry.ts';
 import { type DepthwiseSpec, isSmall, outputRows, rowsTogether, tapTable } from './conv-depthwise.ts';
 import { i32s, locals, params } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
-import { byteAt, type Byte, isByte, requantized, zeroPoints } from './quant-conv.ts';
+import { byteAt, type Byte, isByte, requantized, zeroPoints } from './quant-conv-parts.ts';
 
 interface Spec {
   readonly rows: DepthwiseSpec;

@@ -1,3 +1,4 @@
+/** Keys and values of earlier runs in front of new ones. */
 import { member, rider } from './attention-rules.ts';
 import type { GpuCaps } from '../../src/core/plan.ts';
 import type { Call, Launch, Ref } from '../define.ts';

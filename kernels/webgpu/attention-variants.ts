@@ -1,3 +1,4 @@
+/** The variants of an attention that an operator's calls resolve to, and what they share. */
 import type { GpuCaps } from '../../src/core/plan.ts';
 import { sizeOf } from '../../src/core/tensor.ts';
 import type { Call, GpuKernel, Launch } from '../define.ts';

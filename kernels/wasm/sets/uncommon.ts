@@ -12,7 +12,10 @@ import { lineKernel, linesAlong } from '../lines.ts';
 import { lrnWasm } from '../lrn.ts';
 import { meanVarianceWasm } from '../norm-each.ts';
 import { dftWasm, stftWasm } from '../signal.ts';
-import { col2ImWasm, deformWasm, detWasm, roiAlignWasm } from '../windows.ts';
+import { col2ImWasm } from '../col2im.ts';
+import { deformWasm } from '../deform.ts';
+import { detWasm } from '../det.ts';
+import { roiAlignWasm } from '../roi-align.ts';
 
 const shapeOf = (call: Call, i: number): readonly number[] => call.inputs[i]!.shape;
 
