@@ -1,7 +1,7 @@
 /** What a session does on the host: single operators by their references, and random numbers for them. */
 import { packed } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
-import { MAP } from './2-optimize/fuse.ts';
+import { MAP } from './2-optimize/lower-map.ts';
 import type { HostWork } from './4-run/executable.ts';
 import type { HostStep } from './core/plan.ts';
 import type { Tensor, Value } from './core/tensor.ts';

@@ -8,20 +8,20 @@
  */
 import { callOf } from '../../kernels/call.ts';
 import type { Op } from '../../kernels/define.ts';
-import { constant, type Ex, input, inputsOf, kindOf, parsed, substitute, written } from '../../kernels/expr.ts';
-import type { Constant, Fact, Facts, GraphValue, Node, ValueId } from '../core/graph.ts';
-import { readsOf, sameAttrs, sameNumbers } from '../core/graph.ts';
+import { type Ex, input, kindOf, parsed, substitute, written } from '../../kernels/expr.ts';
+import type { Constant, Fact, GraphValue, Node, ValueId } from '../core/graph.ts';
+import { readsOf, sameNumbers } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
 import { inPairs } from './joined.ts';
-import { kindOfInput, type Measure, measurer } from './fuse-measure.ts';
+import { type Measure, measurer } from './fuse-measure.ts';
 import { liftScalars } from './lift-scalars.ts';
-import { type Lowered, scalarOf } from './lowering.ts';
+import type { Lowered } from './lowering.ts';
 import type { Rules } from './passes/index.ts';
 import type { Bound } from './rewrite.ts';
+import type { Fusion } from './fuse-again.ts';
+import { GATED, MAP, lower, mapNode } from './lower-map.ts';
 
-export const MAP = 'sardonyx.Map';
-const GATED = 'sardonyx.GatedMatMul';
 /**
  * Different operations in one expression: more than the longest chain worth one dispatch, less than compilers choke on.
  */
@@ -54,18 +54,6 @@ interface Item {
   inputs: readonly ValueId[];
   label: readonly string[];
   gone: boolean;
-}
-
-/** What was merged into what, so that the same can be done at other dims. */
-export interface Fusion {
-  readonly from: Bound;
-  readonly to: Bound;
-  readonly items: readonly Fused[];
-}
-/** A node of the result, by the places of the nodes it was made of; of one that is as it came, `parts` is its own. */
-interface Fused extends Pick<Item, 'node' | 'equal'> {
-  readonly parts: readonly number[];
-  readonly base: number | null;
 }
 
 /**
@@ -401,115 +389,5 @@ export function fuse(
   }
 }
 
-/**
- * The same merged again in the same graph at other dims: `graph` has what `fusion.from` has in its places. Null where
- * an expression could be another now, since a constant or an attribute is, or where shapes no longer match.
- */
-export function fuseAgain(graph: Bound, { from, to, items }: Fusion): Bound | null {
-  const facts = graph.facts.slice();
-  const values = [...graph.values];
-  for (let v = from.values.length; v < to.values.length; v++) {
-    values[v] = to.values[v]!;
-    facts[v] = to.facts[v];
-  }
-  const nodes: Node[] = [];
-  for (const { node, parts, base, equal } of items) {
-    if (from.nodes[parts[0]!] === node) {
-      nodes.push(graph.nodes[parts[0]!]!);
-      continue;
-    }
-    const whole = node.op === MAP ? null : node.op;
-    for (const i of parts)
-      if (
-        !sameMeaning(
-          from.nodes[i]!,
-          graph.nodes[i]!,
-          from.facts,
-          facts,
-          from.nodes[i]!.op === 'BatchNormalization' || whole === GATED,
-        )
-      )
-        return null;
-    for (const [a, b] of equal) if (!sameNumbers(facts[a]!.shape, facts[b]!.shape)) return null;
-    const { shape } = facts[node.outputs[0]!]!;
-    const before = base === null ? null : from.nodes[base]!;
-    const after = base === null ? null : graph.nodes[base]!;
-    if (after?.attrs.epilogue !== before?.attrs.epilogue) return null;
-    if (whole === null) nodes.push(shape === node.attrs.shape ? node : { ...node, attrs: { ...node.attrs, shape } });
-    else if (after === null || after === before) nodes.push(node);
-    else
-      nodes.push({
-        ...node,
-        attrs: {
-          ...after.attrs,
-          epilogue: node.attrs.epilogue!,
-          operandsFrom: node.attrs.operandsFrom!,
-          label: node.attrs.label!,
-        },
-      });
-  }
-  return { nodes, facts, values };
-}
-
-/**
- * Would an expression made of node `a` be the same made of `b`? `whole`: it has the contents of constants, not of those
- * with one element only.
- */
-function sameMeaning(a: Node, b: Node, then: Facts, now: Facts, whole: boolean): boolean {
-  if (a !== b && (a.op !== b.op || !sameAttrs(a.attrs, b.attrs))) return false;
-  const same = (v: ValueId | null): boolean => {
-    if (v === null) return true;
-    const f = then[v]!;
-    const g = now[v]!;
-    return (
-      f === g || (f.dtype === g.dtype && (f.constant === g.constant || (!whole && Object.is(scalarOf(f), scalarOf(g)))))
-    );
-  };
-  for (const v of readsOf(a)) if (!same(v)) return false;
-  for (const v of a.outputs) if (!same(v)) return false;
-  return true;
-}
-
-/** Whether the expression computes with f32 and bool alone. */
 const onlyFloats = (e: Ex): boolean =>
   (e.k === 'f32' || e.k === 'bool') && (e.f === 'in' || e.f === 'const' || e.a.every(onlyFloats));
-
-/** An elementwise node as a map; null where it is none, or has types that the device does not compute with. */
-function lower(node: Node, op: Op, facts: Facts, caps: Caps): Lowered | null {
-  if (op.map === undefined || node.outputs.slice(1).some((v) => v !== null)) return null;
-  const y = facts[node.outputs[0]!]!;
-  const all = [...node.inputs.filter((v): v is ValueId => v !== null).map((v) => facts[v]!), y];
-  if (all.some((f) => kindOf(f.dtype) === undefined || (caps.kind === 'webgpu' && f.dtype === 'float64'))) return null;
-  const inputs: ValueId[] = [];
-  const args = node.inputs.map((v): Ex | undefined => {
-    if (v === null) return undefined;
-    const fact = facts[v]!;
-    const baked = scalarOf(fact);
-    if (baked !== null) return constant(baked, kindOf(fact.dtype)!);
-    if (!inputs.includes(v)) inputs.push(v);
-    return input(inputs.indexOf(v), kindOf(fact.dtype)!);
-  });
-  const expr = op.map(args as readonly Ex[], node.attrs, y.dtype);
-  return expr === null ? null : { expr, inputs, label: [node.op.replace(/^.*\./, '')] };
-}
-
-/**
- * The node that map kernels run. Inputs that the expression does not read are left out; the output's shape is an
- * attribute.
- */
-function mapNode(node: Node, inputs: readonly ValueId[], label: readonly string[], expr: Ex, facts: Facts): Node {
-  const used = inputsOf(expr);
-  const y = facts[node.outputs[0]!]!;
-  const order = new Map(used.map((i, k) => [i, k]));
-  const renumbered = substitute(
-    expr,
-    inputs.map((_, i) => input(order.get(i) ?? 0, kindOfInput(expr, i) ?? 'f32')),
-  );
-  return {
-    ...node,
-    op: MAP,
-    inputs: used.map((i) => inputs[i]!),
-    outputs: [node.outputs[0]!],
-    attrs: { expr: written(renumbered), dtype: y.dtype, shape: y.shape, label },
-  };
-}

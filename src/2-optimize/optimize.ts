@@ -5,7 +5,8 @@
 import type { Op } from '../../kernels/define.ts';
 import { readsOf, type ValueId } from '../core/graph.ts';
 import type { Caps } from '../core/plan.ts';
-import { fuse, fuseAgain, type Fusion } from './fuse.ts';
+import { fuse } from './fuse.ts';
+import { fuseAgain, type Fusion } from './fuse-again.ts';
 import { orderForMemory } from './order.ts';
 import { type Rules, simplify } from './passes/index.ts';
 import { type Bound, type Log, rewriteAgain, type Tracer } from './rewrite.ts';
