@@ -1,9 +1,11 @@
+import type { Call, Op } from '../../kernels/define.ts';
 import type { Access } from '../../memory/lifetimes.ts';
 import { bytesOf, type DType } from '../core/dtype.ts';
 import { fail } from '../core/errors.ts';
-import type { Constant, Fact, Facts, ValueId } from '../core/graph.ts';
-import type { Caps, Home, Pack, PlannedShader, Step, WasmCode, Weight } from '../core/plan.ts';
+import type { Constant, Fact, ValueId } from '../core/graph.ts';
+import type { Home, Pack, PlannedShader, Step, WasmCode, Weight } from '../core/plan.ts';
 import { byteLength, sizeOf } from '../core/tensor.ts';
+import type { Made, PlanRequest } from './request.ts';
 
 /** Types that have a form in GPU memory; the others stay on the host. */
 const GPU_DTYPES: ReadonlySet<DType> = new Set<DType>([
@@ -44,9 +46,8 @@ interface DraftValue {
  * where it is not becomes a weight, a view, or a step that moves it.
  */
 export class Draft {
-  readonly caps: Caps;
-  readonly facts: Facts;
-  readonly givenName: (v: ValueId) => string;
+  readonly request: PlanRequest;
+  readonly ops: ReadonlyMap<string, Op>;
   readonly values: DraftValue[] = [];
   readonly steps: Step[] = [];
   readonly accesses: Access[] = [];
@@ -69,17 +70,23 @@ export class Draft {
   readonly inputs: number[] = [];
   readonly faults: string[] = [];
 
-  constructor(caps: Caps, facts: Facts, nameOf: (v: ValueId) => string) {
-    this.caps = caps;
-    this.facts = facts;
-    this.givenName = nameOf;
+  /** Calls of which kernels were asked, by operator and size. */
+  readonly seen = new Map<string, readonly { readonly call: Call; readonly chosen: Pick<Made, 'gpu' | 'wasm'> }[]>();
+
+  constructor(request: PlanRequest, ops: ReadonlyMap<string, Op>) {
+    this.request = request;
+    this.ops = ops;
   }
 
   fact(v: ValueId): Fact {
-    return this.facts[v] ?? this.between.get(v)?.fact ?? fail('internal', `value ${this.givenName(v)} has no fact`);
+    return (
+      this.request.facts[v] ??
+      this.between.get(v)?.fact ??
+      fail('internal', `value ${this.request.nameOf(v)} has no fact`)
+    );
   }
   nameOf(v: ValueId): string {
-    return this.between.get(v)?.name ?? this.givenName(v);
+    return this.between.get(v)?.name ?? this.request.nameOf(v);
   }
   addValue(v: ValueId, home: Home): number {
     const { dtype, shape } = this.fact(v);
@@ -90,9 +97,9 @@ export class Draft {
     this.accesses.push(access);
   }
   hasDeviceForm(fact: Fact): boolean {
-    return this.caps.kind === 'webgpu'
+    return this.request.caps.kind === 'webgpu'
       ? GPU_DTYPES.has(fact.dtype) &&
-          bytesOf(fact.dtype, sizeOf(fact.shape)) <= this.caps.limits.maxStorageBufferBindingSize
+          bytesOf(fact.dtype, sizeOf(fact.shape)) <= this.request.caps.limits.maxStorageBufferBindingSize
       : fact.dtype !== 'string';
   }
 
@@ -122,7 +129,8 @@ export class Draft {
     if (constant !== undefined) value = this.addValue(v, { in: 'constant', constant: this.constant(constant) });
     else if (base !== undefined) value = this.addValue(v, { in: 'view', of: this.host(base) });
     else {
-      const from = this.onDevice.get(v) ?? fail('internal', `value ${this.givenName(v)} is read before it is made`);
+      const from =
+        this.onDevice.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
       value = this.addValue(v, { in: 'host' });
       this.addStep({ run: 'download', from, to: value }, { reads: [this.root(from)], writes: [] });
     }
@@ -137,7 +145,7 @@ export class Draft {
     if (constant !== undefined) value = this.addValue(v, { in: 'weights', weight: this.weight(constant) });
     else if (base !== undefined) value = this.addValue(v, { in: 'view', of: this.device(base) });
     else {
-      const from = this.onHost.get(v) ?? fail('internal', `value ${this.givenName(v)} is read before it is made`);
+      const from = this.onHost.get(v) ?? fail('internal', `value ${this.request.nameOf(v)} is read before it is made`);
       value = this.addValue(v, { in: 'slab', slab: -1, offset: 0 });
       this.addStep({ run: 'upload', from, to: value }, { reads: [], writes: [value] });
     }

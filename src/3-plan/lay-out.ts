@@ -3,12 +3,12 @@ import { type MemoryPlan, planHeap, planSlabs } from '../../memory/plan.ts';
 import type { Plan, PlannedShader, PlannedValue, Step } from '../core/plan.ts';
 import { byteLength } from '../core/tensor.ts';
 import type { Draft } from './draft.ts';
-import type { PlanMemory, PlanRequest } from './request.ts';
+import type { PlanMemory } from './request.ts';
 import { hardConflicts, isWasteful, shared } from './share-slabs.ts';
 
 /** The plan that a draft becomes once its values have places in memory. `outputs` are values of the draft. */
-export function layOut(request: PlanRequest, draft: Draft, outputs: readonly number[]): Plan {
-  const { values } = draft;
+export function layOut(draft: Draft, outputs: readonly number[]): Plan {
+  const { request, values } = draft;
   // Kernels store whole words, up to four elements at once: every value is padded to 16 bytes.
   const bytes = (v: number): number => Math.max(16, Math.ceil(byteLength(values[v]!) / 16) * 16);
   const inSlab = (v: number): boolean => values[v]!.home.in === 'slab';

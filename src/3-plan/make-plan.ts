@@ -2,7 +2,7 @@ import type { Op } from '../../kernels/define.ts';
 import { withinEach } from '../core/errors.ts';
 import { Draft } from './draft.ts';
 import { layOut } from './lay-out.ts';
-import { Placer } from './place.ts';
+import { place } from './place.ts';
 import type { Planned, PlanRequest } from './request.ts';
 
 /**
@@ -10,8 +10,7 @@ import type { Planned, PlanRequest } from './request.ts';
  * device.
  */
 export function makePlan(request: PlanRequest, ops: ReadonlyMap<string, Op>): Planned {
-  const draft = new Draft(request.caps, request.facts, request.nameOf);
-  const placer = new Placer(request, ops, draft);
+  const draft = new Draft(request, ops);
   const onDevice = request.caps.kind !== 'reference';
   for (const v of request.inputs) {
     const fact = draft.fact(v);
@@ -20,7 +19,7 @@ export function makePlan(request: PlanRequest, ops: ReadonlyMap<string, Op>): Pl
     (device ? draft.onDevice : draft.onHost).set(v, value);
     draft.inputs.push(value);
   }
-  withinEach(request.nodes, (node) => placer.place(node));
+  withinEach(request.nodes, (node) => place(draft, node));
   const outputs = request.outputs.map((v) => draft.anywhere(v));
-  return { plan: layOut(request, draft, outputs), constants: draft.constants };
+  return { plan: layOut(draft, outputs), constants: draft.constants };
 }
