@@ -78,6 +78,13 @@ export function wasmBackend(engine: Engine): Backend {
     },
     async instantiate(plan, constants, work): Promise<Executable> {
       if (space.lost) await space.repair();
+      // First, so that a worker compiles them while weights are packed.
+      const codes = plan.modules.map(({ name, bytes }) => space.code(name, bytes));
+      for (const code of codes)
+        if (!modules.has(code)) {
+          modules.add(code);
+          made.modules++;
+        }
       const placed: Placed[] = [];
       for (const { w, i } of inFileOrder(
         plan.weights.map((w, i) => ({ w, i })),
@@ -92,12 +99,6 @@ export function wasmBackend(engine: Engine): Backend {
         base,
         placed.map((p) => p.address),
       );
-      const codes = plan.modules.map(({ name, bytes }) => space.code(name, bytes));
-      for (const code of codes)
-        if (!modules.has(code)) {
-          modules.add(code);
-          made.modules++;
-        }
       /** The plan's calls, and where each step's is among them. */
       const calls: Call[] = [];
       const stepOf: number[] = [];

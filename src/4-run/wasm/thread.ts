@@ -80,9 +80,9 @@ export interface Thread {
 /**
  * A thread. `control` is memory that all threads of a crew share, or null of a thread alone: NEXT holds the number of
  * the running call in its upper bits and the next part to take in its lower six, so that taking a part of a call that
- * is over fails; DONE counts finished parts.
+ * is over fails; DONE counts finished parts. `ahead`: modules are compiled when they come, while who sent them goes on.
  */
-export function makeThread(control: Int32Array | null, self: number): Thread {
+export function makeThread(control: Int32Array | null, self: number, ahead = false): Thread {
   type Run = (...args: number[]) => number | undefined;
   /** `took`: milliseconds that it takes alone, and shared. */
   interface Bound extends Call {
@@ -114,17 +114,20 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
   let got = 0;
   let ready = false;
 
+  const moduleOf = (code: number): WebAssembly.Module => {
+    const m = modules.get(code)!;
+    try {
+      return (m.module ??= new WebAssembly.Module(m.bytes));
+    } catch (e) {
+      throw new Error(`the engine refuses kernel ${m.name}: ${(e as Error).message}`, { cause: e });
+    }
+  };
   const runOf = (space: number, code: number): Run => {
     const { memory, runs } = spaces.get(space)!;
     let run = runs.get(code);
     if (run === undefined) {
-      const m = modules.get(code)!;
-      try {
-        m.module ??= new WebAssembly.Module(m.bytes);
-      } catch (e) {
-        throw new Error(`the engine refuses kernel ${m.name}: ${(e as Error).message}`, { cause: e });
-      }
-      runs.set(code, (run = new WebAssembly.Instance(m.module, { env: { memory } }).exports['run'] as Run));
+      const { exports } = new WebAssembly.Instance(moduleOf(code), { env: { memory } });
+      runs.set(code, (run = exports['run'] as Run));
     }
     return run;
   };
@@ -213,7 +216,9 @@ export function makeThread(control: Int32Array | null, self: number): Thread {
           });
           break;
         case 'code':
-          if (!modules.has(order.code)) modules.set(order.code, { name: order.name, bytes: order.bytes });
+          if (modules.has(order.code)) break;
+          modules.set(order.code, { name: order.name, bytes: order.bytes });
+          if (ahead) moduleOf(order.code);
           break;
         case 'list':
           lists.set(order.list, { space: order.space, calls: order.calls, bound: [] });
@@ -347,7 +352,7 @@ export function startWorker(port: WorkerPort, make: typeof makeThread): void {
   const hear = (message: unknown): void => {
     if (thread === null) {
       const { self: n, control } = message as { self: number; control: Int32Array | null };
-      thread = make(control, (self = n));
+      thread = make(control, (self = n), n === 0);
       port.postMessage({ ready: true } satisfies Report);
     } else {
       const order = message as Order;
