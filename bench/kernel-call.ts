@@ -1,7 +1,7 @@
 /** One WASM kernel on one call, set up in a memory of its own, so that it can be timed without a session. */
 import { type InferCall, type Op, parseAttrs, type Ref, type WasmKernel, type WasmLaunch } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
-import { packed as packWeight } from '../kernels/pack.ts';
+import { packed as packWeight } from '../kernels/packers.ts';
 import { fail } from '../src/core/errors.ts';
 import { type AttrValue, constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';

@@ -1,13 +1,13 @@
 /** What a session does on the host: single operators by their references, and random numbers for them. */
-import { packed } from '../kernels/pack.ts';
+import { packed, type Packers } from '../kernels/pack.ts';
 import { type Op, refCall } from '../kernels/define.ts';
 import { MAP } from './2-optimize/lower-map.ts';
 import type { HostWork } from './4-run/executable.ts';
 import type { HostStep } from './core/plan.ts';
 import type { Tensor, Value } from './core/tensor.ts';
 
-/** The operators' references, for steps that run on the host. */
-export function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): HostWork {
+/** The operators' references, for steps that run on the host, and how weights are packed for the device. */
+export function hostWork(ops: ReadonlyMap<string, Op>, packers: Packers, random: () => number): HostWork {
   return {
     run: (step, inputs) => {
       const op = ops.get(step.op)!;
@@ -15,7 +15,7 @@ export function hostWork(ops: ReadonlyMap<string, Op>, random: () => number): Ho
         return op.reference(refCall(inputs, step.attrs, step.outputs.length, undefined, random));
       return runWithEpilogue(ops, op, step, inputs);
     },
-    pack: packed,
+    pack: (t, pack, into) => packed(packers, t, pack, into),
   };
 }
 

@@ -1,5 +1,5 @@
 /** `sardonyx/plan`: plans without a device, to read, or to write into a file that `sardonyx/run` runs. */
-import { packed } from '../kernels/pack.ts';
+import { packed } from '../kernels/packers.ts';
 import { BASE_GPU, BASE_WASM } from './core/plan.ts';
 import { writeCompiled } from './plan-file.ts';
 import { planModel, type PlanOptions } from './preview.ts';

@@ -178,7 +178,12 @@ export class Session implements AsyncDisposable {
     };
     let opening: typeof first | null = first;
     const open = async (): Promise<Live> => {
-      const { backend: opened, kernels, tuningFor } = await (opening ?? openDevice(options.device ?? 'auto', options));
+      const {
+        backend: opened,
+        kernels,
+        packers,
+        tuningFor,
+      } = await (opening ?? openDevice(options.device ?? 'auto', options));
       opening = null;
       opened.slice = options.slice;
       const backend = tools.wrap?.(opened) ?? opened;
@@ -193,7 +198,7 @@ export class Session implements AsyncDisposable {
         model: name,
         ops,
         backend,
-        work: hostWork(ops, random),
+        work: hostWork(ops, packers, random),
         random,
         rules,
         ...(options.trace ? { trace: options.trace } : {}),

@@ -7,7 +7,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import type { Gpu } from '../src/4-run/webgpu/device.ts';
 import { type Call, type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
 import { ops } from '../kernels/index.ts';
-import { packed } from '../kernels/pack.ts';
+import { packed } from '../kernels/packers.ts';
 import { callWith, pipelineOf, runGpuKernel, shadersOf } from './gpu-harness.ts';
 
 export interface Case {

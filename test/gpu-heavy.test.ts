@@ -5,7 +5,7 @@ import { sizeOf, type Tensor } from '../src/core/tensor.ts';
 import { type GpuKernel, parseAttrs, refCall } from '../kernels/define.ts';
 import { constant, input, x } from '../kernels/expr.ts';
 import { ops } from '../kernels/index.ts';
-import { packed } from '../kernels/pack.ts';
+import { packed } from '../kernels/packers.ts';
 import { type Case, compare, describeCase, validate } from './gpu-case.ts';
 import { FORCED, HEAVY, rough } from './gpu-cases-heavy.ts';
 import { openNullDevice, callWith, type Packer, runGpuKernel, shadersOf } from './gpu-harness.ts';

@@ -7,7 +7,7 @@ import { constantOf, type Fact } from '../src/core/graph.ts';
 import type { WasmCaps } from '../src/core/plan.ts';
 import { byteLength, bytesOfTensor, type Tensor, tensorOver } from '../src/core/tensor.ts';
 import type { Call, Epilogue, Ref, WasmEmitter, WasmKernel, WasmLaunch } from '../kernels/define.ts';
-import { packed as packWeight } from '../kernels/pack.ts';
+import { packed as packWeight } from '../kernels/packers.ts';
 
 const GUARD = 64;
 const MARK = 0xa5;

@@ -3,6 +3,7 @@
  * `only-webgpu.ts` and `only-wasm.ts` in place of this file; it leaves the CPU path out of what a page with a GPU loads.
  */
 import type { Kernels } from '../../kernels/define.ts';
+import type { Packers } from '../../kernels/pack.ts';
 import type { SetName } from '../../kernels/sets.ts';
 import type { Tuning } from '../3-plan/choose.ts';
 import type { TuningTable } from '../3-plan/tuning.ts';
@@ -18,6 +19,8 @@ export interface OpenDevice {
   readonly backend: Backend;
   /** The kernels of common operators and of these sets, which the graph needs. */
   readonly kernels: (sets: readonly SetName[], graph: Graph) => Promise<Kernels>;
+  /** How its kernels want constants. */
+  readonly packers: Packers;
   /**
    * On a GPU: measured choices of kernels, of the caller's tables before those that ship; undefined where there are
    * none. @throws option_invalid
@@ -32,7 +35,7 @@ export type Device = 'auto' | 'webgpu' | 'wasm' | 'reference' | GPUDevice;
  * @throws device_unavailable, option_invalid
  */
 export async function openDevice(device: Device, engine: EngineOptions): Promise<OpenDevice> {
-  if (device === 'reference') return { backend: referenceBackend(), kernels: async () => ({}) };
+  if (device === 'reference') return { backend: referenceBackend(), kernels: async () => ({}), packers: new Map() };
   if (device === 'wasm') return openWasm(engine);
   if (typeof device === 'object') return openGpu(device);
   if (device === 'webgpu') return openGpu();

@@ -1,5 +1,6 @@
 /** The CPU path and the kernels it runs. */
 import { wasmKernels } from '../../kernels/wasm/index.ts';
+import { packers } from '../../kernels/wasm/pack.ts';
 import { wasmBackend } from '../4-run/wasm/backend.ts';
 import { type EngineOptions, openEngine } from '../4-run/wasm/engine.ts';
 import type { Graph } from '../core/graph.ts';
@@ -27,5 +28,6 @@ export async function openWasm(options: EngineOptions): Promise<OpenDevice> {
         engine.useTile(await (await import('../../kernels/wasm/calibrate.ts')).fastestTile(engine.caps.fma));
       return { wasm: await wasmKernels(sets) };
     },
+    packers,
   };
 }

@@ -1,5 +1,6 @@
 /** The GPU and the kernels it runs. */
 import { gpuKernels, isVariant } from '../../kernels/webgpu/index.ts';
+import { packers } from '../../kernels/webgpu/pack.ts';
 import { shipped } from '../3-plan/shipped-tuning.ts';
 import { webgpuBackend } from '../4-run/webgpu/backend.ts';
 import type { GpuCaps } from '../core/plan.ts';
@@ -14,6 +15,7 @@ export async function openGpu(device?: GPUDevice, options?: { readonly allowSoft
   return {
     backend,
     kernels: async (sets) => ({ webgpu: await gpuKernels(sets, { variants, software: caps.software }) }),
+    packers,
     tuningFor: async (tables) => {
       if (tables.length + shipped.length === 0) return undefined;
       const { tuningFor } = await import('../3-plan/tuning.ts');

@@ -6,7 +6,7 @@
  */
 import type { GpuKernel } from '../../kernels/define.ts';
 import { ops } from '../../kernels/index.ts';
-import { packed } from '../../kernels/pack.ts';
+import { packed } from '../../kernels/packers.ts';
 import { ableKernels } from '../3-plan/choose.ts';
 import { fail } from '../core/errors.ts';
 import type { GpuCaps } from '../core/plan.ts';

@@ -1,5 +1,5 @@
 /** The tables that `resize.ts` reads, apart from its kernel, which loads with those of images. */
-import { axisTaps, type Interpolation, type ResizedAxis } from '../taps.ts';
+import { axisTaps, type Interpolation, type ResizedAxis } from './taps.ts';
 
 /**
  * "resize.taps" [JSON of the attributes and axes]: the tables of each axis, one behind another: [index, bits of the
