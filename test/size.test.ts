@@ -12,9 +12,9 @@ import { built } from './browser/chromium.ts';
 const CEILINGS = [
   { entry: 'index.js', first: 109_900, all: 389_300 },
   { entry: 'webgpu/index.js', first: 109_800, all: 294_200 },
-  { entry: 'run/index.js', first: 19_700, all: 21_900 },
+  { entry: 'run/index.js', first: 20_000, all: 22_100 },
   { entry: 'plan/index.js', first: 100_000, all: 363_200 },
-  { entry: 'wasm/index.js', first: 111_900, all: 272_400 },
+  { entry: 'wasm/index.js', first: 113_100, all: 273_300 },
 ];
 /** Chunks that only Node asks for. */
 const NODE = /^(?:node-gpu|source-node)\b/;

@@ -1,6 +1,7 @@
 /** The CPU path and the kernels it runs. */
 import { wasmKernels } from '../../kernels/wasm/index.ts';
 import { packers } from '../../kernels/wasm/pack.ts';
+import { weaving } from '../../kernels/wasm/weave.ts';
 import { wasmBackend } from '../4-run/wasm/backend.ts';
 import { type EngineOptions, openEngine } from '../4-run/wasm/engine.ts';
 import type { Graph } from '../core/graph.ts';
@@ -22,7 +23,7 @@ const isHeavy = ({ nodes, values }: Graph): boolean =>
 export async function openWasm(options: EngineOptions): Promise<OpenDevice> {
   const engine = await openEngine(options);
   return {
-    backend: wasmBackend(engine),
+    backend: wasmBackend(engine, weaving),
     kernels: async (sets, graph) => {
       if (isHeavy(graph))
         engine.useTile(await (await import('../../kernels/wasm/calibrate.ts')).fastestTile(engine.caps.fma));

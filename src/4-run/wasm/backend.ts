@@ -1,6 +1,6 @@
 import { fail, SardonyxError } from '../../core/errors.ts';
 import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
-import type { Plan, Split, Weight } from '../../core/plan.ts';
+import type { Pack, Plan, Split, WasmCaps, Weight } from '../../core/plan.ts';
 import { byteLength, bytesOfTensor, isTensor, type Tensor, tensorOver, type Value } from '../../core/tensor.ts';
 import type { Backend, Executable, HostWork } from '../executable.ts';
 import { hostHeld } from '../executable.ts';
@@ -22,8 +22,24 @@ interface Placed {
   readonly address: number;
 }
 
+/**
+ * A constant packed by a module: `run(part, packed, …)` is called with each part's bytes in turn, and with what else
+ * `calls` says.
+ */
+export interface Woven {
+  readonly name: string;
+  readonly module: Uint8Array<ArrayBuffer>;
+  readonly parts: readonly {
+    readonly at: number;
+    readonly bytes: number;
+    readonly calls: readonly (readonly number[])[];
+  }[];
+}
+/** How a constant is packed by WASM; null where only the host does it. */
+export type Weaving = (constant: Pick<Constant, 'dtype' | 'shape'>, pack: Pack, caps: WasmCaps) => Woven | null;
+
 /** The CPU path: kernels that our assembler emitted, over one heap. */
-export function wasmBackend(engine: Engine): Backend {
+export function wasmBackend(engine: Engine, weaving?: Weaving): Backend {
   const weights = new Map<Constant, Map<string, Form>>();
   const space = engine.open(async () => {
     for (const forms of weights.values()) for (const form of forms.values()) await form.fill();
@@ -41,8 +57,10 @@ export function wasmBackend(engine: Engine): Backend {
     if (form === undefined) {
       const { pack, bytes } = weight;
       const address = heap.take(bytes + 64);
+      const woven = (pack && weaving?.(constant, pack, engine.caps)) ?? null;
       const fill = async (): Promise<void> => {
-        if (pack) {
+        if (woven) await weave(constant, woven, address);
+        else if (pack) {
           const tensor = await constant.load();
           const view = space.view(address, bytes);
           if (view) work.pack(tensor, pack, view);
@@ -55,6 +73,16 @@ export function wasmBackend(engine: Engine): Backend {
     }
     form.users++;
     return { constant, key, address: form.address };
+  };
+  const weave = async (constant: Constant, { name, module, parts }: Woven, to: number): Promise<void> => {
+    const here = constant.peek() ?? (constant.stored ? null : await constant.load());
+    const from = heap.take(largest(parts));
+    for (const { at, bytes, calls } of parts) {
+      const part = here ? bytesOfTensor(here).subarray(at, at + bytes) : await constant.stored!.read(at, bytes);
+      space.write(from, part);
+      for (const rest of calls) space.call(name, module, [from, to, ...rest]);
+    }
+    heap.give(from);
   };
   const dropWeight = ({ constant, key }: Placed): void => {
     const forms = weights.get(constant);
@@ -205,6 +233,8 @@ export function wasmBackend(engine: Engine): Backend {
     },
   };
 }
+
+const largest = (parts: Woven['parts']): number => parts.reduce((most, { bytes }) => Math.max(most, bytes), 0);
 
 /** Address of each plan value that has one. */
 function addresses(plan: Plan, base: number, weights: readonly number[]): (number | undefined)[] {

@@ -75,7 +75,7 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
     const lane = lanes[i];
     if (lane === undefined) return;
     if (i === 0) return lane.post(order, transfer);
-    if (order.to === 'write' || order.to === 'grow') return;
+    if (order.to === 'write' || order.to === 'grow' || order.to === 'call') return;
     Atomics.add(control!, MAIL + i, 1);
     lane.post(
       order.to === 'list' ? { ...order, calls: order.calls.map((c) => (c.parts > 1 ? c : { ...c, args: [] })) } : order,

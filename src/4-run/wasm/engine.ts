@@ -23,6 +23,8 @@ export interface Space {
   view(at: number, bytes: number): Uint8Array<ArrayBuffer> | null;
   /** A module's number; the same bytes have the same. */
   code(name: string, bytes: Uint8Array<ArrayBuffer>): number;
+  /** Calls a module's function once, behind all that was written before. @throws device_fault */
+  call(name: string, bytes: Uint8Array<ArrayBuffer>, args: readonly number[]): void;
   /** Number of a list of calls. @throws device_fault if the engine refuses a module */
   list(calls: readonly Call[]): number;
   drop(list: number): void;
@@ -140,6 +142,9 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
   const read = (reads: readonly Range[]): Uint8Array<ArrayBuffer>[] =>
     reads.map(([at, n]) => here().slice(at, at + n) as Uint8Array<ArrayBuffer>);
   const sent = new Set<number>();
+  /** Functions that this thread calls where it writes to memory that it shares with a worker: they keep its order. */
+  const own = new Map<Uint8Array, (...args: number[]) => unknown>();
+  const mine = given !== null && crew.remote;
 
   async function finish(
     list: number,
@@ -199,6 +204,19 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
       if (!sent.has(code)) crew.order({ to: 'code', code, name, bytes });
       sent.add(code);
       return code;
+    },
+    call(name, bytes, args) {
+      try {
+        if (!mine) return crew.order({ to: 'call', space, code: this.code(name, bytes), args });
+        let run = own.get(bytes);
+        if (run === undefined) {
+          const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory: given } });
+          own.set(bytes, (run = exports['run'] as (...args: number[]) => unknown));
+        }
+        run(...args);
+      } catch (e) {
+        throw new SardonyxError('device_fault', (e as Error).message, [], { cause: e });
+      }
     },
     list(calls) {
       const list = numbers++;

@@ -43,6 +43,7 @@ export type Order =
   | { readonly to: 'close'; readonly space: number }
   | { readonly to: 'grow'; readonly space: number; readonly pages: number }
   | { readonly to: 'write'; readonly space: number; readonly at: number; readonly bytes: Uint8Array }
+  | { readonly to: 'call'; readonly space: number; readonly code: number; readonly args: readonly number[] }
   | {
       readonly to: 'run';
       readonly id: number;
@@ -235,6 +236,9 @@ export function makeThread(control: Int32Array | null, self: number, ahead = fal
           break;
         case 'write':
           new Uint8Array(spaces.get(order.space)!.memory.buffer).set(order.bytes, order.at);
+          break;
+        case 'call':
+          runOf(order.space, order.code)(...order.args);
           break;
         default:
       }
