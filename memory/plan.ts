@@ -279,20 +279,19 @@ function meetings(blocks: readonly Block[]): Int32Array[] {
 /**
  * Orders to start from: by size, what is live at the fullest step first, by size times lifetime, by lifetime, by time.
  */
-function orders(blocks: readonly Block[], size: Float64Array, live: Float64Array): Int32Array[] {
+function* orders(blocks: readonly Block[], size: Float64Array, live: Float64Array): Iterable<Int32Array> {
   const span = (b: number): number => blocks[b]!.last - blocks[b]!.first + 1;
   const bySize = (a: number, b: number): number => size[b]! - size[a]! || blocks[a]!.first - blocks[b]!.first || a - b;
+  const by = (key: (a: number, b: number) => number): Int32Array =>
+    Int32Array.from(blocks.keys()).sort((a, b) => key(a, b) || bySize(a, b));
+  yield by(() => 0);
   const crowd = Float64Array.from(blocks, ({ first, last }) =>
     live.subarray(first, last + 1).reduce((most, bytes) => Math.max(most, bytes), 0),
   );
-  const keys: ((a: number, b: number) => number)[] = [
-    () => 0,
-    (a, b) => crowd[b]! - crowd[a]!,
-    (a, b) => size[b]! * span(b) - size[a]! * span(a),
-    (a, b) => span(b) - span(a),
-    (a, b) => blocks[a]!.first - blocks[b]!.first,
-  ];
-  return keys.map((key) => Int32Array.from(blocks.keys()).sort((a, b) => key(a, b) || bySize(a, b)));
+  yield by((a, b) => crowd[b]! - crowd[a]!);
+  yield by((a, b) => size[b]! * span(b) - size[a]! * span(a));
+  yield by((a, b) => span(b) - span(a));
+  yield by((a, b) => blocks[a]!.first - blocks[b]!.first);
 }
 
 /** A list longer than this is not kept sorted by insertion. */
@@ -394,23 +393,21 @@ const MANY = 64;
 /** The best start, then a walk from order to order that never gets worse, until `enough`. */
 function climb(
   problem: Problem,
-  starts: readonly Int32Array[],
+  starts: Iterable<Int32Array>,
   choices: readonly Choice[],
   effort: number,
   enough: number,
 ): { best: Layout } & Pick<Way, 'order' | 'choice'> {
-  let order = starts[0]!;
-  let by = choices[0]!;
-  let best = greedy(problem, order, by, Infinity)!;
-  for (const start of starts)
+  let found: (Pick<Way, 'order' | 'choice'> & { readonly layout: Layout }) | null = null;
+  for (const order of starts) {
     for (const choice of choices) {
-      const found = best.total > enough ? greedy(problem, start, choice, best.total - 1) : null;
-      if (found) {
-        best = found;
-        order = start;
-        by = choice;
-      }
+      const layout = greedy(problem, order, choice, found ? found.layout.total - 1 : Infinity);
+      if (layout) found = { layout, order, choice };
+      if (found!.layout.total <= enough) break;
     }
+    if (found!.layout.total <= enough) break;
+  }
+  let { layout: best, order, choice: by } = found!;
   const n = order.length;
   const random = generator(n);
   const meetings = problem.meets.reduce((sum, m) => sum + m.length, 0);
@@ -425,9 +422,9 @@ function climb(
     else next.copyWithin(from, from + 1, to + 1);
     next[to] = order[from]!;
     const choice = choices[i % choices.length]!;
-    const found = greedy(problem, next, choice, best.total);
-    if (found) {
-      best = found;
+    const layout = greedy(problem, next, choice, best.total);
+    if (layout) {
+      best = layout;
       order = next;
       by = choice;
     }
