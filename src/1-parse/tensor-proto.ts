@@ -246,7 +246,9 @@ export function constantOfProto(t: TensorProto, { read, orderOf }: Source): Cons
   const { external, raw, dtype, shape } = t;
   if (!external && (raw === null || raw instanceof Uint8Array)) {
     const get = (): Tensor => (kept ??= decodeTensor(t));
-    return { dtype, shape, peek: get, load: get };
+    const size = bytesOf(dtype, sizeOf(shape));
+    const held = (): Uint8Array | null => (kept || !raw || raw.byteLength < size ? null : plain(raw.subarray(0, size)));
+    return { dtype, shape, peek: get, load: get, raw: held };
   }
   const { file, at } = external ? { file: external.file, at: external.offset } : { file: null, at: (raw as Hole).at };
   const need = bytesOf(dtype, sizeOf(shape));

@@ -19,6 +19,8 @@ export interface Constant {
   readonly shape: readonly number[];
   /** The tensor if it is in memory already; never reads. */
   readonly peek: () => Tensor | null;
+  /** Its bytes as they lie in a file that is in memory, at any alignment; null or left out where `peek` has them. */
+  readonly raw?: () => Uint8Array | null;
   /** The tensor; reads it from its file or URL when it is not in memory. */
   readonly load: () => Tensor | Promise<Tensor>;
   /** Of one whose bytes lie in a file or behind a URL. */
@@ -156,9 +158,15 @@ export function eachPart(
   c: Constant,
   put: (bytes: Uint8Array, at: number) => void | Promise<void>,
 ): void | Promise<void> {
+  const here = bytesInMemory(c);
+  return here === null ? readParts(c, put) : put(here, 0);
+}
+/** A constant's bytes if they are in memory; not copied to be aligned where nobody has looked at elements yet. */
+export function bytesInMemory(c: Constant): Uint8Array | null {
+  const raw = c.raw?.();
+  if (raw) return raw;
   const here = c.peek();
-  if (here !== null) return put(bytesOfTensor(here), 0);
-  return readParts(c, put);
+  return here && bytesOfTensor(here);
 }
 async function readParts(c: Constant, put: (bytes: Uint8Array, at: number) => void | Promise<void>): Promise<void> {
   if (c.stored === undefined) return put(bytesOfTensor(await c.load()), 0);

@@ -1,5 +1,5 @@
 import { fail, SardonyxError } from '../../core/errors.ts';
-import { type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
+import { bytesInMemory, type Constant, eachPart, inFileOrder } from '../../core/graph.ts';
 import type { Pack, Plan, Split, WasmCaps, Weight } from '../../core/plan.ts';
 import { byteLength, bytesOfTensor, isTensor, type Tensor, tensorOver, type Value } from '../../core/tensor.ts';
 import type { Backend, Executable, HostWork } from '../executable.ts';
@@ -75,10 +75,10 @@ export function wasmBackend(engine: Engine, weaving?: Weaving): Backend {
     return { constant, key, address: form.address };
   };
   const weave = async (constant: Constant, { name, module, parts }: Woven, to: number): Promise<void> => {
-    const here = constant.peek() ?? (constant.stored ? null : await constant.load());
+    const here = bytesInMemory(constant) ?? (constant.stored ? null : bytesOfTensor(await constant.load()));
     const from = heap.take(largest(parts));
     for (const { at, bytes, calls } of parts) {
-      const part = here ? bytesOfTensor(here).subarray(at, at + bytes) : await constant.stored!.read(at, bytes);
+      const part = here ? here.subarray(at, at + bytes) : await constant.stored!.read(at, bytes);
       space.write(from, part);
       for (const rest of calls) space.call(name, module, [from, to, ...rest]);
     }

@@ -48,6 +48,10 @@ const WAKE = 48;
 const READY = 50;
 const MAIL = 64;
 
+/** Orders and bytes that go to a worker in one message. */
+const BATCH = 64;
+const BATCH_BYTES = 1 << 20;
+
 async function startCrew(threads: number, remote: boolean, left: () => boolean): Promise<Crew> {
   const restores = new Map<number, () => Promise<void>>();
   let repairing: Promise<void> | null = null;
@@ -66,6 +70,8 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   let reason: string | undefined;
   let epoch = 0;
   let runs = 0;
+  /** What worker 0 is told of its memory, on its way in one message: a message costs as much as many orders. */
+  let waiting: { orders: Order[]; transfer: ArrayBuffer[]; bytes: number } | null = null;
 
   /**
    * To a worker. Helpers sleep in shared memory, not at their port: they are woken, and count what they got. Calls that
@@ -74,7 +80,17 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   const post = (i: number, order: Order, transfer?: readonly ArrayBuffer[]): void => {
     const lane = lanes[i];
     if (lane === undefined) return;
-    if (i === 0) return lane.post(order, transfer);
+    if (i === 0) {
+      const small = order.to === 'write' || order.to === 'grow' || order.to === 'call';
+      waiting ??= { orders: [], transfer: [], bytes: 0 };
+      waiting.orders.push(order);
+      waiting.transfer.push(...(transfer ?? []));
+      if (order.to === 'write') waiting.bytes += order.bytes.byteLength;
+      if (small && waiting.orders.length < BATCH && waiting.bytes < BATCH_BYTES) return;
+      const { orders, transfer: all } = waiting;
+      waiting = null;
+      return lane.post(orders, all);
+    }
     if (order.to === 'write' || order.to === 'grow' || order.to === 'call') return;
     Atomics.add(control!, MAIL + i, 1);
     lane.post(
@@ -87,6 +103,7 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
     epoch++;
     for (const lane of lanes) lane?.stop();
     lanes = [];
+    waiting = null;
   };
   const lose = (why: string): void => {
     lost = why;

@@ -353,27 +353,29 @@ export function startWorker(port: WorkerPort, make: typeof makeThread): void {
     again = () => channel.port2.postMessage(null);
   }
 
+  const obey = (order: Order, thread: Thread): void => {
+    if (order.to === 'run') {
+      runs.push({ order, next: order.from, joining: false });
+      if (runs.length === 1) again();
+    } else if (order.to === 'stop') {
+      const found = runs.find((r) => r.order.id === order.id && !r.joining);
+      runs = runs.filter((r) => r !== found);
+      if (found) finish(found.order, null, true);
+    } else {
+      try {
+        thread.obey(order);
+      } catch (e) {
+        if ('space' in order) broken.set(order.space, { why: String((e as Error)?.message ?? e), during: order.to });
+      }
+    }
+  };
   const hear = (message: unknown): void => {
     if (thread === null) {
       const { self: n, control } = message as { self: number; control: Int32Array | null };
       thread = make(control, (self = n), n === 0);
       port.postMessage({ ready: true } satisfies Report);
     } else {
-      const order = message as Order;
-      if (order.to === 'run') {
-        runs.push({ order, next: order.from, joining: false });
-        if (runs.length === 1) again();
-      } else if (order.to === 'stop') {
-        const found = runs.find((r) => r.order.id === order.id && !r.joining);
-        runs = runs.filter((r) => r !== found);
-        if (found) finish(found.order, null, true);
-      } else {
-        try {
-          thread.obey(order);
-        } catch (e) {
-          if ('space' in order) broken.set(order.space, { why: String((e as Error)?.message ?? e), during: order.to });
-        }
-      }
+      for (const order of Array.isArray(message) ? (message as Order[]) : [message as Order]) obey(order, thread);
     }
     if (self > 0) thread.serve();
   };

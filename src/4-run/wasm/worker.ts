@@ -4,7 +4,7 @@ import { makeThread, startWorker } from './thread.ts';
 /** A worker thread, in Node or in a browser. */
 export interface Lane {
   post(
-    message: Order | { readonly self: number; readonly control: Int32Array | null },
+    message: Order | readonly Order[] | { readonly self: number; readonly control: Int32Array | null },
     transfer?: readonly ArrayBuffer[],
   ): void;
   /** Keeps Node from ending while something is waited for. */
