@@ -1,5 +1,5 @@
 import { SardonyxError } from '../../core/errors.ts';
-import { type Failure, makeThread, type Order, type Report, type Thread } from './thread.ts';
+import { type Call, type Failure, makeThread, type Order, type Report, type Thread } from './thread.ts';
 import { type Lane, openLane } from './worker.ts';
 
 /** How a run of calls ended, and the bytes that were asked for. */
@@ -30,6 +30,8 @@ export interface Crew {
    * what the engine throws, if not remote
    */
   order(order: Exclude<Order, { to: 'run' | 'stop' }>, transfer?: readonly ArrayBuffer[]): void;
+  /** Are threads told of this module? If so, they go on knowing it until lists that call it have come and gone. */
+  knows(code: number): boolean;
   /** Lists with calls to share want helpers; they come when they come. */
   wantHelpers(): void;
   /** Remote: does calls of a list, then reads. @throws device_lost, or the signal's reason */
@@ -48,6 +50,8 @@ const WAKE = 48;
 const READY = 50;
 const MAIL = 64;
 
+/** Modules that are kept though no list calls them: those of sizes that come again. */
+const SPARE = 256;
 /** Orders and bytes that go to a worker in one message. */
 const BATCH = 64;
 const BATCH_BYTES = 1 << 20;
@@ -57,6 +61,9 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
   let repairing: Promise<void> | null = null;
   const spaces = new Map<number, Extract<Order, { to: 'space' }>>();
   const codes = new Map<number, Kept>();
+  /** How many lists call a module, and, oldest first, those that none calls any more. */
+  const callers = new Map<number, number>();
+  const idle = new Set<number>();
   const lists = new Map<number, Extract<Order, { to: 'list' }>>();
   const pending = new Map<
     number,
@@ -98,6 +105,19 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
     );
     Atomics.add(control!, WAKE, 1);
     Atomics.notify(control!, WAKE);
+  };
+  const count = (calls: readonly Call[], by: 1 | -1): void => {
+    for (const code of new Set(calls.map((c) => c.code))) {
+      const n = (callers.get(code) ?? 0) + by;
+      if (n > 0) callers.set(code, n);
+      else callers.delete(code);
+      idle.delete(code);
+      if (n === 0) idle.add(code);
+    }
+  };
+  const dropList = (list: number): void => {
+    count(lists.get(list)?.calls ?? [], -1);
+    lists.delete(list);
   };
   const stop = (): void => {
     epoch++;
@@ -193,12 +213,15 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
     order(order, transfer) {
       if (order.to === 'space') spaces.set(order.space, order);
       if (order.to === 'code') codes.set(order.code, order);
-      if (order.to === 'list') lists.set(order.list, order);
-      if (order.to === 'drop') lists.delete(order.list);
+      if (order.to === 'list') {
+        lists.set(order.list, order);
+        count(order.calls, 1);
+      }
+      if (order.to === 'drop') dropList(order.list);
       if (order.to === 'close') {
         spaces.delete(order.space);
         restores.delete(order.space);
-        for (const [n, l] of lists) if (l.space === order.space) lists.delete(n);
+        for (const [n, l] of lists) if (l.space === order.space) dropList(n);
       }
       if (order.to === 'grow') {
         const space = spaces.get(order.space)!;
@@ -207,10 +230,21 @@ async function startCrew(threads: number, remote: boolean, left: () => boolean):
       try {
         local?.obey(order);
       } catch (e) {
-        if (order.to === 'list') lists.delete(order.list);
+        if (order.to === 'list') dropList(order.list);
         throw e;
       }
       lanes.forEach((_, i) => post(i, order, transfer));
+      for (const code of idle) {
+        if (idle.size <= SPARE) break;
+        idle.delete(code);
+        codes.delete(code);
+        local?.obey({ to: 'forget', code });
+        lanes.forEach((_, i) => post(i, { to: 'forget', code }));
+      }
+    },
+    knows(code) {
+      idle.delete(code);
+      return codes.has(code);
     },
     wantHelpers() {
       if (helped || threads === 1) return;

@@ -141,7 +141,6 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
   const reachable = given !== null || !crew.remote;
   const read = (reads: readonly Range[]): Uint8Array<ArrayBuffer>[] =>
     reads.map(([at, n]) => here().slice(at, at + n) as Uint8Array<ArrayBuffer>);
-  const sent = new Set<number>();
   /** Functions that this thread calls where it writes to memory that it shares with a worker: they keep its order. */
   const own = new Map<Uint8Array, (...args: number[]) => unknown>();
   const mine = given !== null && crew.remote;
@@ -201,8 +200,7 @@ function openSpace(crew: Crew, shared: boolean, restore: () => Promise<void>): S
     code(name, bytes) {
       let code = codes.get(bytes);
       if (code === undefined) codes.set(bytes, (code = numbers++));
-      if (!sent.has(code)) crew.order({ to: 'code', code, name, bytes });
-      sent.add(code);
+      if (!crew.knows(code)) crew.order({ to: 'code', code, name, bytes });
       return code;
     },
     call(name, bytes, args) {

@@ -40,6 +40,7 @@ export type Order =
   | { readonly to: 'code'; readonly code: number; readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly to: 'list'; readonly list: number; readonly space: number; readonly calls: readonly Call[] }
   | { readonly to: 'drop'; readonly list: number }
+  | { readonly to: 'forget'; readonly code: number }
   | { readonly to: 'close'; readonly space: number }
   | { readonly to: 'grow'; readonly space: number; readonly pages: number }
   | { readonly to: 'write'; readonly space: number; readonly at: number; readonly bytes: Uint8Array }
@@ -227,6 +228,10 @@ export function makeThread(control: Int32Array | null, self: number, ahead = fal
           break;
         case 'drop':
           lists.delete(order.list);
+          break;
+        case 'forget':
+          modules.delete(order.code);
+          for (const { runs } of spaces.values()) runs.delete(order.code);
           break;
         case 'close':
           spaces.delete(order.space);
