@@ -385,6 +385,19 @@ function runsOf(table: Int32Array): { runs: Run[]; filled: boolean } {
   return { runs, filled: table.includes(-1) };
 }
 
+/** Of an axis that is padded, or cut where a number is negative. */
+function paddedRuns(
+  dim: number,
+  before: number,
+  after: number,
+  mode: string,
+): { runs: readonly Run[]; filled: boolean } {
+  if (mode !== 'constant' && (before > 0 || after > 0)) return runsOf(padTable(dim, before, after, mode));
+  const from = Math.max(0, -before);
+  const n = dim - from + Math.min(0, after);
+  return { runs: n > 0 ? [{ to: Math.max(0, before), from, step: 1, n }] : [], filled: before > 0 || after > 0 };
+}
+
 /** Padding: the fill is input `fill` where that is given, else attribute `value`, else 0. */
 export const padKernel = (
   name: string,
@@ -394,7 +407,7 @@ export const padKernel = (
 ): WasmKernel => {
   const axesOf = (call: Call) => {
     const { before, after, mode } = geometry(givenCall(call));
-    return call.inputs[0]!.shape.map((d, k) => runsOf(padTable(d, before[k]!, after[k]!, mode)));
+    return call.inputs[0]!.shape.map((d, k) => paddedRuns(d, before[k]!, after[k]!, mode));
   };
   return {
     name: `${name}.runs`,

@@ -3,6 +3,7 @@ import type { DType } from '../../src/core/dtype.ts';
 import type { Call } from '../define.ts';
 import { RANGE } from '../quantize-round.ts';
 import { numbers } from '../../src/core/numbers.ts';
+import type { Tensor } from '../../src/core/tensor.ts';
 import { type Fn, f32x4, i16x8, i32, i32x4, i8x16, type I32, type Local, type V, v128 } from './asm.ts';
 
 export type Byte = 'uint8' | 'int8';
@@ -40,6 +41,10 @@ export const zeroPoints = (call: Call, at: number | null): readonly number[] | n
   const fact = at === null ? null : call.inputs[at];
   if (!fact) return [0];
   const t = fact.constant?.peek();
-  return t ? Array.from(numbers(t)) : null;
+  if (!t) return null;
+  let list = LISTS.get(t);
+  if (list === undefined) LISTS.set(t, (list = Array.from(numbers(t))));
+  return list;
 };
+const LISTS = new WeakMap<Tensor, readonly number[]>();
 export const isByte = (d: DType | undefined): boolean => d === 'uint8' || d === 'int8';

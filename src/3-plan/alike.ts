@@ -65,6 +65,22 @@ export function watching<T>(call: Call, choose: (call: Call) => T): { readonly c
   return { chosen, looked };
 }
 
+/** Do two specs of a module say the same? Both are JSON. */
+export function sameSpec(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b)) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a)) {
+    if (!Array.isArray(b) || a.length !== b.length) return false;
+    for (let i = 0; i < a.length; i++) if (!sameSpec(a[i], b[i])) return false;
+    return true;
+  }
+  const names = Object.keys(a);
+  if (names.length !== Object.keys(b).length) return false;
+  for (const name of names)
+    if (!sameSpec((a as Record<string, unknown>)[name], (b as Record<string, unknown>)[name])) return false;
+  return true;
+}
+
 /** Do two launches give one shader? */
 export const sameText = (a: Launch, b: Launch): boolean =>
   a === b ||

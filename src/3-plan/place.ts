@@ -5,7 +5,7 @@ import { fail } from '../core/errors.ts';
 import type { Fact, Node, ValueId } from '../core/graph.ts';
 import type { Argument, GpuCaps, HostStep, PlannedShader, Step, WasmCaps } from '../core/plan.ts';
 import { sizeOf } from '../core/tensor.ts';
-import { sameCall, sameText, watching } from './alike.ts';
+import { sameCall, sameSpec, sameText, watching } from './alike.ts';
 import { arrange, assembled, type Place } from './assembled.ts';
 import { type Chosen, chosenForGpu, chosenForWasm } from './choose.ts';
 import { type Draft, isGpuType } from './draft.ts';
@@ -60,7 +60,7 @@ export function place(draft: Draft, node: Node): void {
   const made: Made = known ?? { call, shaders: last?.shaders ?? [], ...chosen(draft, op, call) };
   if (known === undefined) draft.request.memory?.made.set(id, made);
   if (made.gpu) return dispatch(draft, node, made.gpu, call, made.shaders, last?.gpu?.launches);
-  if (made.wasm) return callWasm(draft, node, made.wasm, call);
+  if (made.wasm) return callWasm(draft, node, made.wasm, call, last?.wasm?.launches);
   if (call.epilogue !== undefined) return placeApart(draft, node);
   runOnHost(
     draft,
@@ -270,12 +270,13 @@ function callWasm(
   node: Node,
   { kernel, scratch, launches }: Chosen<WasmKernel, WasmLaunch>,
   call: Call,
+  last: readonly WasmLaunch[] = [],
 ): void {
   const caps = draft.request.caps as WasmCaps;
   draft.request.placed?.(node, call);
   const bound = bindings(draft, node, scratch);
   const outputs = bound.outputs.filter((v): v is number => v !== null);
-  for (const launch of launches) {
+  for (const [i, launch] of launches.entries()) {
     const args = launch.args.map(
       (a): Argument =>
         typeof a === 'number'
@@ -286,7 +287,7 @@ function callWasm(
               ? fail('internal', 'WASM kernels return their faults')
               : resolve(draft, a, node, bound),
     );
-    const key = keyOf(launch);
+    const key = keyOf(launch, last[i]);
     let n = draft.moduleOf.get(key);
     if (n === undefined)
       draft.moduleOf.set(
@@ -316,10 +317,13 @@ function callWasm(
   }
 }
 
-/** What a module is known by: its emitter and all that it looks at. */
-function keyOf(launch: WasmLaunch): string {
+/** What a module is known by: its emitter and all that it looks at. `last`: the launch in this place at other dims. */
+function keyOf(launch: WasmLaunch, last: WasmLaunch | undefined): string {
   let key = KEYS.get(launch);
-  if (key === undefined) KEYS.set(launch, (key = `${launch.emit.name} ${JSON.stringify(launch.spec)}`));
+  if (key !== undefined) return key;
+  const same = last !== undefined && last.emit === launch.emit && sameSpec(last.spec, launch.spec);
+  key = (same ? KEYS.get(last) : undefined) ?? `${launch.emit.name} ${JSON.stringify(launch.spec)}`;
+  KEYS.set(launch, key);
   return key;
 }
 const KEYS = new WeakMap<WasmLaunch, string>();

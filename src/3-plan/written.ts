@@ -3,7 +3,7 @@ import type { WasmLaunch } from '../../kernels/define.ts';
 import type { WasmCaps } from '../core/plan.ts';
 
 /** Modules kept, of each set of features; the least recently used goes first. Sizes of images are in some. */
-const MOST = 1024;
+const MOST = 2048;
 /** Emitted modules of this process: an emitter is pure, and its spec and the features are all that it sees. */
 const MODULES = new Map<number, Map<string, Uint8Array<ArrayBuffer>>>();
 /** The module of a launch; `key` is its emitter and spec as text. */
