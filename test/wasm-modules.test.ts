@@ -4,7 +4,7 @@ import type { Order, Thread } from '../src/4-run/wasm/thread.ts';
 import { Session, tensor } from '../src/index.ts';
 import { encode, initializer, node, noise, port } from './onnx-model.ts';
 
-/** A depthwise convolution and a pool, whose modules know the size of their image. */
+/** A depthwise convolution, whose module serves images of any size, and a pool, whose modules know theirs. */
 const model = encode({
   input: [port('x', [1, 4, 5, 'width'])],
   output: [port('y', [1, 4, 'height', 'left'])],
@@ -32,9 +32,9 @@ it('a session that sees ever other sizes keeps some modules, forgets others, and
     const first = (await session.run(image(8))).y;
     for (let width = 9; width < 300; width++) await session.run(image(width));
     expect(session.engine).toMatchObject({ threads: 1, worker: false });
-    expect(known.size + forgotten).toBeGreaterThan(400);
+    expect(known.size + forgotten).toBeGreaterThan(290);
     expect(known.size).toBeLessThan(256 + 100);
-    expect(forgotten).toBeGreaterThan(100);
+    expect(forgotten).toBeGreaterThan(10);
     expect((await session.run(image(8))).y).toEqual(first);
     await using reference = await Session.load(model, { device: 'reference' });
     for (const width of [8, 9, 299]) {

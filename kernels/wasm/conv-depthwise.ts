@@ -5,66 +5,102 @@
 import type { Call, WasmEmitter, WasmKernel } from '../define.ts';
 import { convShape } from '../conv-shape.ts';
 import { ofLast } from '../remembered.ts';
-import { type Fn, i32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
+import { type Fn, i32, type I32, type Local, memory, type Mod, type V, v128 } from './asm.ts';
 import { finisher, type StoreSpec, storeSpec } from './conv-finish.ts';
-import { type Geometry, geometryOf, padArgCount, padArgs, padCopy, paddedBytes, strideFits } from './conv-geometry.ts';
+import {
+  type Geometry,
+  geometryOf,
+  padArgCount,
+  padArgs,
+  padCopy,
+  paddedBytes,
+  strideFits,
+  tapOffsets,
+} from './conv-geometry.ts';
 import { finishes, finishLaunch, finishOf } from './epilogue.ts';
 import { context } from './float.ts';
-import { i32s, locals, mac, storeLanes } from './gemm-core.ts';
+import { i32s, locals, mac, params, storeLanes } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import type { Split, WasmCaps } from '../../src/core/plan.ts';
 
-/** All of the window is code: rows and columns of the kernel, strides, dilations, and how a padded row lies (bytes). */
+/**
+ * All of the window is code: rows and columns of the kernel, strides, dilations. Of the image's size only what is left
+ * over is, so that others of its class share the module; `sizesOf` are arguments.
+ */
 export interface DepthwiseSpec {
   readonly kernel: readonly [number, number];
   readonly strides: readonly [number, number];
   readonly dilations: readonly [number, number];
-  readonly row: number;
-  readonly phase: number;
-  readonly width: number;
-  readonly height: number;
+  /** Rows and vectors of outputs that are computed at once, and the outputs and rows that remain. */
+  readonly R: number;
+  readonly V: number;
+  readonly columnsLeft: number;
+  readonly rowsLeft: number;
   readonly bias: boolean;
   readonly store: StoreSpec | null;
 }
 
-const tapsOf = (s: DepthwiseSpec): number => s.kernel[0] * s.kernel[1];
-/** Byte offset of a tap from the first input of an output. */
-const tapOffset = (s: DepthwiseSpec, ky: number, kx: number): number => {
-  const dx = kx * s.dilations[1];
-  const sx = s.strides[1];
-  return ky * s.dilations[0] * s.row + (dx % sx) * s.phase + 4 * Math.floor(dx / sx);
-};
 /**
  * Small kernels are unrolled, two rows sharing their loads; larger ones loop over taps with as many outputs in
  * registers as there are.
  */
-export const isSmall = (s: DepthwiseSpec): boolean => tapsOf(s) <= 9;
-const shapeOf = (s: DepthwiseSpec): { R: number; V: number } => {
-  if (isSmall(s)) return { R: 2, V: 1 };
-  const V = Math.min(8, Math.ceil(s.width / 4));
-  return { R: Math.min(s.height, Math.floor(8 / V)), V };
-};
+const isSmall = (kernel: DepthwiseSpec['kernel']): boolean => kernel[0] * kernel[1] <= 9;
+export function depthwiseSpec(g: Geometry, bias: boolean, store: StoreSpec | null): DepthwiseSpec {
+  const kernel = [g.kernel[1], g.kernel[2]] as const;
+  const [, height, width] = g.output;
+  const V = isSmall(kernel) ? 1 : Math.min(8, Math.ceil(width / 4));
+  const R = isSmall(kernel) ? 2 : Math.min(height, Math.floor(8 / V));
+  return {
+    kernel,
+    strides: [g.strides[1], g.strides[2]],
+    dilations: [g.dilations[1], g.dilations[2]],
+    R,
+    V,
+    columnsLeft: width % (4 * V),
+    rowsLeft: height % R,
+    bias,
+    store,
+  };
+}
+/** Arguments of `planeRows`, in order: bytes of padded rows and phases and of rows of outputs; how often each is done. */
+export const SIZES = 5;
+export const sizesOf = (g: Geometry, { R, V }: DepthwiseSpec): number[] => [
+  g.row,
+  g.phase,
+  4 * g.output[2],
+  Math.floor(g.output[2] / (4 * V)),
+  Math.floor(g.output[1] / R),
+];
 
-/** (x, w, bias, out, table, …operands): `R` rows of outputs from padded rows at x. */
-export function outputRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec, R: number): Fn {
+type L = Local<'i32'>;
+/** (x, w, bias, out, table, row, phase, outRow, tiles, …operands): `R` rows of outputs from padded rows at x. */
+function outputRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec, R: number): Fn {
   const ops = s.store?.operands.length ?? 0;
-  const { V } = shapeOf(s);
-  const taps = tapsOf(s);
-  const sy = s.strides[0];
-  return m.fn(`rows_${R}`, i32s(5 + ops), [], false, (f) => {
-    const [x, w, bias, out, table] = [0, 1, 2, 3, 4].map((i) => f.arg('i32', i)) as [
-      Local<'i32'>,
-      Local<'i32'>,
-      Local<'i32'>,
-      Local<'i32'>,
-      Local<'i32'>,
-    ];
+  const { V } = s;
+  const [KH, KW] = s.kernel;
+  const [sy, sx] = s.strides;
+  const [dy, dx] = s.dilations;
+  return m.fn(`rows_${R}`, i32s(9 + ops), [], false, (f) => {
+    const { x, w, bias, out, table, row, phase, outRow, tiles } = params(
+      f,
+      'x',
+      'w',
+      'bias',
+      'out',
+      'table',
+      'row',
+      'phase',
+      'outRow',
+      'tiles',
+    );
     const finish = finisher(
       context(f, m, caps.fma),
       s.store,
-      Array.from({ length: ops }, (_, i) => f.arg('i32', 5 + i)),
+      Array.from({ length: ops }, (_, i) => f.arg('i32', 9 + i)),
+      1,
     );
-    const weights = isSmall(s) ? Array.from({ length: taps }, (_, t) => f.let(v128.load32splat(w, 4 * t))) : [];
+    const small = isSmall(s.kernel);
+    const weights = small ? Array.from({ length: KH * KW }, (_, t) => f.let(v128.load32splat(w, 4 * t))) : [];
     const first = s.bias ? f.let(v128.load32splat(bias)) : null;
     const acc = locals(f, 'v128', R * V);
     const xv = f.local('v128');
@@ -72,79 +108,117 @@ export function outputRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec, R: number):
     const t = f.local('i32');
     const add = (r: number, j: number, weight: V): void =>
       f.set(acc[r * V + j]!, mac(caps.fma, xv, weight, acc[r * V + j]!));
+    /** Padded rows that small kernels read, by their number, and which rows of outputs and of the kernel meet there. */
+    const lines = Array.from({ length: small ? (R - 1) * sy + (KH - 1) * dy + 1 : 0 }, (_, y) => ({
+      y,
+      uses: Array.from({ length: R }, (_, r) => ({ r, ky: (y - r * sy) / dy })).filter(
+        ({ ky }) => Number.isInteger(ky) && ky >= 0 && ky < KH,
+      ),
+    }))
+      .filter(({ uses }) => uses.length > 0)
+      .map(({ y, uses }) => ({ uses, start: f.let(i32.add(x, i32.mul(row, y))) }));
     const unrolled = (): void => {
-      const [KH, KW] = s.kernel;
-      const dy = s.dilations[0];
-      for (let y = 0; y <= (R - 1) * sy + (KH - 1) * dy; y++) {
-        const uses = Array.from({ length: R }, (_, r) => ({ r, ky: (y - r * sy) / dy })).filter(
-          ({ ky }) => Number.isInteger(ky) && ky >= 0 && ky < KH,
-        );
-        if (uses.length)
-          for (let kx = 0; kx < KW; kx++) {
-            f.set(xv, v128.load(x, y * s.row + tapOffset(s, 0, kx)));
+      for (const { uses, start } of lines)
+        for (let p = 0; p < sx; p++) {
+          const columns = Array.from({ length: KW }, (_, kx) => kx).filter((kx) => (kx * dx) % sx === p);
+          if (columns.length === 0) continue;
+          if (p > 0) f.set(at, i32.add(start, i32.mul(phase, p)));
+          for (const kx of columns) {
+            f.set(xv, v128.load(p > 0 ? at : start, 4 * Math.floor((kx * dx) / sx)));
             for (const { r, ky } of uses) add(r, 0, weights[ky * KW + kx]!);
           }
-      }
+        }
     };
+    const down = f.let(i32.mul(row, sy));
     const looped = (nv: number): void =>
-      f.forN(t, 0, 4 * taps, 4, () => {
+      f.forN(t, 0, 4 * KH * KW, 4, () => {
         f.set(at, i32.add(x, i32.load(i32.add(table, t))));
         const weight = f.let(v128.load32splat(i32.add(w, t)));
-        for (let r = 0; r < R; r++)
+        for (let r = 0; r < R; r++) {
+          if (r > 0) f.set(at, i32.add(at, down));
           for (let j = 0; j < nv; j++) {
-            f.set(xv, v128.load(at, r * sy * s.row + 16 * j));
+            f.set(xv, v128.load(at, 16 * j));
             add(r, j, weight);
           }
+        }
       });
     const body = (cols: number): void => {
       const nv = Math.ceil(cols / 4);
       for (let i = 0; i < R; i++) for (let j = 0; j < nv; j++) f.set(acc[i * V + j]!, first ?? v128.zero());
-      if (isSmall(s)) unrolled();
+      if (small) unrolled();
       else looped(nv);
-      for (let r = 0; r < R; r++)
+      for (let r = 0; r < R; r++) {
+        const to = r === 0 ? out : at;
+        if (r > 0) f.set(at, i32.add(r === 1 ? out : at, outRow));
         for (let j = 0; j < nv; j++) {
           const lanes = Math.min(4, cols - 4 * j);
-          const off = 4 * r * s.width + 16 * j;
           const v = acc[r * V + j]!;
-          f.set(v, finish(v, 0, out, off, lanes));
-          storeLanes(f, out, v, lanes, off);
+          f.set(v, finish(v, 0, to, 16 * j, lanes));
+          storeLanes(f, to, v, lanes, 16 * j);
         }
-      f.inc(x, 4 * cols);
+      }
+      for (const { start } of lines) f.inc(start, 4 * cols);
+      if (!small) f.inc(x, 4 * cols);
       f.inc(out, 4 * cols);
     };
-    if (s.width >= 4 * V) f.times(Math.floor(s.width / (4 * V)), () => body(4 * V));
-    if (s.width % (4 * V)) body(s.width % (4 * V));
+    f.times(tiles, () => body(4 * V));
+    if (s.columnsLeft) body(s.columnsLeft);
   });
 }
 
-/** Rows that `outputRows` does best at once. */
-export const rowsTogether = (s: DepthwiseSpec): number => shapeOf(s).R;
-/** Offsets of the taps of a kernel that is not small, for `table`. */
-export const tapTable = (s: DepthwiseSpec): Uint8Array =>
-  new Uint8Array(
-    Int32Array.from({ length: tapsOf(s) }, (_, t) => tapOffset(s, Math.floor(t / s.kernel[1]), t % s.kernel[1])).buffer,
-  );
+/**
+ * The code of all rows of a plane: from `x`, a padded plane, to `out`; both are moved. `sizes`: those of `sizesOf`.
+ * What comes before the first plane is `prepare`.
+ */
+export function planeRows(m: Mod, caps: WasmCaps, s: DepthwiseSpec) {
+  const many = outputRows(m, caps, s, s.R);
+  const rest = s.rowsLeft ? outputRows(m, caps, s, s.rowsLeft) : null;
+  const [KH, KW] = s.kernel;
+  return {
+    prepare(f: Fn, table: I32, [row, phase]: readonly I32[]): void {
+      if (isSmall(s.kernel)) return;
+      const size = [1, 1, KH, KW, 0, 0].map((n) => i32.const(n));
+      f.call(
+        tapOffsets(m, s.strides[1]),
+        table,
+        ...size,
+        i32.mul(row!, s.dilations[0]),
+        i32.const(s.dilations[1]),
+        phase!,
+      );
+    },
+    run(f: Fn, x: L, w: I32, bias: I32, out: L, table: I32, sizes: readonly I32[], operands: readonly I32[]): void {
+      const [row, , outRow, , times] = sizes;
+      const rows = (fn: Fn, n: number): void => {
+        f.call(fn, x, w, bias, out, table, ...sizes.slice(0, 4), ...operands);
+        f.set(x, i32.add(x, i32.mul(row!, n * s.strides[0])));
+        f.set(out, i32.add(out, i32.mul(outRow!, n)));
+      };
+      f.times(times!, () => rows(many, s.R));
+      if (rest) rows(rest, s.rowsLeft);
+    },
+  };
+}
 
-/** run(x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes, …padArgs, …operands) */
-export const depthwiseModule: WasmEmitter<DepthwiseSpec> = {
+/** run(x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes, …sizes, …padArgs, …operands) */
+const FIXED = 11 + SIZES;
+const depthwiseModule: WasmEmitter<DepthwiseSpec> = {
   name: 'depthwise',
   build: (s, caps) => {
     const pads = padArgCount(s.strides[1]);
     const ops = s.store?.operands ?? [];
-    return kernelModule('depthwise', i32s(11 + pads + ops.length), caps, (f, m) => {
+    return kernelModule('depthwise', i32s(FIXED + pads + ops.length), caps, (f, m) => {
       const [x, w, bias, out, padded, table, N, C, xPlane, outPlane, padBytes] = Array.from({ length: 11 }, (_, i) =>
         f.arg('i32', i),
-      ) as Local<'i32'>[];
-      const pad = Array.from({ length: pads }, (_, i) => f.arg('i32', 11 + i));
-      const given = ops.map((_, i) => f.arg('i32', 11 + pads + i));
+      ) as L[];
+      const sizes = Array.from({ length: SIZES }, (_, i) => f.arg('i32', 11 + i));
+      const pad = Array.from({ length: pads }, (_, i) => f.arg('i32', FIXED + i));
+      const given = ops.map((_, i) => f.arg('i32', FIXED + pads + i));
       const at = locals(f, 'i32', ops.length);
       const copy = padCopy(m, s.strides[1], 'float32');
-      const { R } = shapeOf(s);
-      const left = s.height % R;
-      const many = s.height >= R ? outputRows(m, caps, s, R) : null;
-      const rest = left ? outputRows(m, caps, s, left) : null;
-      if (!isSmall(s)) f.emit(memory.init(m.data(tapTable(s)), table!, 0, 4 * tapsOf(s)));
-      const [p, o, wc, bc] = locals(f, 'i32', 4) as [Local<'i32'>, Local<'i32'>, Local<'i32'>, Local<'i32'>];
+      const plane = planeRows(m, caps, s);
+      plane.prepare(f, table!, sizes);
+      const [p, o, wc, bc] = locals(f, 'i32', 4) as [L, L, L, L];
       f.emit(memory.fill(padded!, 0, padBytes!));
       ops.forEach((follows, i) => f.set(at[i]!, follows === 'element' ? i32.sub(given[i]!, out!) : given[i]!));
       f.times(N!, () => {
@@ -157,13 +231,7 @@ export const depthwiseModule: WasmEmitter<DepthwiseSpec> = {
           f.call(copy, x!, padded!, i32.const(1), i32.const(0), ...pad);
           f.set(p, padded!);
           f.set(o, out!);
-          const rows = (fn: Fn, n: number): void => {
-            f.call(fn, p, wc, bc, o, table!, ...at);
-            f.inc(p, n * s.strides[0] * s.row);
-            f.inc(o, 4 * n * s.width);
-          };
-          if (many) f.times(Math.floor(s.height / R), () => rows(many, R));
-          if (rest) rows(rest, left);
+          plane.run(f, p, wc, bc, o, table!, sizes, at as L[]);
           f.inc(x!, xPlane!);
           f.inc(out!, outPlane!);
           f.inc(wc, 4 * s.kernel[0] * s.kernel[1]);
@@ -231,17 +299,7 @@ export const convDepthwise: WasmKernel = {
     const finish = finishOf(call);
     const store = storeSpec(finish, out);
     const size = (t: readonly number[]): number => 4 * t[0]! * t[1]! * t[2]!;
-    const spec: DepthwiseSpec = {
-      kernel: [g.kernel[1], g.kernel[2]],
-      strides: [g.strides[1], g.strides[2]],
-      dilations: [g.dilations[1], g.dilations[2]],
-      row: g.row,
-      phase: g.phase,
-      width: g.output[2],
-      height: g.output[1],
-      bias: !!call.inputs[2],
-      store: store?.spec ?? null,
-    };
+    const spec = depthwiseSpec(g, !!call.inputs[2], store?.spec ?? null);
     return [
       {
         emit: depthwiseModule,
@@ -258,10 +316,11 @@ export const convDepthwise: WasmKernel = {
           size(g.input),
           size(g.output),
           paddedBytes(g, 1),
+          ...sizesOf(g, spec),
           ...padArgs(g),
           ...(store?.args ?? []),
         ],
-        split: splitOf(g, store?.spec ?? null, !!call.inputs[2], 11 + padArgCount(g.strides[2])),
+        split: splitOf(g, store?.spec ?? null, !!call.inputs[2], FIXED + padArgCount(g.strides[2])),
       },
       ...(store ? [] : finishLaunch(finish, out)),
     ];

@@ -66,16 +66,27 @@ export function storeSpec(
 
 /**
  * Makes the function that finishes `v`, the vector of `lanes` outputs at `out + off` of tile row `row`. `at`: per
- * operand the address of its first value for this tile ('element': how far it lies behind the output).
+ * operand the address of its first value for this tile ('element': how far it lies behind the output). What the first
+ * `rows` rows need is read at once, for code that is not run each time; of others where it is first used.
  */
 export function finisher(
   c: Ctx,
   s: StoreSpec | null,
   at: readonly Local<'i32'>[],
+  rows = 0,
 ): (v: V, row: number, out: Local<'i32'>, off: number, lanes: number) => V {
   if (!s) return (v) => v;
   const ones = s.operands.map((o, i) => (o === 'one' ? c.f.let(v128.load32splat(at[i]!)) : null));
   const perRow = new Map<string, V>();
+  const splatOf = (i: number, row: number): V => {
+    const key = `${i},${row}`;
+    let splat = perRow.get(key);
+    if (!splat) perRow.set(key, (splat = c.f.let(v128.load32splat(at[i]!, 4 * row))));
+    return splat;
+  };
+  s.operands.forEach((o, i) => {
+    if (o === 'channel' || o === 'plane') for (let row = 0; row < rows; row++) splatOf(i, row);
+  });
   return (v, row, out, off, lanes) =>
     vectorCode(
       c,
@@ -86,10 +97,7 @@ export function finisher(
         const p = at[i - 1]!;
         if (o === 'one') return ones[i - 1]!;
         if (o === 'element') return loadLanes(c.f.let(i32.add(out, p)), lanes, off);
-        const key = `${i},${row}`;
-        let splat = perRow.get(key);
-        if (!splat) perRow.set(key, (splat = c.f.let(v128.load32splat(p, 4 * row))));
-        return splat;
+        return splatOf(i - 1, row);
       },
       kept(),
     );

@@ -9,7 +9,7 @@ import type { Call, Ref, WasmEmitter, WasmKernel } from '../define.ts';
 import { type Fn, f32, f32x4, i32, i32x4, type Local, memory, type Mod, v128 } from './asm.ts';
 import type { Roles } from './contract.ts';
 import { geometryOf, paddedBytes, phasesOf, strideFits, tapsOf } from './conv-geometry.ts';
-import { type DepthwiseSpec, isSmall, outputRows, rowsTogether, tapTable } from './conv-depthwise.ts';
+import { type DepthwiseSpec, depthwiseSpec, planeRows, SIZES, sizesOf } from './conv-depthwise.ts';
 import { i32s, locals, params } from './gemm-core.ts';
 import { kernelModule } from './module.ts';
 import { byteAt, type Byte, isByte, requantized, zeroPoints } from './quant-conv-parts.ts';
@@ -87,43 +87,42 @@ const NAMES = [
   'H',
   'W',
   'top',
+  'size',
 ] as const;
-/** run(…NAMES, …phases): `planes` planes from number `from` on. `sums`: 16 bytes, then a plane of results. */
+/** run(…NAMES, …sizes, …phases): `size` elements a plane of results has; `planes` planes from number `from` on. `sums`: 16 bytes, then a plane of results. */
 const depthwiseBytes: WasmEmitter<Spec> = {
   name: 'depthwise_bytes',
   build: (s, caps) => {
     const stride = s.rows.strides[1];
-    return kernelModule('depthwise_bytes', i32s(NAMES.length + 3 * stride), caps, (f, m) => {
+    return kernelModule('depthwise_bytes', i32s(NAMES.length + SIZES + 3 * stride), caps, (f, m) => {
       const p = params(f, ...NAMES);
-      const phases = Array.from({ length: 3 * stride }, (_, i) => f.arg('i32', NAMES.length + i));
+      const sizes = Array.from({ length: SIZES }, (_, i) => f.arg('i32', NAMES.length + i));
+      const phases = Array.from({ length: 3 * stride }, (_, i) => f.arg('i32', NAMES.length + SIZES + i));
       const { rows } = s;
-      const size = rows.width * rows.height;
       const widen = widenPlane(m, s.x, stride);
-      const R = rowsTogether(rows);
-      const left = rows.height % R;
-      const many = rows.height >= R ? outputRows(m, caps, rows, R) : null;
-      const rest = left ? outputRows(m, caps, rows, left) : null;
-      const finish = m.fn('finish', [...i32s(3), 'f32'], [], false, (g) => {
-        const [from, to, zero, scale] = [
+      const results = planeRows(m, caps, rows);
+      const finish = m.fn('finish', [...i32s(4), 'f32'], [], false, (g) => {
+        const [from, to, size, zero, scale] = [
           g.arg('i32', 0),
           g.arg('i32', 1),
           g.arg('i32', 2),
-          g.let(f32x4.splat(g.arg('f32', 3))),
+          g.arg('i32', 3),
+          g.let(f32x4.splat(g.arg('f32', 4))),
         ];
         const byte = requantized(g, s.y, zero);
-        g.times(size >> 3, () => {
+        g.times(i32.shru(size, 3), () => {
           g.emit(v128.store64lane(to, byte(v128.load(from), v128.load(from, 16), scale), 0));
           g.inc(from, 32);
           g.inc(to, 8);
         });
-        g.times(size & 7, () => {
+        g.times(i32.and(size, 7), () => {
           const v = g.let(v128.load32splat(from));
           g.emit(v128.store8lane(to, byte(v, v, scale), 0));
           g.inc(from, 4);
           g.inc(to, 1);
         });
       });
-      if (!isSmall(rows)) f.emit(memory.init(m.data(tapTable(rows)), p.table, 0, tapTable(rows).length));
+      results.prepare(f, p.table, sizes);
       const zero = f.let(s.xZero ? byteAt(s.x, p.xZero) : i32.const(0));
       const yZero = f.let(byteAt(s.y, p.yZero));
       const plane = f.let(p.from);
@@ -139,23 +138,18 @@ const depthwiseBytes: WasmEmitter<Spec> = {
           i32.add(p.padded, p.top),
           p.H,
           p.W,
-          i32.const(rows.row),
+          sizes[0]!,
           zero,
           ...phases,
         );
         f.set(at, p.padded);
         f.set(out, i32.add(p.sums, 16));
-        const some = (fn: Fn, n: number): void => {
-          f.call(fn, at, weights, p.sums, out, p.table);
-          f.inc(at, n * rows.strides[0] * rows.row);
-          f.inc(out, 4 * n * rows.width);
-        };
-        if (many) f.times(Math.floor(rows.height / R), () => some(many, R));
-        if (rest) some(rest, left);
+        results.run(f, at, weights, p.sums, out, p.table, sizes, []);
         f.call(
           finish,
           i32.add(p.sums, 16),
-          i32.add(p.y, i32.mul(plane, size)),
+          i32.add(p.y, i32.mul(plane, p.size)),
+          p.size,
           yZero,
           f32.div(
             f32.mul(f32.load(p.xScale), f32.load(i32.add(p.wScale, i32.mul(channel, p.wStep)))),
@@ -199,17 +193,7 @@ export const depthwiseBytesWasm = (roles: Roles, windowOf: (call: Call) => Windo
       const [xs, ws, ys] = roles.scales!;
       const given = (i: number | null): boolean => i != null && call.inputs[i] != null;
       const ref = (i: number | null): Ref | 0 => (given(i) ? { input: i! } : 0);
-      const rows: DepthwiseSpec = {
-        kernel: [g.kernel[1], g.kernel[2]],
-        strides: [g.strides[1], g.strides[2]],
-        dilations: [g.dilations[1], g.dilations[2]],
-        row: g.row,
-        phase: g.phase,
-        width: g.output[2],
-        height: g.output[1],
-        bias: given(roles.bias),
-        store: null,
-      };
+      const rows = depthwiseSpec(g, given(roles.bias), null);
       return {
         emit: depthwiseBytes,
         spec: {
@@ -247,6 +231,8 @@ export const depthwiseBytesWasm = (roles: Roles, windowOf: (call: Call) => Windo
           g.input[1],
           g.input[2],
           g.pads[1] * g.row,
+          g.output[1] * g.output[2],
+          ...sizesOf(g, rows),
           ...phasesOf(g),
         ],
         split: {
